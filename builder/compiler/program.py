@@ -1,0 +1,98 @@
+"""What the compiler is given and what it returns, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from builder.digest import Digest
+from builder.graph.definition import Definition
+from builder.oci.spec import History, ImageConfig, Platform
+from builder.text import Location, Span
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """A base image that the compiler must know before it can go on.
+
+    locator: a normalised reference ("docker.io/library/debian:12"), or "oci-layout://NAME" for the
+    named context NAME; location: where the Dockerfile asks for it.
+    """
+
+    locator: str
+    platform: Platform
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """What the compiler must know of a base image: its manifest's digest and its config."""
+
+    digest: Digest
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class NamedContext:
+    """`--build-context NAME=VALUE`, by kind: "local" (a folder), "image" (value: a reference), "layout"."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """All that a compile depends on besides the text and the bases.
+
+    build_platform is the machine's; platform what is built for. no_cache: all vertices; the filter
+    names stages. source_date_epoch: from the environment (a build arg of that name wins). entitlements
+    are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
+    """
+
+    build_platform: Platform
+    platform: Platform
+    target: str = ""
+    build_args: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    contexts: dict[str, NamedContext] = field(default_factory=dict)
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    network: str = "default"
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[str, ...] = ()
+    entitlements: frozenset[str] = frozenset()
+    source_date_epoch: int | None = None
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """A finding that does not stop the build."""
+
+    rule: str
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled Dockerfile.
+
+    target is the vertex whose snapshot is the image's filesystem. config is complete but for
+    `rootfs` and the times; its history has one entry without `empty_layer` per layer of the snapshot.
+    base_layers: how many of them are the base image's.
+    """
+
+    definition: Definition
+    target: Digest
+    config: ImageConfig
+    history: tuple[History, ...]
+    warnings: tuple[Warning, ...] = ()
+    source_date_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The base images to resolve before compiling again."""
+
+    images: tuple[ImageRequest, ...]

@@ -1,0 +1,59 @@
+"""Digests: what names content and definitions.
+
+A digest is the text `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor.md). It becomes
+part of paths, so nothing but `parse` and the functions here may turn foreign text into one.
+This module knows nothing but bytes, and it is on the path of a fully cached build: hashlib and json
+are all it loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NewType
+
+    Digest = NewType("Digest", str)
+else:
+
+    def Digest(text):  # noqa: N802 - a NewType without the import of typing
+        """Call a text a digest that is known to be one."""
+        return text
+
+
+HEX = frozenset("0123456789abcdef")
+
+
+def parse(text: str) -> Digest:
+    """Return `text` as a digest, or raise ValueError; only sha256 is taken."""
+    algorithm, _, hexadecimal = text.partition(":")
+    if algorithm != "sha256" or len(hexadecimal) != 64 or not HEX.issuperset(hexadecimal):
+        raise ValueError(f"not a sha256 digest: {text!r}")
+    return Digest(text)
+
+
+def hex_of(digest: Digest) -> str:
+    """The 64 hex digits, safe as a file name."""
+    return digest[7:]
+
+
+def from_hex(hexadecimal: str) -> Digest:
+    """The digest with these 64 hex digits (as hashlib gives them)."""
+    return Digest("sha256:" + hexadecimal)
+
+
+def of_bytes(data: bytes) -> Digest:
+    """The digest of some bytes."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def of_value(value: object) -> Digest:
+    """The digest of plain data (None, bool, int, str, list, tuple, dict with str keys).
+
+    The encoding is JSON with sorted keys and no spaces, ASCII only, so it is the same everywhere and
+    keeps names that are no UTF-8 (lone surrogates) apart.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return of_bytes(text.encode("ascii"))

@@ -1,0 +1,213 @@
+"""The syntax tree: one frozen value per instruction, each with its span.
+
+Words are as written: quotes, escapes and `${…}` are still in them (`words.expand` gives them meaning).
+Pure data; knows nothing of images or files.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from builder.text import SourceText, Span
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """`--name=value`; `value` is None for a bare `--name`."""
+
+    name: str
+    value: str | None
+    span: Span
+
+
+class Heredoc(msgspec.Struct, frozen=True):
+    """`<<NAME` and its body; `expand` is false for a quoted name, `strip_tabs` true for `<<-`.
+
+    `content` is raw: for `<<-` tabs are still there (`text` takes them off).
+    """
+
+    name: str
+    content: str
+    expand: bool
+    strip_tabs: bool
+    descriptor: str
+    span: Span
+
+    @property
+    def text(self) -> str:
+        """The body as the program reads it."""
+        if not self.strip_tabs:
+            return self.content
+        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+
+
+class Instruction(msgspec.Struct, frozen=True, kw_only=True):
+    """What all instructions have.
+
+    `keyword` is upper case; `original` is the logical line as joined (continuations removed), which
+    history and messages show; `comments` are the comment lines directly above, without `#`.
+    """
+
+    keyword: str
+    original: str
+    span: Span
+    flags: tuple[Flag, ...] = ()
+    heredocs: tuple[Heredoc, ...] = ()
+    comments: tuple[str, ...] = ()
+
+    def flag(self, name: str) -> str | None:
+        """The value of the last flag of that name; a bare flag gives ""; None: not given."""
+        found: str | None = None
+        for flag in self.flags:
+            if flag.name == name:
+                found = flag.value or ""
+        return found
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Exec form: the array's strings. Shell form (`shell` true): one word, the text."""
+
+    words: tuple[str, ...]
+    shell: bool
+
+
+class From(Instruction, frozen=True, tag="FROM"):
+    """FROM image [AS name]."""
+
+    image: str
+    name: str | None = None
+
+
+class Run(Instruction, frozen=True, tag="RUN"):
+    """RUN; in the shell form the command's text holds the heredoc markers, `heredocs` the bodies."""
+
+    command: Command
+
+
+class Copy(Instruction, frozen=True, tag="COPY"):
+    """COPY; sources that are heredocs stand in `sources` as their marker word (`<<EOF`)."""
+
+    sources: tuple[str, ...]
+    dest: str
+
+
+class Add(Instruction, frozen=True, tag="ADD"):
+    """ADD; as COPY."""
+
+    sources: tuple[str, ...]
+    dest: str
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """NAME=value; `value` None: no `=` was there (ARG only)."""
+
+    name: str
+    value: str | None
+
+
+class Env(Instruction, frozen=True, tag="ENV"):
+    """ENV; `legacy` for the `ENV NAME rest of line` form."""
+
+    pairs: tuple[Pair, ...]
+    legacy: bool = False
+
+
+class Arg(Instruction, frozen=True, tag="ARG"):
+    """ARG."""
+
+    pairs: tuple[Pair, ...]
+
+
+class Label(Instruction, frozen=True, tag="LABEL"):
+    """LABEL."""
+
+    pairs: tuple[Pair, ...]
+    legacy: bool = False
+
+
+class Expose(Instruction, frozen=True, tag="EXPOSE"):
+    """EXPOSE."""
+
+    ports: tuple[str, ...]
+
+
+class Volume(Instruction, frozen=True, tag="VOLUME"):
+    """VOLUME."""
+
+    paths: tuple[str, ...]
+
+
+class User(Instruction, frozen=True, tag="USER"):
+    """USER."""
+
+    user: str
+
+
+class Workdir(Instruction, frozen=True, tag="WORKDIR"):
+    """WORKDIR."""
+
+    path: str
+
+
+class Cmd(Instruction, frozen=True, tag="CMD"):
+    """CMD."""
+
+    command: Command
+
+
+class Entrypoint(Instruction, frozen=True, tag="ENTRYPOINT"):
+    """ENTRYPOINT."""
+
+    command: Command
+
+
+class Healthcheck(Instruction, frozen=True, tag="HEALTHCHECK"):
+    """HEALTHCHECK; `command` None is HEALTHCHECK NONE."""
+
+    command: Command | None
+
+
+class Stopsignal(Instruction, frozen=True, tag="STOPSIGNAL"):
+    """STOPSIGNAL."""
+
+    signal: str
+
+
+class Shell(Instruction, frozen=True, tag="SHELL"):
+    """SHELL."""
+
+    words: tuple[str, ...]
+
+
+class Onbuild(Instruction, frozen=True, tag="ONBUILD"):
+    """ONBUILD; `trigger` is the raw text (with heredoc bodies), parsed only when it is used."""
+
+    trigger: str
+
+
+class Maintainer(Instruction, frozen=True, tag="MAINTAINER"):
+    """MAINTAINER."""
+
+    name: str
+
+
+AnyInstruction = (
+    From | Run | Copy | Add | Env | Arg | Label | Expose | Volume | User | Workdir | Cmd | Entrypoint
+    | Healthcheck | Stopsignal | Shell | Onbuild | Maintainer
+)  # fmt: skip
+
+
+class Directive(msgspec.Struct, frozen=True):
+    """A parser directive at the top: `# name=value`, the name in lower case."""
+
+    name: str
+    value: str
+    span: Span
+
+
+class Dockerfile(msgspec.Struct, frozen=True):
+    """A parsed Dockerfile."""
+
+    source: SourceText
+    directives: tuple[Directive, ...]
+    escape: str
+    instructions: tuple[AnyInstruction, ...]

@@ -1,0 +1,97 @@
+"""Errors as values: what is wrong, where, and what to do.
+
+    BuildError            a build cannot go on: exit 1
+      DockerfileError     the Dockerfile is at fault (has a location)
+      StepFailed          a RUN ended with another status than 0
+      MissingPath         a COPY source or the like is not there
+      ImageError          a base image, layout, archive or registry is at fault
+      StoreError          the local store is at fault (permission, format, full disk)
+      SandboxError        the kernel does not give what RUN needs
+    UsageError            the command line is at fault: exit 2
+
+Messages are lower case, name the thing, and have no full stop. Rendering is for `ui.diagnostics`.
+Nothing here prints, and nothing that raises one of these has logged it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.text import Location
+
+
+class BuildError(Exception):
+    """A failure with a stable kebab-case `code`, and where known a place, a hint, and notes."""
+
+    exit_code = 1
+    code = "build-failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        location: Location | None = None,
+        hint: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.location = location
+        self.hint = hint
+        self.notes = notes
+
+    def at(self, location: Location | None) -> BuildError:
+        """The same error, placed at `location` if it had no place yet."""
+        if self.location is None:
+            self.location = location
+        return self
+
+
+class DockerfileError(BuildError):
+    """The Dockerfile (or a `.dockerignore`) is at fault."""
+
+    code = "dockerfile-error"
+
+
+class StepFailed(BuildError):
+    """A RUN failed: `status` is its exit code, or 128 + the signal that killed it."""
+
+    code = "step-failed"
+
+    def __init__(self, message: str, *, status: int, tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.tail = tail
+
+
+class MissingPath(BuildError):
+    """A path that an instruction names is not in its source."""
+
+    code = "path-not-found"
+
+
+class ImageError(BuildError):
+    """A base image, an image layout, an archive or a registry is at fault."""
+
+    code = "image-error"
+
+
+class StoreError(BuildError):
+    """The local store cannot be used or written."""
+
+    code = "store-error"
+
+
+class SandboxError(BuildError):
+    """The kernel or the machine does not give what a RUN step needs."""
+
+    code = "sandbox-error"
+
+
+class UsageError(BuildError):
+    """The command line is at fault."""
+
+    exit_code = 2
+    code = "usage"

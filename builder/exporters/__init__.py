@@ -1,0 +1,1 @@
+"""What hands an image out."""

@@ -1,0 +1,1 @@
+"""Files, safely: every path is resolved inside its root."""

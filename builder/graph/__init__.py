@@ -1,0 +1,1 @@
+"""The build as data. Pure: knows neither Dockerfiles nor filesystems."""

@@ -1,0 +1,88 @@
+"""The definition: a flat, ordered map of digest to vertex.
+
+A vertex can be added only after its inputs, so insertion order is a topological order and a cycle
+cannot be written down. A vertex's digest covers its op and its inputs, never what people are told
+about it (`About`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from builder.digest import Digest, of_value
+from builder.graph.op import Op
+from builder.graph.selection import Selection
+from builder.text import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input of a vertex. With `select`, the content of that part counts, not its origin."""
+
+    of: Digest
+    select: Selection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people are told of a vertex. `label` is "[stage 2/7] RUN make"; never part of a digest."""
+
+    label: str
+    stage: str = ""
+    location: Location | None = None
+    no_cache: bool = False
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """An op placed in a definition."""
+
+    digest: Digest
+    op: Op[Any, Any]
+    op_digest: Digest | None
+    inputs: tuple[Input, ...]
+    about: About
+
+
+@dataclass(slots=True)
+class Definition:
+    """All vertices by digest, in topological order."""
+
+    vertices: dict[Digest, Vertex] = field(default_factory=dict)
+
+    def add(self, op: Op[Any, Any], inputs: tuple[Input, ...], about: About) -> Digest:
+        """Add a vertex and return its digest; an equal one that is there already is kept.
+
+        Raises KeyError where an input is not in the definition.
+        """
+        for item in inputs:
+            self.vertices[item.of]
+        plain = op.plain()
+        # An op without plain data (a context) is named by what it is called.
+        name = plain if plain is not None else ["unkeyed", repr(op)]
+        digest = of_value([name, [[i.of, i.select.plain() if i.select else None] for i in inputs]])
+        known = self.vertices.get(digest)
+        if known is None:
+            self.vertices[digest] = Vertex(
+                digest, op, of_value(plain) if plain is not None else None, inputs, about
+            )
+        elif about.no_cache and not known.about.no_cache:
+            self.vertices[digest] = Vertex(digest, op, known.op_digest, inputs, about)
+        return digest
+
+    def reached(self, target: Digest) -> list[Vertex]:
+        """The target and all it depends on, in topological order."""
+        wanted = {target}
+        for digest in reversed(self.vertices):
+            if digest in wanted:
+                wanted.update(i.of for i in self.vertices[digest].inputs)
+        return [v for d, v in self.vertices.items() if d in wanted]
+
+    def __iter__(self) -> Iterator[Vertex]:
+        return iter(self.vertices.values())
+
+    def __getitem__(self, digest: Digest) -> Vertex:
+        return self.vertices[digest]

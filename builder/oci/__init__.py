@@ -1,0 +1,1 @@
+"""OCI images: documents, references, layers, layouts, registries."""

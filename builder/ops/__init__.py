@@ -1,0 +1,1 @@
+"""What can be done, as values. Knows neither overlayfs nor tar, HTTP or the cache."""

@@ -1,0 +1,1 @@
+"""One process in namespaces. Knows nothing of caches, images or layers."""

@@ -1,0 +1,1 @@
+"""When and whether a vertex runs. Knows neither Dockerfiles, filesystems nor images."""

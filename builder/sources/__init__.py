@@ -1,0 +1,1 @@
+"""Where filesystems come from: images and contexts."""

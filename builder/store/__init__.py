@@ -1,0 +1,1 @@
+"""Blobs and locks on disk. Knows nothing of what a blob means."""

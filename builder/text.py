@@ -1,0 +1,57 @@
+"""Places in a text: what an error or a warning points at.
+
+Lines count from 1 and columns from 0, in characters of the file as it was read. No I/O.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """A stretch of text; `end_line` is inclusive, `end_column` exclusive (-1: to the line's end)."""
+
+    line: int
+    column: int = 0
+    end_line: int = 0
+    end_column: int = -1
+
+    @property
+    def last_line(self) -> int:
+        """The last line of the span, also where only the first was given."""
+        return self.end_line or self.line
+
+
+class SourceText(msgspec.Struct, frozen=True):
+    """A text file that was read: the name as people know it, and the text."""
+
+    name: str
+    text: str
+
+    def lines(self) -> list[str]:
+        """The physical lines, without their ends."""
+        return self.text.replace("\r\n", "\n").split("\n")
+
+
+class Location(msgspec.Struct, frozen=True):
+    """A span in a named text."""
+
+    source: SourceText
+    span: Span
+
+    def __str__(self) -> str:
+        return f"{self.source.name}:{self.span.line}"
+
+
+def excerpt(location: Location, around: int = 2) -> str:
+    """The span's lines with their numbers, `>>>` before those meant, `around` lines on each side."""
+    lines = location.source.lines()
+    first, last = location.span.line, location.span.last_line
+    rows = []
+    for number in range(max(1, first - around), min(len(lines), last + around) + 1):
+        marker = ">>>" if first <= number <= last else "   "
+        rows.append(f"{number:4} | {marker} {lines[number - 1]}".rstrip())
+        column, end = location.span.column, location.span.end_column
+        if number == first == last and end > column:
+            rows.append("     |     " + " " * column + "^" * (end - column))
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Readers of events. Know nothing but events and errors."""
