@@ -18,7 +18,9 @@ OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
@@ -128,6 +130,14 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     config: RunConfig = RunConfig()
     rootfs: RootFS = msgspec.field(default_factory=RootFS)
     history: tuple[History, ...] = ()
+
+
+class LayerBlob(msgspec.Struct, frozen=True):
+    """A layer as a tar in the store: its descriptor, its diff id, and the size of the uncompressed tar."""
+
+    descriptor: Descriptor
+    diff_id: str
+    size: int
 
 
 def encode(document: msgspec.Struct) -> bytes:
