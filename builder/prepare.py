@@ -1,0 +1,233 @@
+"""From a request to what a compile is given: texts read, names checked, defaults taken.
+
+All reading that happens before a build is data happens here: the Dockerfile, the ignore files, the
+environment. Nothing is resolved, hashed or run. On the path of a fully cached build: light imports only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from builder.errors import BuildError, DockerfileError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.request import BuildRequest
+
+MAX_DOCKERFILE = 16 << 20
+ARCHITECTURES = {
+    "x86_64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "i686": ("386", ""),
+    "ppc64le": ("ppc64le", ""),
+    "s390x": ("s390x", ""),
+    "riscv64": ("riscv64", ""),
+}
+
+
+class Texts:
+    """What was read: the Dockerfile under the name people know it by, and the contexts' ignore files.
+
+    context: the absolute folder, or None where only a Dockerfile came in. ignore: (name, text) of the
+    ignore file, or None.
+    """
+
+    __slots__ = ("context", "dockerfile", "ignore", "name")
+
+    def __init__(
+        self, name: str, dockerfile: str, context: str | None, ignore: tuple[str, str] | None
+    ) -> None:
+        self.name = name
+        self.dockerfile = dockerfile
+        self.context = context
+        self.ignore = ignore
+
+
+def read_texts(request: BuildRequest, stdin: int = 0) -> Texts:
+    """Read the Dockerfile and the ignore file that go with it.
+
+    Raises BuildError where the context or the Dockerfile is not there or cannot be read.
+    """
+    if request.context == "-":
+        return _from_stdin(request, stdin)
+    context = _context_folder(request.context)
+    if request.dockerfile == "-":
+        text = _decode(_read_fd(stdin, "standard input"), "standard input")
+        return Texts("Dockerfile", text, context, _ignore_of(context, None))
+    path = request.dockerfile or os.path.join(request.context, "Dockerfile")
+    text = _read_dockerfile(path, request)
+    return Texts(_shown(path, context), text, context, _ignore_of(context, path))
+
+
+def ignore_of_named(folder: str) -> tuple[str, str] | None:
+    """The ignore file of a named context, which is its own."""
+    return _ignore_of(folder, None)
+
+
+def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, str]:
+    """The build args, those without a value taken from the environment (and dropped where unset).
+
+    SOURCE_DATE_EPOCH of the environment counts as one, as buildx has it.
+    """
+    args: dict[str, str] = {}
+    if "SOURCE_DATE_EPOCH" in environ:
+        args["SOURCE_DATE_EPOCH"] = environ["SOURCE_DATE_EPOCH"]
+    for name, value in request.build_args.items():
+        if value is not None:
+            args[name] = value
+        elif name in environ:
+            args[name] = environ[name]
+    return args
+
+
+def machine_platform() -> tuple[str, str]:
+    """The (architecture, variant) of this machine, in OCI's words."""
+    machine = os.uname().machine
+    return ARCHITECTURES.get(machine, (machine, ""))
+
+
+def parse_platform(text: str) -> tuple[str, str, str]:
+    """`os/architecture[/variant]` normalised as containerd does. Raises UsageError."""
+    parts = text.lower().split("/")
+    if text in ("local", ""):
+        return ("linux", *machine_platform())
+    if len(parts) == 1:  # an operating system alone, or an architecture alone
+        parts = (
+            [parts[0], machine_platform()[0]]
+            if parts[0] in ("linux", "windows", "darwin")
+            else ["linux", *parts]
+        )
+    if not 2 <= len(parts) <= 3 or not all(
+        p and p.replace("_", "").replace(".", "").isalnum() for p in parts
+    ):
+        raise UsageError(
+            f"platform {text!r} is not of the form os/architecture[/variant]", hint="for example linux/arm64"
+        )
+    system, architecture, variant = [*parts, ""][:3]
+    system = {"macos": "darwin"}.get(system, system)
+    architecture, variant = _architecture(architecture, variant)
+    return system, architecture, variant
+
+
+def _architecture(architecture: str, variant: str) -> tuple[str, str]:
+    match architecture:
+        case "x86_64" | "x86-64" | "amd64":
+            return "amd64", "" if variant == "v1" else variant
+        case "aarch64" | "arm64":
+            return "arm64", "" if variant in ("8", "v8") else variant
+        case "armhf":
+            return "arm", "v7"
+        case "armel":
+            return "arm", "v6"
+        case "arm":
+            return "arm", {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
+        case "i386":
+            return "386", ""
+    return architecture, variant
+
+
+def _from_stdin(request: BuildRequest, stdin: int) -> Texts:
+    if request.dockerfile == "-":
+        raise UsageError("context and Dockerfile cannot both come from standard input")
+    data = _read_fd(stdin, "standard input")
+    if (len(data) > 262 and data[257:262] == b"ustar") or data[:2] == b"\x1f\x8b":
+        raise UsageError(
+            "a tar archive on standard input is not taken as a context in this version",
+            hint="unpack it into a folder and name the folder",
+        )
+    return Texts("Dockerfile", _decode(data, "standard input"), None, None)
+
+
+def _context_folder(context: str) -> str:
+    if "://" in context or context.startswith(("git@", "github.com/")):
+        raise UsageError(
+            f"context {context} is a URL, which this version does not fetch", hint="name a local folder"
+        )
+    folder = os.path.abspath(context)
+    try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise BuildError(
+                f"context {context} is not a folder", code="context", hint="to name a Dockerfile use -f FILE"
+            )
+    except FileNotFoundError:
+        raise BuildError(
+            f"context {context} is not there",
+            code="context",
+            hint=_nearest(os.path.basename(folder), os.path.dirname(folder)),
+        ) from None
+    except OSError as error:
+        raise BuildError(f"context {context} cannot be read: {error.strerror}", code="context") from error
+    return folder
+
+
+def _read_dockerfile(path: str, request: BuildRequest) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        near = _nearest(os.path.basename(path), os.path.dirname(path) or ".")
+        hint = near or "name the file with -f FILE, or - for standard input"
+        raise BuildError(f"Dockerfile {path} is not there", code="dockerfile-not-found", hint=hint) from None
+    except OSError as error:
+        raise BuildError(f"Dockerfile {path} cannot be read: {error.strerror}", code="dockerfile") from error
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise BuildError(f"Dockerfile {path} is a folder", code="dockerfile", hint="name a file with -f")
+        return _decode(_read_fd(fd, path), path)
+    finally:
+        os.close(fd)
+
+
+def _read_fd(fd: int, name: str) -> bytes:
+    chunks, size = [], 0
+    while chunk := os.read(fd, 1 << 20):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_DOCKERFILE:
+            raise BuildError(f"{name} is larger than {MAX_DOCKERFILE >> 20} MiB", code="dockerfile")
+    return b"".join(chunks)
+
+
+def _decode(data: bytes, name: str) -> str:
+    if b"\0" in data[:4096] and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DockerfileError(f"{name} is UTF-16", hint="save it as UTF-8")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _ignore_of(context: str, dockerfile: str | None) -> tuple[str, str] | None:
+    """The ignore file: `<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own."""
+    candidates = [(".dockerignore", os.path.join(context, ".dockerignore"))]
+    if dockerfile is not None:
+        candidates.insert(0, (os.path.basename(dockerfile) + ".dockerignore", dockerfile + ".dockerignore"))
+    for name, path in candidates:
+        try:
+            with open(path, "rb") as file:
+                return name, file.read(MAX_DOCKERFILE).decode("utf-8", "surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise BuildError(f"{path} cannot be read: {error.strerror}", code="dockerignore") from error
+    return None
+
+
+def _shown(path: str, context: str) -> str:
+    """The Dockerfile's path as people know it: inside the context, from there; else as typed."""
+    absolute = os.path.abspath(path)
+    if absolute.startswith(context.rstrip("/") + "/"):
+        return os.path.relpath(absolute, context)
+    return path
+
+
+def _nearest(name: str, folder: str) -> str | None:
+    import difflib
+
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        return None
+    near = difflib.get_close_matches(name, names, 3, 0.6)
+    return "did you mean " + " or ".join(near) + "?" if near else None

@@ -1,0 +1,173 @@
+"""The cache: records that map a key to a snapshot, and claims on keys that are being made.
+
+    ROOT/cache/records/ab/abcd…   a record: one JSON object, replaced by rename
+    ROOT/cache/content/ab/abcd…   a remembered answer: the content digest of a selection of a snapshot
+    ROOT/cache/claims/abcd…       flock'ed by the process that makes this key's result; dies with it
+
+A record without a barrier behind it (no `promoted`) counts only in the boot that wrote it, as an
+unsynced rename may not survive a power cut (design: durability at the price of a step). Damage is a
+miss. This is on the path of a fully cached build, and knows nothing of what a snapshot's layers are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+from builder.digest import Digest, hex_of, of_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from builder.graph.selection import Selection
+    from builder.snapshots.snapshot import Snapshot
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """What names this boot of the machine (random(4)); empty where the kernel does not tell."""
+    try:
+        with open(BOOT_ID, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+class Record:
+    """What the cache holds under a key: a snapshot, and the seconds its making took."""
+
+    __slots__ = ("label", "seconds", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, seconds: float, label: str) -> None:
+        self.snapshot = snapshot
+        self.seconds = seconds
+        self.label = label
+
+
+class Cache:
+    """Records in a folder. `exists` says whether all layers of a snapshot are (still) there."""
+
+    def __init__(self, root: str, exists: Callable[[Snapshot], bool]) -> None:
+        self.root = root
+        self.exists = exists
+        self.boot = boot_id()
+
+    def get(self, key: Digest) -> Record | None:
+        """The record under `key` if it can be used, else None."""
+        data = self._read("records", key)
+        try:
+            if data is None or data.get("boot", self.boot) != self.boot:
+                return None
+            record = Record(tuple(data["layers"]), float(data["seconds"]), str(data["label"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return record if self.exists(record.snapshot) else None
+
+    def put(self, key: Digest, record: Record) -> None:
+        """Set the record under `key`, replacing what was there."""
+        data = {
+            "layers": list(record.snapshot),
+            "seconds": round(record.seconds, 6),
+            "label": record.label,
+            "boot": self.boot,
+        }
+        self._write("records", key, data)
+
+    def promote(self, key: Digest) -> None:
+        """Mark the record as behind a barrier; call it only after one (syncfs) was passed."""
+        data = self._read("records", key)
+        if data is not None and data.pop("boot", None) == self.boot:
+            self._write("records", key, data)
+
+    def content(self, snapshot: Snapshot, selection: Selection, make: Callable[[], Digest]) -> Digest:
+        """The digest of a selection of a snapshot, remembered (layers never change under their id)."""
+        name = of_value([list(snapshot), selection.plain()])
+        data = self._read("content", name)
+        if data is not None and isinstance(data.get("digest"), str):
+            return Digest(data["digest"])
+        digest = make()
+        self._write("content", name, {"digest": digest})
+        return digest
+
+    def records(self) -> Iterator[tuple[Digest, dict[str, Any]]]:
+        """All records as plain data, for the garbage collector."""
+        top = os.path.join(self.root, "records")
+        for _folder, _, names in os.walk(top):
+            for name in names:
+                digest = Digest("sha256:" + name)
+                if "." not in name and (data := self._read("records", digest)) is not None:
+                    yield digest, data
+
+    def forget(self, key: Digest) -> None:
+        """Drop the record under `key`, if any."""
+        try:
+            os.unlink(self._path("records", key))
+        except FileNotFoundError:
+            return
+
+    def claim(self, key: Digest) -> Claim | None:
+        """Claim the making of `key`'s result; None while another process has it."""
+        folder = os.path.join(self.root, "claims")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path = os.path.join(folder, hex_of(key))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        if not _names(path, fd):  # the former holder removed it between our open and our lock
+            os.close(fd)
+            return self.claim(key)
+        return Claim(path, fd)
+
+    def _path(self, kind: str, digest: Digest) -> str:
+        name = hex_of(digest)
+        return os.path.join(self.root, kind, name[:2], name)
+
+    def _read(self, kind: str, digest: Digest) -> dict[str, Any] | None:
+        try:
+            with open(self._path(kind, digest), "rb") as file:
+                data = json.loads(file.read())
+        except (FileNotFoundError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+    def _write(self, kind: str, digest: Digest, data: dict[str, Any]) -> None:
+        path = self._path(kind, digest)
+        temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        try:
+            with open(temporary, "x", encoding="ascii") as file:
+                file.write(json.dumps(data))
+            os.rename(temporary, path)
+        except OSError:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
+
+
+class Claim:
+    """A claim that is held. `release` removes its file while the lock is still ours."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def release(self) -> None:
+        """Give the claim up."""
+        os.unlink(self.path)
+        os.close(self.fd)
+
+
+def _names(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
