@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -74,6 +74,8 @@ class Exec(msgspec.Struct, frozen=True, tag=True):
     "host" or "none"; security "sandbox" or "insecure"; hosts are (name, address), names in lower case;
     ulimits are "name=soft:hard"; shm_size is bytes, 0 for the default.
     """
+
+    limited: ClassVar[bool] = True  # counts against --jobs
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]

@@ -1,0 +1,300 @@
+"""The solver, with fakes: ops are names, snapshots are tuples of what made them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from builder.digest import Digest, of_value
+from builder.errors import BuildError
+from builder.events import Cached, Failed, Finished, Started
+from builder.graph.definition import About, Definition, Input
+from builder.graph.selection import Selection
+from builder.snapshots.snapshot import LayerId, Snapshot
+from builder.solver.cache import Cache
+from builder.solver.solver import Solver
+
+
+@dataclass(frozen=True)
+class FakeOp:
+    name: str
+    keyed: bool = True
+    limited: bool = False
+
+    def plain(self) -> list[Any] | None:
+        return ["fake", self.name] if self.keyed else None
+
+    async def run(self, worker: Any, inputs: Any) -> Any:
+        raise AssertionError("the fake world runs ops itself")
+
+
+@dataclass
+class World:
+    """Runs fake ops and remembers what happened."""
+
+    cache: Cache
+    definition: Definition = field(default_factory=Definition)
+    ran: list[str] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
+    most: int = 0
+    contents: dict[str, str] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    events: list[Any] = field(default_factory=list)
+    serial: int = 0
+
+    def add(self, name: str, *inputs: Digest | Input, no_cache: bool = False, keyed: bool = True,
+            limited: bool = False) -> Digest:  # fmt: skip
+        given = tuple(i if isinstance(i, Input) else Input(i) for i in inputs)
+        return self.definition.add(FakeOp(name, keyed, limited), given, About(name, no_cache=no_cache))
+
+    async def run(self, vertex: Any, inputs: Any) -> Snapshot:
+        name = vertex.op.name
+        self.ran.append(name)
+        self.running.add(name)
+        self.most = max(self.most, len(self.running))
+        try:
+            await asyncio.sleep(self.seconds)
+            if name in self.failing:
+                raise BuildError(f"{name} failed")
+        finally:
+            self.running.discard(name)
+        self.serial += 1
+        below = inputs[0] if inputs else ()
+        return (*below, LayerId(f"{name}-{self.serial}"))
+
+    async def content(self, vertex: Any, snapshot: Snapshot, selection: Selection) -> Digest:
+        name = snapshot[-1].partition("-")[0]
+        return of_value([self.contents.get(name, "same"), selection.plain()])
+
+    async def solve(self, target: Digest, slots: int = 16) -> Snapshot:
+        self.ran.clear()
+        self.events.clear()
+        solver = Solver(self.definition, self.cache, self.run, self.content, self.events.append, slots)
+        return await solver.solve(target)
+
+    def names(self, kind: type) -> list[str]:
+        return [self.definition[e.vertex].op.name for e in self.events if isinstance(e, kind)]
+
+
+@pytest.fixture
+def world(tmp_path: Any) -> World:
+    return World(Cache(str(tmp_path), exists=lambda snapshot: True))
+
+
+def all_of(name: str = "/") -> Selection:
+    return Selection((name,))
+
+
+async def test_a_second_solve_runs_nothing_and_calls_every_vertex_cached(world: World) -> None:
+    a = world.add("a")
+    b = world.add("b", a)
+    first = await world.solve(b)
+    assert world.ran == ["a", "b"]
+
+    second = await world.solve(b)
+
+    assert (second, world.ran) == (first, [])
+    assert world.names(Cached) == ["a", "b"]
+
+
+async def test_a_cached_vertex_never_asks_for_its_inputs(world: World) -> None:
+    b = world.add("b", world.add("a"))
+    await world.solve(b)
+    for key, record in list(world.cache.records()):
+        if record["label"] == "a":
+            world.cache.forget(key)
+
+    await world.solve(b)
+
+    assert world.ran == []
+
+
+async def test_independent_vertices_run_at_the_same_time(world: World) -> None:
+    world.seconds = 0.02
+    target = world.add("join", *[world.add(f"s{i}") for i in range(8)])
+
+    await world.solve(target)
+
+    assert world.most == 8
+
+
+async def test_no_more_limited_ops_run_at_once_than_there_are_slots(world: World) -> None:
+    world.seconds = 0.01
+    target = world.add("join", *[world.add(f"s{i}", limited=True) for i in range(6)])
+
+    await world.solve(target, slots=2)
+
+    assert world.most == 2
+
+
+async def test_a_diamond_runs_its_top_once(world: World) -> None:
+    top = world.add("top")
+    target = world.add("join", world.add("left", top), world.add("right", top))
+
+    await world.solve(target)
+
+    assert sorted(world.ran) == ["join", "left", "right", "top"]
+
+
+async def test_an_unchanged_selection_is_a_hit_though_its_source_ran_again(world: World) -> None:
+    source = world.add("source", no_cache=True)
+    target = world.add("copy", Input(source, all_of()))
+    await world.solve(target)
+
+    await world.solve(target)
+
+    assert world.ran == ["source"]
+
+
+async def test_a_changed_selection_is_a_miss(world: World) -> None:
+    context = world.add("context", keyed=False)
+    target = world.add("run", world.add("copy", world.add("base"), Input(context, all_of())))
+    await world.solve(target)
+    world.contents["context"] = "other"
+
+    await world.solve(target)
+
+    assert world.ran == ["context", "copy", "run"]
+
+
+async def test_no_cache_runs_all_that_is_built_on_it_and_renews_the_records(world: World) -> None:
+    a = world.add("a")
+    b = world.add("b", a)
+    await world.solve(b)
+    forced = World(world.cache, serial=world.serial)
+    target = forced.add("b", forced.add("a", no_cache=True))
+
+    renewed = await forced.solve(target)
+
+    assert forced.ran == ["a", "b"]
+    assert await world.solve(b) == renewed
+    assert world.ran == []
+
+
+async def test_vertices_with_the_same_key_run_once(world: World) -> None:
+    world.seconds = 0.01
+    one = world.add("one", keyed=False)
+    two = world.add("two", keyed=False)
+    base = world.add("base")
+    copies = [world.add("copy", base, Input(source, all_of())) for source in (one, two)]
+    target = world.add("join", *copies)
+
+    await world.solve(target)
+
+    assert world.ran.count("copy") == 1
+
+
+async def test_a_failure_cancels_the_others_and_is_the_error_that_comes_out(world: World) -> None:
+    slow = world.add("slow")
+    bad = world.add("bad")
+    target = world.add("join", slow, bad)
+    world.failing.add("bad")
+    original = world.run
+
+    async def run(vertex: Any, inputs: Any) -> Snapshot:
+        if vertex.op.name == "slow":
+            await asyncio.sleep(60)
+        return await original(vertex, inputs)
+
+    solver = Solver(world.definition, world.cache, run, world.content, world.events.append, 4)
+    with pytest.raises(BuildError, match="bad failed"):
+        await solver.solve(target)
+
+    assert {(world.definition[e.vertex].op.name, e.cancelled) for e in world.events if isinstance(e, Failed)} == {
+        ("slow", True),
+        ("bad", False),
+    }
+
+
+async def test_a_failed_vertex_leaves_no_record_and_no_claim(world: World) -> None:
+    target = world.add("bad")
+    world.failing.add("bad")
+    with pytest.raises(BuildError):
+        await world.solve(target)
+    world.failing.clear()
+
+    await world.solve(target)
+
+    assert world.ran == ["bad"]
+
+
+async def test_a_claim_of_another_process_is_waited_for_and_its_result_taken(world: World) -> None:
+    target = world.add("a")
+    other = World(Cache(world.cache.root, exists=lambda snapshot: True), seconds=0.15)
+    other.add("a")
+
+    results = await asyncio.gather(other.solve(target), _later(world, target))
+
+    assert results[0] == results[1]
+    assert (other.ran, world.ran) == (["a"], [])
+
+
+async def _later(world: World, target: Digest) -> Snapshot:
+    await asyncio.sleep(0.05)
+    return await world.solve(target)
+
+
+async def test_a_record_whose_layers_are_gone_is_a_miss(tmp_path: Any) -> None:
+    there = True
+    world = World(Cache(str(tmp_path), exists=lambda snapshot: there))
+    target = world.add("a")
+    await world.solve(target)
+    there = False
+
+    await world.solve(target)
+
+    assert world.ran == ["a"]
+
+
+async def test_a_damaged_record_is_a_miss(world: World, tmp_path: Any) -> None:
+    target = world.add("a")
+    await world.solve(target)
+    for path in (tmp_path / "records").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b'{"layers": 7')
+
+    await world.solve(target)
+
+    assert world.ran == ["a"]
+
+
+async def test_a_record_of_another_boot_counts_only_when_promoted(world: World, tmp_path: Any) -> None:
+    target = world.add("a")
+    await world.solve(target)
+    (key, _record), *_ = world.cache.records()
+    later = Cache(str(tmp_path), exists=lambda snapshot: True)
+    later.boot = "another boot"
+    assert later.get(key) is None
+
+    world.cache.promote(key)
+
+    assert later.get(key) is not None
+
+
+async def test_a_chain_of_three_thousand_builds_and_comes_back_warm(world: World) -> None:
+    target = world.add("v0")
+    for number in range(1, 3000):
+        target = world.add(f"v{number}", target)
+    await world.solve(target)
+    assert len(world.names(Finished)) == 3000
+
+    await world.solve(target)
+
+    assert world.names(Started) == []
+    assert len(world.names(Cached)) == 3000
+
+
+def test_what_people_are_told_is_no_part_of_a_digest() -> None:
+    one, two = Definition(), Definition()
+    first = one.add(FakeOp("a"), (), About("a label", stage="x", no_cache=True))
+
+    assert first == two.add(FakeOp("a"), (), About("another label"))
+
+
+def test_a_vertex_cannot_come_before_its_inputs() -> None:
+    with pytest.raises(KeyError):
+        Definition().add(FakeOp("a"), (Input(of_value("nothing")),), About("a"))
