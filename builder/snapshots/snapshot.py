@@ -22,6 +22,8 @@ else:
         """Call a text a layer id that is known to be one."""
         return text
 
+    Snapshot = tuple
+
 
 # Kinds of entries. The last two say what is gone: one path, or all of a folder's former children.
 FILE = "f"
