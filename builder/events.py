@@ -3,30 +3,38 @@
 Events are frozen and tagged; `time` is seconds since the Unix epoch, taken where the fact happened.
 A UI is a fold over them, and `builds/ID/events.jsonl` holds one JSON object a line (`encode`/`decode`).
 A vertex is named by its definition digest. No event holds a secret's value.
+A fully cached build emits them too, so nothing heavy is imported.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
-import msgspec
+from builder.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
-    """What all events have."""
+class Event(Value):
+    """What all events have; `tag` names the kind where an event is written down."""
 
+    tag: ClassVar[str] = ""
     time: float
 
 
-class BuildStarted(Event, frozen=True, tag="build-started"):
+class BuildStarted(Event):
     """The request was understood; nothing was read yet."""
 
+    tag = "build-started"
     name: str
     dockerfile: str
     context: str
 
 
-class VertexInfo(msgspec.Struct, frozen=True):
+class VertexInfo(Value):
     """What a UI shows of a vertex before anything happens to it."""
 
     digest: str
@@ -36,42 +44,48 @@ class VertexInfo(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...] = ()
 
 
-class Planned(Event, frozen=True, tag="planned"):
+class Planned(Event):
     """The definition is known: its vertices in topological order, reached ones only."""
 
+    tag = "planned"
     vertices: tuple[VertexInfo, ...]
     target: str
 
 
-class Started(Event, frozen=True, tag="started"):
+class Started(Event):
     """A vertex runs now."""
 
+    tag = "started"
     vertex: str
 
 
-class Cached(Event, frozen=True, tag="cached"):
+class Cached(Event):
     """A vertex needs no run: its result is in the cache."""
 
+    tag = "cached"
     vertex: str
 
 
-class Waiting(Event, frozen=True, tag="waiting"):
+class Waiting(Event):
     """Another process makes this vertex's result; this build waits for it."""
 
+    tag = "waiting"
     vertex: str
 
 
-class Log(Event, frozen=True, tag="log"):
+class Log(Event):
     """One line that a step wrote: stream 1 is standard output, 2 standard error; no newline."""
 
+    tag = "log"
     vertex: str
     stream: int
     line: str
 
 
-class Progress(Event, frozen=True, tag="progress"):
+class Progress(Event):
     """Bytes of a transfer: `item` names it (a layer's short digest, say); total 0: unknown."""
 
+    tag = "progress"
     vertex: str
     item: str
     done: int
@@ -79,46 +93,52 @@ class Progress(Event, frozen=True, tag="progress"):
     unit: str = "B"
 
 
-class Finished(Event, frozen=True, tag="finished"):
+class Finished(Event):
     """A vertex ran to its good end."""
 
+    tag = "finished"
     vertex: str
     seconds: float
 
 
-class Failed(Event, frozen=True, tag="failed"):
+class Failed(Event):
     """A vertex failed or was cancelled."""
 
+    tag = "failed"
     vertex: str
     seconds: float
     error: str
     cancelled: bool = False
 
 
-class ExportStarted(Event, frozen=True, tag="export-started"):
+class ExportStarted(Event):
     """An output is being made; `name` tells which ("oci archive app.tar")."""
 
+    tag = "export-started"
     name: str
 
 
-class ExportFinished(Event, frozen=True, tag="export-finished"):
+class ExportFinished(Event):
     """That output is complete."""
 
+    tag = "export-finished"
     name: str
     seconds: float
 
 
-class Warned(Event, frozen=True, tag="warned"):
+class Warned(Event):
     """Something a person should know; `line` 0: no place in the Dockerfile."""
 
+    tag = "warned"
     message: str
     rule: str = ""
     line: int = 0
 
 
-class BuildFinished(Event, frozen=True, tag="build-finished"):
+class BuildFinished(Event):
     """The build ended well. `size` is compressed bytes; digests as `sha256:…`, empty without an image."""
 
+    tag = "build-finished"
     names: tuple[str, ...]
     image: str
     size: int
@@ -127,9 +147,10 @@ class BuildFinished(Event, frozen=True, tag="build-finished"):
     cached: int
 
 
-class BuildFailed(Event, frozen=True, tag="build-failed"):
+class BuildFailed(Event):
     """The build ended badly."""
 
+    tag = "build-failed"
     error: str
     code: str
     seconds: float
@@ -155,12 +176,42 @@ AnyEvent = (
 Emit = Callable[[AnyEvent], None]
 
 
+KINDS: dict[str, type[Event]] = {kind.tag: kind for kind in Event.__subclasses__()}
+
+
 def encode(event: AnyEvent) -> bytes:
     """One line of JSON, without its newline."""
-    return msgspec.json.encode(event)
+    plain = {"event": event.tag, **event.__dict__}
+    return json.dumps(plain, separators=(",", ":"), default=vars).encode("ascii")
 
 
 def decode(line: bytes) -> AnyEvent:
-    """The event of such a line; raises msgspec.ValidationError where it is none."""
-    event: AnyEvent = msgspec.json.decode(line, type=AnyEvent)
+    """The event of such a line; raises ValueError where it is none."""
+    data = json.loads(line)
+    if not isinstance(data, dict) or data.get("event") not in KINDS:
+        raise ValueError(f"not an event: {line[:80]!r}")
+    event: AnyEvent = _value(KINDS[data["event"]], data)  # type: ignore[assignment]
     return event
+
+
+def _value(kind: type[Value], data: Any) -> Value:
+    """A value of that kind from its fields; unknown fields (of a newer version) are dropped."""
+    if not isinstance(data, dict):
+        raise ValueError(f"not a {kind.__name__}: {data!r}"[:200])
+    known = {name: _field(kind.fields[name], value) for name, value in data.items() if name in kind.fields}
+    try:
+        return kind(**known)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _field(kind: str, value: Any) -> Any:
+    """A field's value, whose annotation is `kind`; raises ValueError where it is of another type."""
+    match kind, value:
+        case ("float", int() | float()) | ("int", int()) | ("str", str()) | ("bool", bool()):
+            return value
+        case "tuple[str, ...]", list():
+            return tuple(_field("str", item) for item in value)
+        case "tuple[VertexInfo, ...]", list():
+            return tuple(_value(VertexInfo, item) for item in value)
+    raise ValueError(f"not a {kind}: {value!r}"[:200])

@@ -1,13 +1,19 @@
-"""What a user can ask for, as frozen data. Made by the CLI (or a caller in Python), read by `build`."""
+"""What a user can ask for, as frozen data. Made by the CLI (or a caller in Python), read by `build`.
+
+Everything is checked and normalised by who makes it; paths are as typed, relative to the working folder.
+On the path of a fully cached build: nothing heavy is imported.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from builder.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class OutputSpec:
+class OutputSpec(Value):
     """One `--output`. type: oci, docker, tar, local, image (the store); dest None: where the type implies.
 
     dest "-" is standard output. attrs holds the remaining attributes (name, compression,
@@ -16,35 +22,36 @@ class OutputSpec:
 
     type: str
     dest: str | None = None
-    attrs: dict[str, str] = field(default_factory=dict)
+    attrs: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class SecretSpec:
+class SecretSpec(Value):
     """One `--secret`: exactly one of file and env names where its value is."""
 
     id: str
-    file: Path | None = None
+    file: str | None = None
     env: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
+class BuildRequest(Value):
     """One build as asked for.
 
     context: a folder, or "-" for standard input (a Dockerfile, or later a tar). dockerfile: None is
     `Dockerfile` in the context, "-" standard input. build_args map None to "from the environment".
-    contexts: NAME -> the value as typed. platform "" is the machine's. jobs 0 is the default.
+    contexts: NAME (as docker normalises it) -> a folder, `oci-layout://…` or `docker-image://…`.
+    platform: `os/architecture[/variant]`, "" is the machine's. add_hosts: (name, address).
+    shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
+    `network` implies. root: the store's folder. jobs 0 is the default.
     """
 
     context: str
-    root: Path
+    root: str
     dockerfile: str | None = None
     tags: tuple[str, ...] = ()
-    build_args: dict[str, str | None] = field(default_factory=dict)
+    build_args: Mapping[str, str | None] = {}
     target: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-    contexts: dict[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
+    contexts: Mapping[str, str] = {}
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     outputs: tuple[OutputSpec, ...] = ()
@@ -52,12 +59,12 @@ class BuildRequest:
     platform: str = ""
     pull: bool = False
     network: str = "default"
-    add_hosts: tuple[str, ...] = ()
-    shm_size: str = ""
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 0
     ulimits: tuple[str, ...] = ()
     secrets: tuple[SecretSpec, ...] = ()
     allow: tuple[str, ...] = ()
-    iidfile: Path | None = None
-    metadata_file: Path | None = None
+    iidfile: str | None = None
+    metadata_file: str | None = None
     jobs: int = 0
     hostname: str = ""
