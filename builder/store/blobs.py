@@ -1,0 +1,336 @@
+"""Blobs: bytes by their digest, in ROOT/blobs/sha256, in the shape of an OCI image layout.
+
+The one idea: a blob appears under its digest by a single link(2) of a finished file, so a reader sees
+all of it or none. It never knows what a blob means.
+
+Invariant: a blob that somebody is told of has the bytes its digest says. What a power cut can undo is
+told apart by the file's mode: a blob is 0600 until its bytes are known to be on the disk (fsync at
+commit when `durable`, else one `barrier` for many), and 0400 from then on. One that is still 0600 and
+was not written by this process is hashed before it is believed. On the cached path: os and hashlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+
+from builder import digest as digests
+from builder.errors import StoreError
+from builder.store.failure import store_error, told_as
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import BinaryIO
+
+    from builder.digest import Digest
+
+CHUNK = 1 << 20
+_UNSETTLED = 0o600
+_SETTLED = 0o400
+
+
+class WrongContent(StoreError):
+    """Bytes that were written are not those expected; tells `digest` and `size` as they are."""
+
+    code = "wrong-content"
+
+    def __init__(self, message: str, digest: Digest, size: int) -> None:
+        super().__init__(message)
+        self.digest = digest
+        self.size = size
+
+
+class Ingest:
+    """A blob on its way in. Leaving the block without `commit` drops it.
+
+    The temporary file is flock'ed while it is written: one that nobody holds is stale (see
+    store.ingest). `write` is for threads; who writes to `fileno()` itself calls `feed` with the same bytes.
+    """
+
+    def __init__(self, blobs: BlobStore, fd: int, path: str) -> None:
+        self._blobs = blobs
+        self._fd = fd
+        self._path = path
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def fileno(self) -> int:
+        """The temporary file, open for writing at its end."""
+        return self._fd
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take note of bytes that were, or will be, written to `fileno()`."""
+        self._hash.update(data)
+        self.size += len(data)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes; returns how many, which is all of them. Raises StoreError."""
+        self.feed(data)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            raise store_error(error, self._blobs.folder, "writing a blob") from error
+        return len(data)
+
+    def restart(self) -> None:
+        """Begin again with nothing written, as when a transfer cannot be resumed."""
+        with told_as(self._blobs.folder, "writing a blob"):
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def digest(self) -> Digest:
+        """The digest of what was written so far."""
+        return digests.from_hex(self._hash.hexdigest())
+
+    def commit(self, *, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
+        """Make it a blob; returns its digest and size. Raises WrongContent, or StoreError.
+
+        A blob that is there already is success: the new bytes are dropped, being the same.
+        """
+        digest = self.digest()
+        if size is not None and size != self.size:
+            raise WrongContent(f"expected {size} bytes, got {self.size}", digest, self.size)
+        if expected is not None and expected != digest:
+            raise WrongContent(f"expected {expected}, got {digest}", digest, self.size)
+        with told_as(self._blobs.folder, "writing a blob"):
+            self._blobs._settle_in(self._fd, self._path, digest, self.size)
+        self._close()
+        return digest, self.size
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Ingest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd >= 0:
+            os.unlink(self._path)
+            self._close()
+
+
+class BlobStore:
+    """The blobs of the store at `root`. Safe to use from several threads and processes.
+
+    durable: each blob is on the disk when `commit` returns. Otherwise that is so after `barrier`, which
+    must come before anything names them.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = False) -> None:
+        self.folder = os.fspath(root)
+        self.durable = durable
+        self._blobs = os.path.join(self.folder, "blobs", "sha256")
+        self._ingest = os.path.join(self.folder, "ingest")
+        self._guard = threading.Lock()
+        self._believed: set[str] = set()
+        self._unsettled: set[str] = set()
+
+    def _file(self, digest: Digest) -> str:
+        return os.path.join(self._blobs, digests.hex_of(digests.parse(digest)))
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob's file is, or would be."""
+        from pathlib import Path
+
+        return Path(self._file(digest))
+
+    def stat(self, digest: Digest) -> int | None:
+        """The blob's size in bytes, or None if it is not there (or was cut short by a crash)."""
+        path = self._file(digest)
+        try:
+            info = os.stat(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise store_error(error, self.folder, f"looking up {digest}") from error
+        if (
+            stat.S_IMODE(info.st_mode) == _UNSETTLED
+            and digest not in self._believed
+            and not self._check(digest)
+        ):
+            return None
+        return info.st_size
+
+    def _check(self, digest: Digest) -> bool:
+        """Whether a blob without the mark of a barrier has its bytes; if so, settle it."""
+        try:
+            fd = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            if _hash_of(fd) != digest:
+                return False
+            os.fsync(fd)
+            os.fchmod(fd, _SETTLED)
+        except OSError as error:
+            raise store_error(error, self.folder, f"reading {digest}") from error
+        finally:
+            os.close(fd)
+        return True
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob's bytes, from the beginning. Raises StoreError if it is not there."""
+        if self.stat(digest) is None:
+            raise StoreError(f"blob {digest} is not in the store {self.folder}", code="blob-not-found")
+        with told_as(self.folder, f"reading {digest}"):
+            return open(self._file(digest), "rb", buffering=0)
+
+    def read(self, digest: Digest, limit: int) -> bytes:
+        """A small blob as bytes, verified. Raises StoreError: not there, damaged, above `limit` bytes."""
+        with self.open(digest) as file, told_as(self.folder, f"reading {digest}"):
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise StoreError(f"blob {digest} has more than the {limit} bytes allowed here")
+        if digests.of_bytes(data) != digest:
+            raise self.damaged(digest)
+        return data
+
+    def verify(self, digest: Digest) -> None:
+        """Read the whole blob and raise StoreError if its bytes are not what its digest says."""
+        with self.open(digest) as file, told_as(self.folder, f"reading {digest}"):
+            if _hash_of(file.fileno()) != digest:
+                raise self.damaged(digest)
+
+    def damaged(self, digest: Digest) -> StoreError:
+        """The error for a blob whose bytes are wrong; what to do about it is its hint."""
+        return StoreError(
+            f"blob {digest} in the store {self.folder} is damaged",
+            code="blob-damaged",
+            hint=f"remove {self._file(digest)} and build or pull again",
+        )
+
+    def ingest(self) -> Ingest:
+        """A new blob to write; use it in a `with` block. Raises StoreError."""
+        import fcntl
+
+        name = f"blob-{os.getpid()}-{os.urandom(8).hex()}"
+        path = os.path.join(self._ingest, name)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with told_as(self.folder, "writing a blob"):
+            try:
+                fd = os.open(path, flags, _UNSETTLED)
+            except FileNotFoundError:
+                os.makedirs(self._ingest, 0o700, exist_ok=True)
+                fd = os.open(path, flags, _UNSETTLED)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Ingest(self, fd, path)
+
+    def put(self, data: bytes) -> Digest:
+        """Make a blob of some bytes; cheap if it is there already."""
+        digest = digests.of_bytes(data)
+        if self.stat(digest) == len(data):
+            return digest
+        with self.ingest() as ingest:
+            ingest.write(data)
+            return ingest.commit()[0]
+
+    def _settle_in(self, fd: int, temporary: str, digest: Digest, size: int) -> None:
+        """The protocol's second half: fsync, link without replacing, fsync of the folder."""
+        path = self._file(digest)
+        if self.durable:
+            os.fsync(fd)
+            os.fchmod(fd, _SETTLED)
+        ours = True
+        if not _link(temporary, path):
+            there = os.stat(path)
+            # Bytes that were cut short, or that nobody vouches for yet, give way to ours.
+            ours = there.st_size != size or stat.S_IMODE(there.st_mode) == _UNSETTLED
+            if ours:
+                os.replace(temporary, path)
+        with self._guard:
+            self._believed.add(digest)
+            if ours and not self.durable:
+                self._unsettled.add(digest)
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        if self.durable:
+            _sync_folder(self._blobs)
+
+    def barrier(self) -> None:
+        """Bring all blobs that this object made to the disk: to be called before they are named."""
+        with self._guard:
+            pending, self._unsettled = sorted(self._unsettled), set()
+        if not pending:
+            return
+        with told_as(self.folder, "writing blobs to the disk"):
+            opened = []
+            try:
+                for digest in pending:
+                    try:
+                        fd = os.open(self._file(digests.Digest(digest)), os.O_RDONLY | os.O_CLOEXEC)
+                    except FileNotFoundError:
+                        continue  # removed since, so nobody will name it
+                    opened.append(fd)
+                    os.fsync(fd)
+                _sync_folder(self._blobs)
+                for fd in opened:
+                    os.fchmod(fd, _SETTLED)
+            except OSError:
+                with self._guard:
+                    self._unsettled.update(pending)
+                raise
+            finally:
+                for fd in opened:
+                    os.close(fd)
+
+    def digests(self) -> Iterator[Digest]:
+        """All blobs there are, in no order; files of other names are left alone."""
+        with told_as(self.folder, "listing the blobs"):
+            names = os.listdir(self._blobs)
+        for name in names:
+            if len(name) == 64 and digests.HEX.issuperset(name):
+                yield digests.from_hex(name)
+
+    def remove(self, digest: Digest) -> int:
+        """Remove a blob; returns the bytes freed, 0 if it was not there. For store.gc alone."""
+        path = self._file(digest)
+        with self._guard:
+            self._believed.discard(digest)
+            self._unsettled.discard(digest)
+        with told_as(self.folder, f"removing {digest}"):
+            try:
+                size = os.stat(path).st_size
+                os.unlink(path)
+            except FileNotFoundError:
+                return 0
+        return size
+
+
+def _hash_of(fd: int) -> Digest:
+    hasher = hashlib.sha256()
+    while data := os.read(fd, CHUNK):
+        hasher.update(data)
+    return digests.from_hex(hasher.hexdigest())
+
+
+def _link(source: str, target: str) -> bool:
+    """Give a file its final name; False if something has that name already."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+        os.link(source, target)
+    return True
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

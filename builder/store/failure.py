@@ -1,0 +1,53 @@
+"""What the operating system refuses, told as a StoreError that names the folder and the remedy.
+
+Knows errno and sentences, nothing of the store's format. On the path of a fully cached build.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from builder.errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM)
+
+
+def store_error(error: OSError, path: str, doing: str) -> StoreError:
+    """The StoreError for `error`, met while `doing` ("writing a blob") under `path`."""
+    code, hint = "store-error", None
+    if error.errno in _FULL:
+        reason, code = "no space left on the device", "disk-full"
+        hint = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
+    elif error.errno in _DENIED:
+        reason, code = "permission denied", "store-permission"
+        hint = "run as the user who owns it, or choose another folder with --root or PYBUILD_ROOT"
+    elif error.errno == errno.EROFS:
+        reason, code = "the file system is read-only", "store-read-only"
+        hint = "choose a folder that can be written with --root or PYBUILD_ROOT"
+    else:
+        reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
+
+
+class told_as:  # noqa: N801 - reads as a statement: `with told_as(root, "writing a blob"):`
+    """A block in which an OSError becomes a StoreError; contextlib would cost the cached path an import."""
+
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, path: str, doing: str) -> None:
+        self._path = path
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise store_error(error, self._path, self._doing) from error

@@ -1,0 +1,166 @@
+"""The store's folder: making it, opening it, refusing what is not ours.
+
+    ROOT/VERSION        format number, owner's uid, ownership mode; written last, so its presence says "whole"
+    ROOT/oci-layout, index.json, blobs/sha256/    an OCI image layout that any tool may read
+    ROOT/layers, cache, builds    what the builder makes of it; ROOT/ingest: files on their way in
+    ROOT/locks          see store.locks
+
+Whoever passed `open_store` may rely on the folders. Never knows what is in them. On the cached path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from builder.errors import StoreError
+from builder.store.blobs import BlobStore
+from builder.store.failure import store_error, told_as
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = 1
+FOLDERS = ("blobs/sha256", "layers", "cache", "ingest", "builds", "locks")
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+_OURS = {"VERSION", "oci-layout", "index.json", "blobs", "layers", "cache", "ingest", "builds", "locks"}
+
+
+class Store:
+    """An opened store. `folder` is its path as text; `blobs` must pass `barrier` before they are named.
+
+    ownership: "real" where files in layers/ have the image's owners (root), "single" where all belong
+    to one user.
+    """
+
+    __slots__ = ("blobs", "folder", "ownership")
+
+    def __init__(self, folder: str, ownership: str) -> None:
+        self.folder = folder
+        self.ownership = ownership
+        self.blobs = BlobStore(folder)
+
+    @property
+    def root(self) -> Path:
+        """The folder as a Path."""
+        from pathlib import Path
+
+        return Path(self.folder)
+
+
+def default_root(environment: Mapping[str, str]) -> str:
+    """The store if nobody names one: PYBUILD_ROOT, /var/lib/pybuild for root, else the XDG data folder."""
+    if chosen := environment.get("PYBUILD_ROOT"):
+        return os.path.abspath(chosen)
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    data = environment.get("XDG_DATA_HOME", "")
+    if not data.startswith("/"):  # the specification says to ignore relative ones
+        data = os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".local", "share")
+    return os.path.join(data, "pybuild")
+
+
+def open_store(root: str | os.PathLike[str]) -> Store:
+    """Open the store at `root`, making it where nothing is. Raises StoreError with the remedy."""
+    folder = os.path.abspath(os.fspath(root))
+    version = _read_version(folder)
+    if version is None:
+        _create(folder)
+        version = _read_version(folder)
+        if version is None:
+            raise StoreError(f"the store {folder} was removed while it was being made")
+    return Store(folder, _checked(folder, version))
+
+
+def _read_version(folder: str) -> bytes | None:
+    try:
+        with open(os.path.join(folder, "VERSION"), "rb") as file:
+            return file.read(4096)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise StoreError(f"the store {folder} is no folder", hint="choose a folder with --root") from None
+    except OSError as error:
+        raise store_error(error, folder, "opening the store") from error
+
+
+def _checked(folder: str, version: bytes) -> str:
+    """The ownership mode of a store that this user and this version may use."""
+    try:
+        data = json.loads(version)
+        number, uid, ownership = int(data["format"]), int(data["uid"]), str(data["ownership"])
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{folder}/VERSION is damaged, so this may be no store of pybuild",
+            code="store-damaged",
+            hint="remove the folder to start afresh, or choose another one with --root",
+        ) from None
+    if number > FORMAT:
+        raise StoreError(
+            f"the store {folder} has format {number}; this pybuild knows up to {FORMAT}",
+            code="store-newer",
+            hint="use the newer pybuild that made it, or choose another folder with --root",
+        )
+    if uid != os.geteuid():
+        raise StoreError(
+            f"the store {folder} belongs to uid {uid}, and this is uid {os.geteuid()}",
+            code="store-owner",
+            hint="run as that user, or choose another folder with --root or PYBUILD_ROOT",
+        )
+    return ownership
+
+
+def _create(folder: str) -> None:
+    """Make a store. Several processes may do so at once: each finds what the others made."""
+    with told_as(folder, "making the store"):
+        os.makedirs(os.path.dirname(folder), 0o755, exist_ok=True)
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            _check_is_free(folder)
+            os.chmod(folder, 0o700)
+        for name in FOLDERS:
+            os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
+        ownership = "real" if os.geteuid() == 0 else "single"
+        version = {"format": FORMAT, "uid": os.geteuid(), "ownership": ownership}
+        _write_once(folder, "oci-layout", _LAYOUT)
+        _write_once(folder, "index.json", _EMPTY_INDEX)
+        _write_once(folder, "VERSION", json.dumps(version).encode() + b"\n")
+
+
+def _check_is_free(folder: str) -> None:
+    """Refuse a folder with somebody's files in it: a typing error in --root shall not fill a home."""
+    try:
+        others = sorted(set(os.listdir(folder)) - _OURS - {"lost+found"})
+    except NotADirectoryError:
+        raise StoreError(f"the store {folder} is no folder", hint="choose a folder with --root") from None
+    if others:
+        raise StoreError(
+            f"{folder} is no store of pybuild and is not empty (it has {others[0]!r})",
+            code="store-not-empty",
+            hint="choose an empty or a new folder with --root or PYBUILD_ROOT",
+        )
+
+
+def _write_once(folder: str, name: str, data: bytes) -> None:
+    """Write a file whole and on the disk, unless it is there."""
+    temporary = os.path.join(folder, "ingest", f"{name}-{os.getpid()}-{os.urandom(8).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+        try:
+            os.link(temporary, os.path.join(folder, name))
+        except FileExistsError:
+            return
+    finally:
+        os.close(fd)
+        os.unlink(temporary)
+    parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
