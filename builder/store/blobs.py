@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
+from _thread import allocate_lock
 
 from builder import digest as digests
 from builder.errors import StoreError
@@ -134,7 +134,7 @@ class BlobStore:
         self.durable = durable
         self._blobs = os.path.join(self.folder, "blobs", "sha256")
         self._ingest = os.path.join(self.folder, "ingest")
-        self._guard = threading.Lock()
+        self._guard = allocate_lock()
         self._believed: set[str] = set()
         self._unsettled: set[str] = set()
 
