@@ -10,7 +10,8 @@ from builder.snapshots.snapshot import FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
 MAX_LINKS = 40  # as the kernel (path_resolution(7))
 
@@ -36,45 +37,36 @@ class Tree:
 
     def __init__(self, nodes: dict[str, Node] | None = None) -> None:
         self.nodes: dict[str, Node] = nodes if nodes is not None else {}
-        self._children: dict[str, list[str]] | None = None
+        self._children: dict[str, set[str]] | None = None
 
     def plus(self, layer: LayerId, entries: Iterable[Entry]) -> Tree:
         """The tree with a layer's entries laid on it."""
+        edit = _Edit(self)
         entries = list(entries)
-        nodes = dict(self.nodes)
-        gone = [e for e in entries if e.kind in (WHITEOUT, OPAQUE)]
-        replaced = [
-            e
-            for e in entries
-            if e.kind not in (FOLDER, WHITEOUT, OPAQUE)
-            and (below := nodes.get(e.path))
-            and below.entry.kind == FOLDER
-        ]
-        if gone or replaced:
-            children = self.children_map()
-            for entry in gone + replaced:
-                doomed = list(children.get(entry.path, ()))
-                if entry.kind == WHITEOUT:
-                    nodes.pop(entry.path, None)
-                while doomed:
-                    path = doomed.pop()
-                    nodes.pop(path, None)
-                    doomed.extend(children.get(path, ()))
+        nodes = self.nodes
         for entry in entries:
-            if entry.kind in (WHITEOUT, OPAQUE):
-                continue
-            if entry.implied and (there := nodes.get(entry.path)) and there.entry.kind == FOLDER:
-                continue
-            nodes[entry.path] = Node(entry, layer)
-        return Tree(nodes)
+            if entry.kind == WHITEOUT:
+                edit.remove(entry.path)
+            elif entry.kind == OPAQUE or (
+                entry.kind != FOLDER and (there := nodes.get(entry.path)) and there.entry.kind == FOLDER
+            ):
+                edit.empty(entry.path)
+        for entry in entries:
+            if entry.kind not in (WHITEOUT, OPAQUE):
+                edit.add(entry, layer)
+        return edit.result()
 
-    def children_map(self) -> dict[str, list[str]]:
-        """Folder -> the paths in it, unsorted."""
+    def children_map(self) -> Mapping[str, AbstractSet[str]]:
+        """Folder -> the paths in it."""
+        return self._listed()
+
+    def _listed(self) -> dict[str, set[str]]:
         if self._children is None:
-            self._children = {}
+            children: dict[str, set[str]] = {}
             for path in self.nodes:
                 if path != ".":
-                    self._children.setdefault(parent_of(path), []).append(path)
+                    children.setdefault(parent_of(path), set()).add(path)
+            self._children = children
         return self._children
 
     def get(self, path: str) -> Entry | None:
@@ -96,30 +88,89 @@ class Tree:
             pending.extend(reversed(self.children(current)))
 
     def resolve(self, path: str, *, last: bool = True) -> str:
-        """Where `path` (relative, or absolute in the tree) leads once symlinks are followed.
+        """Where `path` leads in this tree; see `resolve`."""
+        return resolve(path, self.get, last=last)
 
-        `..` stays inside the root. With `last` false a symlink in the last place is not followed. What
-        is not there is taken as it is written. Raises TooManyLinks.
-        """
-        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        here: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                del here[-1:]
-                continue
-            here.append(part)
-            if not todo and not last:
-                break
-            node = self.nodes.get("/".join(here))
-            if node is None or node.entry.kind != SYMLINK:
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise TooManyLinks(path)
-            here.pop()
-            if node.entry.link.startswith("/"):
-                here.clear()
-            todo.extend(p for p in reversed(node.entry.link.split("/")) if p not in ("", "."))
-        return "/".join(here) or "."
+
+def resolve(path: str, get: Callable[[str], Entry | None], *, last: bool = True) -> str:
+    """Where `path` (relative, or absolute in the tree) leads once symlinks are followed.
+
+    `get` tells what is at a path. `..` stays inside the root. With `last` false a symlink in the last
+    place is not followed. What is not there is taken as it is written. Raises TooManyLinks.
+    """
+    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    here: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            del here[-1:]
+            continue
+        here.append(part)
+        if not todo and not last:
+            break
+        entry = get("/".join(here))
+        if entry is None or entry.kind != SYMLINK:
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise TooManyLinks(path)
+        here.pop()
+        if entry.link.startswith("/"):
+            here.clear()
+        todo.extend(p for p in reversed(entry.link.split("/")) if p not in ("", "."))
+    return "/".join(here) or "."
+
+
+class _Edit:
+    """A layer going onto a tree: the tree that was is left alone, and what is in a folder stays known."""
+
+    __slots__ = ("_children", "_own", "_tree", "nodes")
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.nodes = dict(tree.nodes)
+        self._children: dict[str, set[str]] | None = None
+        self._own: set[str] = set()  # the folders whose set of children is this edit's
+        if tree._children is not None:
+            self._children = dict(tree._children)
+
+    def remove(self, path: str) -> None:
+        """Take out a path and all below it."""
+        self.empty(path)
+        if self.nodes.pop(path, None) is not None and self._children is not None:
+            self._siblings(path).discard(path)
+
+    def empty(self, path: str) -> None:
+        """Take out all below a path."""
+        if self._children is None:
+            self._children = dict(self._tree._listed())
+        doomed = list(self._children.pop(path, ()))
+        while doomed:
+            gone = doomed.pop()
+            self.nodes.pop(gone, None)
+            doomed.extend(self._children.pop(gone, ()))
+
+    def add(self, entry: Entry, layer: LayerId) -> None:
+        """Put in an entry; an implied folder leaves one that is there as it is."""
+        path = entry.path
+        there = self.nodes.get(path)
+        if entry.implied and there is not None and there.entry.kind == FOLDER:
+            return
+        self.nodes[path] = Node(entry, layer)
+        if there is None and self._children is not None and path != ".":
+            self._siblings(path).add(path)
+
+    def result(self) -> Tree:
+        """The tree as it is now; the edit is not to be used any more."""
+        tree = Tree(self.nodes)
+        tree._children = self._children
+        return tree
+
+    def _siblings(self, path: str) -> set[str]:
+        assert self._children is not None
+        folder = parent_of(path)
+        if folder not in self._own or folder not in self._children:
+            self._own.add(folder)
+            self._children[folder] = set(self._children.get(folder, ()))
+        return self._children[folder]
