@@ -1,0 +1,288 @@
+"""What a RUN changed: an overlay's upper folder, compared with the tree below, as a layer's entries.
+
+Three passes. `read` walks the upper folder, whose content is hostile: by descriptors, following nothing.
+`compare` decides, from what was read and the tree below alone (the bytes of a file are asked for only
+where all that is cheap to know is equal). `tidy` makes the folder hold just what was decided, so that it
+can serve as the layer's unpacked form.
+
+The rules (design, "Commit of a RUN"): what is equal to what is below is left out, as is a folder with no
+other change than its time; a change brings its parents; a deletion is one whiteout, and a folder that was
+made anew is one whiteout for each child that it lost, never an opaque marker; hardlinks stay together;
+sockets go; of the xattrs security.capability stays.
+
+Overlay's spelling of deletions is known here and in `unpack`, nowhere else. Must never know: stores,
+mounts, tars.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from builder.errors import BuildError
+from builder.fs.remove import remove_at
+from builder.fs.rooted import open_folder, opened
+from builder.fs.walk import CAPABILITY, Found, walk
+from builder.snapshots.snapshot import (
+    BLOCK,
+    CHAR,
+    FIFO,
+    FILE,
+    FOLDER,
+    SYMLINK,
+    WHITEOUT,
+    Entry,
+    order,
+    parent_of,
+)
+from builder.snapshots.tree import TooManyLinks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from builder.snapshots.tree import Node, Tree
+
+    # Whether the file at this path of the upper folder has the bytes of that node.
+    SameBytes = Callable[[str, Node], bool]
+
+PATH_MAX = 4096
+KEPT_FOLDERS = ("dev", "proc", "sys")  # made for a RUN, these stay in the image (as BuildKit leaves them)
+
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHAR,
+    stat.S_IFBLK: BLOCK,
+    stat.S_IFIFO: FIFO,
+}
+
+# xattrs that a layer's folder must not hand on; others (security.selinux...) are the machine's own.
+_FOREIGN = ("user.", "trusted.", "system.posix_acl_")
+
+
+class Upper:
+    """What was read of an upper folder.
+
+    entries: path -> entry, whiteouts included, in order; links: path -> first path of the same file, of
+    further names alone; hidden: folders under which nothing of the tree below shows, of which those in
+    `marked` say so by the xattr `opaque`; dropped: paths that make no entry (sockets); stripped: path ->
+    the names of xattrs that do not stay.
+    """
+
+    __slots__ = ("dropped", "entries", "hidden", "links", "marked", "opaque", "stripped")
+
+    def __init__(self, opaque: str) -> None:
+        self.opaque = opaque
+        self.entries: dict[str, Entry] = {}
+        self.links: dict[str, str] = {}
+        self.hidden: set[str] = set()
+        self.marked: set[str] = set()
+        self.dropped: set[str] = set()
+        self.stripped: dict[str, list[str]] = {}
+
+
+def read(upper_fd: int, opaque: str) -> Upper:
+    """Read an upper folder; `opaque` is the xattr that says a folder hides what is below it.
+
+    Raises OSError, and BuildError for a path that is too long to be used.
+    """
+    upper = Upper(opaque)
+    for found in walk(upper_fd, file_xattrs=None, folder_xattrs=None):
+        if len(os.fsencode(found.path)) >= PATH_MAX:
+            raise BuildError(
+                f"the step made a path of more than {PATH_MAX - 1} bytes: {found.path[:60]}…",
+                code="path-too-long",
+            )
+        if found.path != ".":
+            _note(upper, found)
+    return upper
+
+
+def compare(upper: Upper, below: Tree, stubs: Iterable[str], same_bytes: SameBytes) -> list[Entry]:
+    """The layer's entries, in order.
+
+    stubs: mount points of the step (absolute paths); where they were not below and nothing was written
+    to them, they were made for the mounts and are left out, with parents made likewise.
+    """
+    here = {path: entry for path, entry in upper.entries.items() if entry.kind != WHITEOUT}
+    _leave_out_stubs(here, below, stubs)
+    gone = _find_gone(upper, here, below)
+    changed = {path for path, entry in here.items() if not _is_same(entry, below.nodes.get(path), same_bytes)}
+    if upper.links:  # one name of a file brings all that it has here
+        firsts = {upper.links.get(path, path) for path in changed}
+        changed.update(path for path in here if upper.links.get(path, path) in firsts)
+    wanted = changed | _parents(changed | gone)
+    entries = _link((entry for path, entry in here.items() if path in wanted), upper.links)
+    if gone:
+        entries.extend(Entry(path, WHITEOUT) for path in gone)
+        entries.sort(key=lambda entry: order(entry.path))
+    return entries
+
+
+def tidy(upper_fd: int, upper: Upper, entries: Iterable[Entry], below: Tree) -> None:
+    """Make the upper folder hold the entries and nothing else; folders keep their times. Raises OSError."""
+    wanted = {entry.path: entry for entry in entries}
+    touched = _remove_unwanted(upper_fd, upper, wanted)
+    for path, entry in wanted.items():
+        there = upper.entries.get(path)
+        if entry.kind == WHITEOUT and (there is None or there.kind != WHITEOUT):
+            _make_whiteout(upper_fd, path)
+            touched.add(parent_of(path))
+        elif path in upper.stripped:
+            _strip(upper_fd, path, upper.stripped[path])
+    for path in upper.marked:
+        # Over nothing, the mark hides nothing and spares the kernel a look: it stays.
+        if path in wanted and (node := below.nodes.get(path)) and node.entry.kind == FOLDER:
+            _strip(upper_fd, path, [upper.opaque])
+    for path in touched & wanted.keys():
+        with opened(open_folder(upper_fd, path)) as fd:
+            os.utime(fd, ns=(wanted[path].mtime, wanted[path].mtime))
+
+
+def _note(upper: Upper, found: Found) -> None:
+    """Take one path of the walk into `upper`."""
+    path, status = found.path, found.status
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        upper.dropped.add(path)
+        return
+    if kind == CHAR and status.st_rdev == 0:
+        upper.entries[path] = Entry(path, WHITEOUT)
+        return
+    xattrs = dict(found.xattrs)
+    if kind == FOLDER:
+        if xattrs.pop(upper.opaque, b"") == b"y":
+            upper.marked.add(path)
+            upper.hidden.add(path)
+        elif parent_of(path) in upper.hidden:
+            upper.hidden.add(path)
+    if names := [name for name in xattrs if name.startswith(_FOREIGN)]:
+        upper.stripped[path] = names
+    if found.hardlink is not None:
+        upper.links[path] = found.hardlink
+    capability = xattrs.get(CAPABILITY)
+    upper.entries[path] = Entry(
+        path,
+        kind,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        status.st_size if kind == FILE else 0,
+        status.st_mtime_ns,
+        link=found.link,
+        device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (CHAR, BLOCK) else (0, 0),
+        xattrs=((CAPABILITY, capability),) if kind == FILE and capability is not None else (),
+    )
+
+
+def _leave_out_stubs(here: dict[str, Entry], below: Tree, stubs: Iterable[str]) -> None:
+    """Take from `here` the mount points that were made for the step's mounts and left as they were."""
+    made: set[str] = set()
+    for stub in stubs:
+        try:
+            path = below.resolve(stub)
+        except TooManyLinks:
+            continue
+        while path not in (".", *KEPT_FOLDERS) and below.get(path) is None:
+            made.add(path)
+            path = parent_of(path)
+    if not made:
+        return
+    holding = {parent_of(path) for path in here if path not in made}
+    for path in sorted(made, key=order, reverse=True):
+        entry = here.get(path)
+        if entry is None:
+            continue
+        if (entry.kind == FILE and entry.size == 0) or (entry.kind == FOLDER and path not in holding):
+            del here[path]
+        else:
+            holding.add(parent_of(path))
+
+
+def _find_gone(upper: Upper, here: dict[str, Entry], below: Tree) -> set[str]:
+    """The paths that were below and are no more, outermost only."""
+    gone = {path for path, entry in upper.entries.items() if entry.kind == WHITEOUT}
+    gone.update(path for path in upper.dropped)
+    gone = {path for path in gone if below.get(path) is not None}
+    for path in upper.hidden:
+        node = below.nodes.get(path)
+        if path in here and node is not None and node.entry.kind == FOLDER:
+            gone.update(child for child in below.children(path) if child not in here)
+    return gone
+
+
+def _is_same(entry: Entry, node: Node | None, same_bytes: SameBytes) -> bool:
+    """Whether a path is as it was below; of a folder, its time does not count."""
+    if node is None:
+        return False
+    was = node.entry
+    if entry.kind != was.kind or entry.uid != was.uid or entry.gid != was.gid:
+        return False
+    if entry.kind == SYMLINK:
+        return entry.link == was.link and entry.mtime == was.mtime
+    if entry.kind == FOLDER:
+        return entry.mode == was.mode
+    if entry.mode != was.mode or entry.mtime != was.mtime or entry.device != was.device:
+        return False
+    if entry.kind != FILE:
+        return True
+    if entry.size != was.size or entry.xattrs != tuple(x for x in was.xattrs if x[0] == CAPABILITY):
+        return False
+    return entry.size == 0 or same_bytes(entry.path, node)
+
+
+def _parents(paths: Iterable[str]) -> set[str]:
+    """All folders on the way to the paths."""
+    parents: set[str] = set()
+    for path in paths:
+        while (path := parent_of(path)) != "." and path not in parents:
+            parents.add(path)
+    return parents
+
+
+def _link(entries: Iterable[Entry], links: dict[str, str]) -> list[Entry]:
+    """The entries, each further name of a file pointing to the first name among them."""
+    if not links:
+        return list(entries)
+    leaders: dict[str, str] = {}
+    linked = []
+    for entry in entries:
+        leader = leaders.setdefault(links.get(entry.path, entry.path), entry.path)
+        linked.append(entry if leader == entry.path else entry.replace(hardlink=leader))
+    return linked
+
+
+def _remove_unwanted(upper_fd: int, upper: Upper, wanted: dict[str, Entry]) -> set[str]:
+    """Remove what is in the folder and not wanted; the folders that were touched."""
+    touched: set[str] = set()
+    removed: set[str] = set()
+    for path in (*upper.entries, *upper.dropped):
+        there, entry = upper.entries.get(path), wanted.get(path)
+        if there is not None and entry is not None and there.kind == entry.kind:
+            continue
+        if parent_of(path) not in removed:
+            with opened(open_folder(upper_fd, parent_of(path))) as fd:
+                remove_at(fd, path.rpartition("/")[2])
+            touched.add(parent_of(path))
+        removed.add(path)
+    return touched
+
+
+def _make_whiteout(upper_fd: int, path: str) -> None:
+    with opened(open_folder(upper_fd, parent_of(path))) as fd:
+        os.mknod(path.rpartition("/")[2], stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+
+
+def _strip(upper_fd: int, path: str, names: Iterable[str]) -> None:
+    """Remove xattrs. The file system may guard some that nobody but itself sets: those stay."""
+    with opened(open_folder(upper_fd, parent_of(path))) as fd:
+        place = f"/proc/self/fd/{fd}/{path.rpartition('/')[2]}"
+        for name in names:
+            try:
+                os.removexattr(place, name, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM):
+                    raise
