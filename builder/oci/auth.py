@@ -16,8 +16,8 @@ from builder.errors import ImageError
 # (user, password) for a registry, or None to go there anonymously.
 Credentials = Callable[[str], tuple[str, str] | None]
 
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9+.-]*)(?:\s+|$)")
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9+.-]*)(?:\s+|$)")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 MAX_HEADER = 8192
 
 

@@ -20,6 +20,7 @@ MAX_MANIFEST = 4 << 20  # as registries have it (distribution-spec: at least 4 M
 MAX_CONFIG = 8 << 20
 MANIFEST_TYPES = (spec.OCI_MANIFEST, spec.DOCKER_MANIFEST)
 INDEX_TYPES = (spec.OCI_INDEX, spec.DOCKER_INDEX)
+TREE_TYPES = (*MANIFEST_TYPES, *INDEX_TYPES)
 SCHEMA1_TYPES = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",

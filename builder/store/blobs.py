@@ -57,6 +57,7 @@ class Ingest:
         self._fd = fd
         self._path = path
         self._hash = hashlib.sha256()
+        self.folder = blobs.folder
         self.size = 0
 
     def fileno(self) -> int:
@@ -76,12 +77,12 @@ class Ingest:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
-            raise store_error(error, self._blobs.folder, "writing a blob") from error
+            raise store_error(error, self.folder, "writing a blob") from error
         return len(data)
 
     def restart(self) -> None:
         """Begin again with nothing written, as when a transfer cannot be resumed."""
-        with told_as(self._blobs.folder, "writing a blob"):
+        with told_as(self.folder, "writing a blob"):
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
@@ -101,7 +102,7 @@ class Ingest:
             raise WrongContent(f"expected {size} bytes, got {self.size}", digest, self.size)
         if expected is not None and expected != digest:
             raise WrongContent(f"expected {expected}, got {digest}", digest, self.size)
-        with told_as(self._blobs.folder, "writing a blob"):
+        with told_as(self.folder, "writing a blob"):
             self._blobs._settle_in(self._fd, self._path, digest, self.size)
         self._close()
         return digest, self.size

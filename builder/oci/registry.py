@@ -1,0 +1,313 @@
+"""The distribution client: manifests and blobs of a registry (OCI distribution-spec, "Pull").
+
+What arrives is foreign: manifests are bounded and must have the digest that was asked for or announced,
+blobs are hashed while they stream to the disk in small pieces. `urls` of descriptors are never followed
+(CVE-2020-15157). It never knows what an image is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiofiles
+import httpx
+import msgspec
+
+from builder import digest as digests
+from builder.digest import Digest
+from builder.errors import ImageError
+from builder.oci import spec
+from builder.oci.auth import Credentials
+from builder.oci.documents import MAX_MANIFEST
+from builder.oci.reference import Reference
+from builder.oci.spec import Descriptor
+from builder.oci.transport import (
+    ATTEMPTS,
+    MAX_ERROR,
+    SMALL_SECONDS,
+    Transport,
+    denied,
+    may_pass,
+    pause,
+    read_small,
+    unreachable,
+)
+from builder.store.blobs import BlobStore, Ingest, WrongContent
+from builder.store.failure import store_error
+
+ACCEPT = ", ".join((spec.OCI_INDEX, spec.DOCKER_INDEX, spec.OCI_MANIFEST, spec.DOCKER_MANIFEST))
+PIECE = 256 << 10  # bytes in memory per transfer
+DOWNLOADS = 6  # at a time
+MAX_RESUMES = 20
+# Types that simple servers give to any file: they say nothing of a manifest.
+_MEANINGLESS = ("", "application/json", "text/plain", "application/octet-stream", "binary/octet-stream")
+
+# (item, bytes done, bytes in all)
+ProgressOf = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest or index as it came: bytes, their digest, and the media type announced ("" if none)."""
+
+    data: bytes
+    digest: Digest
+    media_type: str
+
+
+class Registry:
+    """A client of all registries that a build needs. Use it in an `async with` block."""
+
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        self._transport = Transport(credentials)
+        self._slots = asyncio.Semaphore(DOWNLOADS)
+
+    async def __aenter__(self) -> Registry:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.close()
+
+    async def digest_of(self, reference: Reference) -> Digest | None:
+        """What a reference means now, without its manifest's bytes; None where the registry does not tell."""
+        path = f"{reference.repository}/manifests/{reference.target}"
+        async with self._transport.open(
+            reference.registry, "HEAD", path, _scope(reference), {"accept": ACCEPT}
+        ) as response:
+            if response.status_code != 200:
+                return None
+            return _announced(response)
+
+    async def manifest(self, reference: Reference) -> Fetched:
+        """The manifest or index that a reference means. Raises ImageError."""
+        path = f"{reference.repository}/manifests/{reference.target}"
+        try:
+            async with (
+                asyncio.timeout(SMALL_SECONDS),
+                self._transport.open(
+                    reference.registry, "GET", path, _scope(reference), {"accept": ACCEPT}
+                ) as response,
+            ):
+                if response.status_code != 200:
+                    raise await self._refused(response, reference)
+                data = await read_small(response, MAX_MANIFEST, f"the manifest of {reference.familiar()}")
+        except httpx.HTTPError as error:
+            raise unreachable(reference.registry, error) from error
+        except TimeoutError as error:
+            raise ImageError(
+                f"registry {reference.registry} is too slow", code="registry-unreachable"
+            ) from error
+        digest = digests.of_bytes(data)
+        expected = reference.digest or _announced(response)
+        if expected is not None and digest != expected:
+            raise ImageError(
+                f"the manifest of {reference.familiar()} from registry {reference.registry}"
+                f" has the digest {digest}, not {expected}",
+                code="wrong-digest",
+            )
+        return Fetched(data, digest, _media_type(response))
+
+    async def blob(
+        self, reference: Reference, descriptor: Descriptor, blobs: BlobStore, progress: ProgressOf
+    ) -> None:
+        """Bring a blob of the reference's repository into the store, resuming where a connection breaks.
+
+        Raises ImageError for what the registry does wrong, StoreError where the disk does not take it.
+        """
+        with blobs.ingest() as ingest:
+            async with self._slots:
+                await self._transfer(reference, descriptor, ingest, progress)
+            try:
+                await asyncio.to_thread(
+                    ingest.commit, expected=digests.parse(descriptor.digest), size=descriptor.size
+                )
+            except WrongContent as error:
+                raise ImageError(
+                    f"blob {descriptor.digest} from registry {reference.registry} is damaged:"
+                    f" {error.message}",
+                    code="wrong-digest",
+                ) from error
+
+    async def _transfer(
+        self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: ProgressOf
+    ) -> None:
+        path = f"{reference.repository}/blobs/{descriptor.digest}"
+        item = digests.hex_of(digests.parse(descriptor.digest))[:12]
+        failures, resumes = 0, 0
+        while True:
+            before = ingest.size
+            headers = {"range": f"bytes={before}-"} if before else {}
+            try:
+                async with self._transport.open(
+                    reference.registry, "GET", path, _scope(reference), headers
+                ) as response:
+                    await self._begin(response, reference, descriptor, ingest)
+                    await _receive(
+                        response, ingest, descriptor, lambda done: progress(item, done, descriptor.size)
+                    )
+                return
+            except httpx.HTTPError as error:
+                failures = 1 if ingest.size > before else failures + 1
+                resumes += 1
+                if failures >= ATTEMPTS or resumes >= MAX_RESUMES or not may_pass(error):
+                    raise ImageError(
+                        f"blob {descriptor.digest} from registry {reference.registry} is cut short:"
+                        f" {ingest.size} of {descriptor.size} bytes came",
+                        code="truncated-blob",
+                    ) from error
+                await asyncio.sleep(pause(failures))
+
+    async def _begin(
+        self, response: httpx.Response, reference: Reference, descriptor: Descriptor, ingest: Ingest
+    ) -> None:
+        """Check that an answer continues what is there already, or begin anew."""
+        if response.status_code == 206 and ingest.size:
+            start = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
+            if start == str(ingest.size):
+                return
+            raise ImageError(
+                f"registry {reference.registry} resumes {descriptor.digest} at the wrong place",
+                code="registry",
+            )
+        if response.status_code != 200:
+            raise await self._refused(response, reference, descriptor)
+        ingest.restart()
+        length = response.headers.get("content-length", "")
+        if length and length != str(descriptor.size):
+            raise ImageError(
+                f"blob {descriptor.digest} has {length} bytes in registry {reference.registry},"
+                f" and {descriptor.size} by its manifest",
+                code="truncated-blob",
+            )
+
+    async def _refused(
+        self, response: httpx.Response, reference: Reference, blob: Descriptor | None = None
+    ) -> ImageError:
+        """The error for an answer that is not what was asked for."""
+        status = response.status_code
+        said = await _said(response)
+        name = f"blob {blob.digest} of {reference.familiar()}" if blob else reference.familiar()
+        if status in (401, 403):
+            return denied(reference.registry, said or "it wants a login", name)
+        if status == 404:
+            hint = None if blob or reference.digest else await self._similar(reference)
+            return ImageError(
+                f"{name} is not in registry {reference.registry}", code="image-not-found", hint=hint
+            )
+        if status == 429:
+            return ImageError(
+                f"registry {reference.registry} has had too many requests", code="registry-busy",
+                hint="try again later",
+            )  # fmt: skip
+        reason = f": {said}" if said else ""
+        return ImageError(
+            f"registry {reference.registry} answers {status} for {name}{reason}", code="registry"
+        )
+
+    async def _similar(self, reference: Reference) -> str | None:
+        """A hint that names tags like the one that is not there."""
+        path = f"{reference.repository}/tags/list?n=1000"
+        try:
+            async with (
+                asyncio.timeout(CURIOSITY_SECONDS),
+                self._transport.open(reference.registry, "GET", path, _scope(reference)) as response,
+            ):
+                if response.status_code != 200:
+                    return None
+                data = await read_small(response, MAX_MANIFEST, "the list of tags")
+            tags = msgspec.json.decode(data, type=_Tags).tags or []
+        except (ImageError, httpx.HTTPError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+            return None  # it is only a hint
+        near = difflib.get_close_matches(reference.tag or "", tags, 3, 0.4) or sorted(tags)[-3:]
+        names = [f"{reference.familiar_name()}:{tag}" for tag in near if tag.isprintable()]
+        return f"did you mean {' or '.join(names)}?" if names else None
+
+
+CURIOSITY_SECONDS = 5.0
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Problems(msgspec.Struct):
+    errors: list[_Problem] = []
+
+
+async def _receive(
+    response: httpx.Response, ingest: Ingest, descriptor: Descriptor, done: Callable[[int], None]
+) -> None:
+    """Write a body behind what is there, hashing it; stops at once at a byte too many."""
+    async with aiofiles.open(ingest.fileno(), "wb", buffering=0, closefd=False) as file:
+        async for piece in _pieces(response):
+            if ingest.size + len(piece) > descriptor.size:
+                raise ImageError(
+                    f"blob {descriptor.digest} is longer than the {descriptor.size} bytes of its manifest",
+                    code="wrong-digest",
+                )
+            try:
+                view = memoryview(piece)
+                while view:
+                    view = view[await file.write(view) :]
+            except OSError as error:
+                raise store_error(error, ingest.folder, "writing a blob") from error
+            ingest.feed(piece)
+            done(ingest.size)
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body in pieces of PIECE bytes; also what came before a connection broke."""
+    buffer = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            buffer += chunk
+            if len(buffer) >= PIECE:
+                yield bytes(buffer)
+                buffer.clear()
+    except httpx.HTTPError:
+        if buffer:
+            yield bytes(buffer)
+        raise
+    if buffer:
+        yield bytes(buffer)
+
+
+async def _said(response: httpx.Response) -> str:
+    """What an error's body says, made fit for a message."""
+    try:
+        data = await read_small(response, MAX_ERROR, "an error message")
+        problems = msgspec.json.decode(data, type=_Problems).errors
+    except (ImageError, httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    text = "; ".join(p.message or p.code for p in problems[:3])
+    return "".join(c if c.isprintable() else " " for c in text)[:300].lower()
+
+
+def _scope(reference: Reference) -> str:
+    return f"repository:{reference.repository}:pull"
+
+
+def _media_type(response: httpx.Response) -> str:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return "" if kind in _MEANINGLESS else kind
+
+
+def _announced(response: httpx.Response) -> Digest | None:
+    """Docker-Content-Digest, where it is one that can be checked."""
+    text = response.headers.get("docker-content-digest", "")
+    try:
+        return digests.parse(text)
+    except ValueError:
+        return None
