@@ -1,0 +1,244 @@
+"""Paths inside a root, never outside.
+
+The one place where a path that came from an image, a context, a Dockerfile or an archive meets the
+kernel. A root is a descriptor of a folder; a path is resolved as if that folder were `/`: absolute
+names and links start at it, `..` stops at it, and no magic link of /proc leads out. openat2(2) does it
+where there is one; elsewhere a walk does, component by component, that never lets the kernel follow a
+link. What comes back are descriptors, so nothing can be swapped between the check and the use.
+
+Must never know: what lies in the root. Errors are OSError with the kernel's errno.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from builder.fs.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LINKS = 40  # as the kernel (path_resolution(7))
+PATH_MAX = 4096  # with the final NUL
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+STEP_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# Emptied when the kernel (or a filter around us) turns out to have no openat2.
+_kernel_resolver = ["openat2"]
+
+
+@contextlib.contextmanager
+def opened(fd: int) -> Iterator[int]:
+    """The descriptor, closed at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_root(folder: str | os.PathLike[str]) -> int:
+    """A descriptor of a trusted folder of the host, to be a root."""
+    return os.open(folder, FOLDER_FLAGS)
+
+
+def open_in(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+    """open(2) of `path` with `root_fd` as the root; a last symlink is followed unless O_NOFOLLOW.
+
+    Raises OSError: ELOOP for more than 40 links or a magic link, ENOENT, ENOTDIR, and so on.
+    """
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if _kernel_resolver and len(os.fsencode(path)) < PATH_MAX:
+        try:
+            creating = flags & (os.O_CREAT | os.O_TMPFILE) not in (0, os.O_DIRECTORY)
+            return openat2(
+                root_fd,
+                path,
+                flags,
+                mode & 0o7777 if creating else 0,
+                RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+            )
+        except OSError as error:
+            # EPERM may also be the answer about this one file: the walk then says so itself.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            if error.errno == errno.ENOSYS:
+                _kernel_resolver.clear()
+    return _Walk(root_fd, path).open(flags, mode)
+
+
+def open_folder(root_fd: int, path: str) -> int:
+    """A readable descriptor of a folder in the root; links are followed inside it."""
+    return open_in(root_fd, path, FOLDER_FLAGS)
+
+
+def open_parent(root_fd: int, path: str) -> tuple[int, str]:
+    """(descriptor, name) for the `*at` calls: the folder that holds `path`, and its last component.
+
+    Links on the way are followed inside the root, one in the last place is not. The name is `.` where
+    the path is the root itself or ends in `..`; it is never `..` and holds no slash. The caller closes
+    the descriptor.
+    """
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or parts[-1] == "..":
+        return open_folder(root_fd, "/".join(parts) or "."), "."
+    return open_folder(root_fd, "/".join(parts[:-1]) or "."), parts[-1]
+
+
+def stat_in(root_fd: int, path: str, *, follow: bool = True) -> os.stat_result:
+    """stat(2) (or lstat(2)) of a path in the root."""
+    with opened(open_in(root_fd, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))) as fd:
+        return os.fstat(fd)
+
+
+def readlink_in(root_fd: int, path: str) -> str:
+    """The target text of a symlink in the root; EINVAL where it is none."""
+    fd, name = open_parent(root_fd, path)
+    with opened(fd):
+        return os.readlink(name, dir_fd=fd)
+
+
+def read_file_in(root_fd: int, path: str, limit: int) -> bytes:
+    """The bytes of a regular file in the root (links followed inside it).
+
+    A fifo or a device is never opened for reading (EINVAL), and more than `limit` bytes is EFBIG: both
+    are what hostile images offer as /etc/passwd.
+    """
+    with opened(open_in(root_fd, path, os.O_PATH)) as fd:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+    with opened(open_in(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as fd:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        pieces, room = [], limit + 1
+        while room and (piece := os.read(fd, min(room, 1 << 20))):
+            pieces.append(piece)
+            room -= len(piece)
+    if not room:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return b"".join(pieces)
+
+
+def make_folders(root_fd: int, path: str, mode: int = 0o755) -> list[str]:
+    """Make the folders of `path` that are not there; the paths made, outermost first.
+
+    Links to folders are followed inside the root, a dangling link is ENOENT, a file in the way is
+    ENOTDIR. The mode is exact, whatever the umask.
+    """
+    made = []
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for count in range(1, len(parts) + 1):
+        here = "/".join(parts[:count])
+        if parts[count - 1] == ".." or _is_folder(root_fd, here):
+            continue
+        fd, name = open_parent(root_fd, here)
+        with opened(fd):
+            os.mkdir(name, 0o700, dir_fd=fd)
+            with opened(os.open(name, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)) as new:
+                os.fchmod(new, mode)
+        made.append(here)
+    return made
+
+
+def _is_folder(root_fd: int, path: str) -> bool:
+    """Whether there is a folder; a file there is ENOTDIR, a dangling link is ENOENT."""
+    try:
+        kind = stat_in(root_fd, path).st_mode
+    except FileNotFoundError:
+        try:
+            stat_in(root_fd, path, follow=False)
+        except FileNotFoundError:
+            return False
+        raise
+    if not stat.S_ISDIR(kind):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return True
+
+
+class _Walk:
+    """Resolution by hand: every step is one openat(2) that follows nothing.
+
+    `..` goes back by walking again from the root, since the kernel's own `..` could leave it after a
+    rename; the depth of a path therefore costs no descriptors.
+    """
+
+    def __init__(self, root_fd: int, path: str) -> None:
+        self.root_fd = root_fd
+        self.path = path
+        self.folder_only = path.endswith(("/", "/.", "/..")) or path in (".", "..")
+        self.todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        self.here: list[str] = []
+        self.links = 0
+        self.fd = -1
+
+    def open(self, flags: int, mode: int) -> int:
+        """Walk to the last component and open it."""
+        self._go_to([])
+        try:
+            while self.todo:
+                part = self.todo.pop()
+                if part == "..":
+                    self._go_to(self.here[:-1])
+                elif self.todo:
+                    self._step(part)
+                elif (fd := self._open_last(part, flags, mode)) is not None:
+                    return fd
+            return os.open(".", flags & ~os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.fd)
+        finally:
+            os.close(self.fd)
+
+    def _open_last(self, part: str, flags: int, mode: int) -> int | None:
+        follows = not flags & os.O_NOFOLLOW and flags & (os.O_CREAT | os.O_EXCL) != os.O_CREAT | os.O_EXCL
+        if (follows or self.folder_only) and self._follow(part):
+            return None
+        if self.folder_only:
+            flags |= os.O_DIRECTORY
+        return os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.fd)
+
+    def _step(self, part: str) -> None:
+        if self._follow(part):
+            return
+        below = os.open(part, STEP_FLAGS, dir_fd=self.fd)
+        os.close(self.fd)
+        self.fd = below
+        self.here.append(part)
+
+    def _follow(self, part: str) -> bool:
+        """Put a symlink's target before what is left to walk; False where `part` is no symlink."""
+        try:
+            target = os.readlink(part, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return False
+            raise
+        self.links += 1
+        if self.links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
+        if target.startswith("/"):
+            self._go_to([])
+        if not self.todo and target.endswith("/"):
+            self.folder_only = True
+        self.todo.extend(name for name in reversed(target.split("/")) if name not in ("", "."))
+        return True
+
+    def _go_to(self, names: list[str]) -> None:
+        """Stand in the folder of these names, walked from the root."""
+        fd = os.open(".", STEP_FLAGS & ~os.O_NOFOLLOW, dir_fd=self.root_fd)
+        try:
+            for name in names:
+                below = os.open(name, STEP_FLAGS, dir_fd=fd)
+                os.close(fd)
+                fd = below
+        except OSError:
+            os.close(fd)
+            raise
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd, self.here = fd, names

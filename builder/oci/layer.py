@@ -1,0 +1,215 @@
+"""Layers as blobs: entries to a compressed tar, and a compressed tar to entries.
+
+How it works. `pack` sends entries in their canonical order through the tar writer and the compressor in
+one pass, and hashes both sides on the way. `scan` is the inverse: one pass over a blob that hashes the
+tar (the diff id) and each file, and brings the names into the form of `snapshots.snapshot`: links to
+folders inside the layer are followed, folders that the tar only implies are added, a later entry for a
+path replaces the former with all below it, hard links point to the one entry that stays. A sink sees
+each entry as it passes, so that unpacking costs no second pass.
+
+The index is in `layer_index`. This is one of two modules that know how a removal is written: `.wh.NAME`,
+and `.wh..wh..opq` for all of a folder's former children (image-spec, layer.md). A whiteout speaks of the
+layers below only, wherever in the tar it stands.
+
+Must never know: where blobs and layers are kept, overlayfs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from builder import digest
+from builder.errors import BuildError, ImageError
+from builder.oci import compression as comp
+from builder.oci import spec, tar
+from builder.oci.layer_index import LayerIndex
+from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, WHITEOUT, Entry, order, parent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Protocol
+
+    from builder.fs.copy import Readable
+    from builder.oci.tar import Content, Writable
+
+    class Sink(Protocol):
+        """Takes entries as they pass; the reader, of a FILE with bytes of its own, is good for the call."""
+
+        def add(self, entry: Entry, reader: Readable | None) -> None: ...
+
+
+WHITEOUT_PREFIX = ".wh."
+AUFS_PREFIX = ".wh..wh."
+OPAQUE_NAME = ".wh..wh..opq"
+KEPT_XATTRS = ("security.capability",)
+EMPTY_DIGEST = digest.of_bytes(b"")
+CHUNK = 1 << 18
+
+MEDIA_TYPES = {
+    "gzip": spec.OCI_LAYER_GZIP,
+    "zstd": spec.OCI_LAYER_ZSTD,
+    "none": spec.OCI_LAYER,
+}
+_RANK = {WHITEOUT: 0, OPAQUE: 2}
+
+
+# ── packing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pack(
+    entries: Iterable[Entry],
+    content: Content,
+    out: Writable,
+    compression: comp.Compression,
+    *,
+    clamp: int | None = None,
+) -> spec.LayerBlob:
+    """Write the layer's blob to `out`; what it came to be.
+
+    The order of the entries given does not matter; implied folders are left out. `clamp`, in nanoseconds,
+    is the latest mtime written. Raises BuildError where a file's bytes are not those of its entry, and
+    for names that a layer cannot hold.
+    """
+    blob = _Counted(out)
+    with comp.open_writer(blob, compression) as writer:
+        raw = _Counted(writer)
+        tar.write(_tar_entries(entries), content, raw, clamp=clamp)
+    return spec.LayerBlob(
+        spec.Descriptor(MEDIA_TYPES[compression.kind], blob.digest, blob.size), raw.digest, raw.size
+    )
+
+
+class _Counted:
+    """Passes writes on, counts and hashes them."""
+
+    def __init__(self, out: Writable) -> None:
+        self._out = out
+        self._sha = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes, /) -> int:
+        self._sha.update(data)
+        self.size += len(data)
+        self._out.write(data)
+        return len(data)
+
+    @property
+    def digest(self) -> digest.Digest:
+        return digest.from_hex(self._sha.hexdigest())
+
+
+def canonical(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries in the order of a layer: folders before what they hold, whiteouts before what is new."""
+    return sorted(entries, key=lambda entry: (order(entry.path), _RANK.get(entry.kind, 1)))
+
+
+def _tar_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries in order, whiteouts as the files that say so, a hard link after what it links to."""
+    written: set[str] = set()
+    waiting: dict[str, list[Entry]] = {}
+    for entry in canonical(entry for entry in entries if not entry.implied):
+        if entry.kind == WHITEOUT:
+            folder, _, name = entry.path.rpartition("/")
+            yield Entry(f"{folder}/{WHITEOUT_PREFIX}{name}" if folder else WHITEOUT_PREFIX + name, FILE)
+            continue
+        if entry.kind == OPAQUE:
+            yield Entry(OPAQUE_NAME if entry.path == "." else f"{entry.path}/{OPAQUE_NAME}", FILE)
+            continue
+        if entry.path.rpartition("/")[2].startswith(WHITEOUT_PREFIX):
+            raise BuildError(
+                f"{entry.path!r} cannot be in an image: names that begin with .wh. mean removals there",
+                code="reserved-name",
+            )
+        if entry.hardlink is not None and entry.hardlink not in written:
+            waiting.setdefault(entry.hardlink, []).append(entry)
+            continue
+        yield entry
+        if entry.kind == FILE:
+            written.add(entry.path)
+            yield from waiting.pop(entry.path, ())
+    for links in waiting.values():
+        yield from links
+
+
+# ── scanning ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scan(
+    stream: Readable,
+    *,
+    sink: Sink | None = None,
+    whiteouts: bool = True,
+    name: str = "the layer",
+    limits: comp.Limits = comp.NO_LIMITS,
+) -> tuple[list[Entry], str]:
+    """Read a layer's blob of any compression to its end: (entries in canonical order, diff id).
+
+    Every FILE has its digest. A hard link to a path that is not in the layer is kept as it is, without
+    digest; what unpacks it has to refuse it. With `whiteouts` false names that begin with .wh. are plain
+    names (ADD of an archive). Raises ImageError for what is damaged or hostile, and whatever the sink
+    raises.
+    """
+    reader = _Hashed(comp.open_reader(stream, name=name, limits=limits))
+    index = LayerIndex(sink)
+    for entry, body in tar.read(reader):
+        if whiteouts and _is_removal(entry, index):
+            continue
+        _tame(entry)
+        if entry.kind == FILE and entry.hardlink is None:
+            index.add_file(entry, body)
+        else:
+            index.add(entry)
+    while reader.read(CHUNK):
+        pass
+    return canonical(index.finish()), digest.from_hex(reader.sha.hexdigest())
+
+
+class _Hashed:
+    """Passes reads on and hashes them."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.sha = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.sha.update(data)
+        return data
+
+
+def _is_removal(entry: Entry, index: LayerIndex) -> bool:
+    """Whether the entry's name says what is gone (and that is noted now), or is leftover of aufs."""
+    if WHITEOUT_PREFIX not in entry.path:
+        return False
+    *folders, name = entry.path.split("/")
+    for folder in folders:
+        if folder.startswith(AUFS_PREFIX):
+            return True
+        if folder.startswith(WHITEOUT_PREFIX):
+            raise ImageError(f"the layer has {entry.path!r} below a removed path", code="damaged-archive")
+    if not name.startswith(WHITEOUT_PREFIX):
+        return False
+    if name == OPAQUE_NAME:
+        index.make_opaque(parent_of(entry.path))
+    elif not name.startswith(AUFS_PREFIX):
+        gone = name[len(WHITEOUT_PREFIX) :]
+        if gone in ("", ".", ".."):
+            raise ImageError(f"the layer removes {entry.path!r}, which is no name", code="damaged-archive")
+        index.remove("/".join((*folders, gone)))
+    return True
+
+
+def _tame(entry: Entry) -> None:
+    """Take from an entry what must not reach a file system: overlayfs's own marks.
+
+    A 0:0 character device is how overlayfs writes a removal, its xattrs redirect and hide; of all xattrs
+    only security.capability is part of an image.
+    """
+    if entry.kind == CHAR and entry.device == (0, 0):
+        raise ImageError(f"the layer has a device 0:0 at {entry.path!r}", code="damaged-archive")
+    if entry.path == "." and (entry.kind != FOLDER or entry.hardlink is not None):
+        raise ImageError("the layer replaces the root by something else", code="damaged-archive")
+    if entry.xattrs:
+        kept = KEPT_XATTRS if entry.kind == FILE and entry.hardlink is None else ()
+        entry.xattrs = tuple((key, value) for key, value in entry.xattrs if key in kept)
