@@ -95,3 +95,13 @@ class UsageError(BuildError):
 
     exit_code = 2
     code = "usage"
+
+
+class Interrupted(BuildError):
+    """A signal ended the build: exit 128 + its number."""
+
+    code = "interrupted"
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("interrupted")
+        self.exit_code = 128 + signal_number

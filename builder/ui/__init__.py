@@ -1,1 +1,1 @@
-"""Readers of events. Know nothing but events and errors."""
+"""What people see: readers of events, and the rendering of errors. Knows nothing but events and errors."""

@@ -1,0 +1,192 @@
+"""The command line: which command was typed, what its errors look like, and how the process ends.
+
+Only the first word after the global flags can be a subcommand; anything else is the build's. Exit status:
+0 done, 1 failed, 2 bad usage, 130 interrupted, 143 terminated. Standard output carries only what was asked
+for; all else goes to standard error. No decision about a build is taken here, and a traceback is shown
+only with --debug. This is the start of a fully cached build: whatever is heavy is imported where used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from builder.commands.flags import nearest, parse
+from builder.commands.store import GLOBAL_FLAGS
+from builder.errors import BuildError, Interrupted, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import FrameType, TracebackType
+
+    from builder.commands.flags import Command, Parsed
+
+SIGINT, SIGPIPE, SIGTERM = 2, 13, 15
+COMMANDS = {
+    "build": "build an image from a Dockerfile",
+    "images": "list the images of the local store",
+    "tag": "give an image another name",
+    "rmi": "remove names and images",
+    "history": "show the steps that made an image",
+    "inspect": "show an image's configuration and layers",
+    "load": "take images out of an archive into the store",
+}
+RESERVED = (
+    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "du", "prune", "fsck", "explain",
+    "bench", "doctor", "debug", "lock", "verify", "run",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's) and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _prepare_process(debug=_wants_debug(words))
+        status = _run(words, os.environ)
+        sys.stdout.flush()
+    except BuildError as error:
+        return _report(error, debug=_wants_debug(words))
+    except KeyboardInterrupt:
+        return _report(Interrupted(SIGINT), debug=False)
+    except BrokenPipeError:
+        _drop_stdout()
+        return 128 + SIGPIPE
+    except OSError as error:
+        _drop_stdout()
+        return _report(_as_build_error(error), debug=_wants_debug(words))
+    return status
+
+
+def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that is meant, and its own words: global flags typed before it are moved behind it.
+
+    Raises UsageError for a reserved word that names no command yet.
+    """
+    takes_value = {f"--{flag.name}" for flag in GLOBAL_FLAGS if flag.kind != "switch"}
+    switches = {f"--{f.name}" for f in GLOBAL_FLAGS} | {f"-{f.short}" for f in GLOBAL_FLAGS if f.short}
+    index = 0
+    while index < len(words) and words[index].partition("=")[0] in takes_value | switches:
+        index += 2 if words[index] in takes_value else 1
+    word = words[index] if index < len(words) else ""
+    if word in COMMANDS:
+        return word, [*words[:index], *words[index + 1 :]]
+    if word in RESERVED:
+        hint = f"a folder of this name is written ./{word}" if os.path.isdir(word) else None
+        raise UsageError(f"{word} is not available in this version", hint=hint)
+    return "build", list(words)
+
+
+def _run(words: list[str], environ: Mapping[str, str]) -> int:
+    if not words:
+        sys.stderr.write(_overview())
+        return 2
+    name, rest = split_command(words)
+    command = _command(name)
+    parsed = parse(command.flags, rest)
+    if parsed.switch("version"):
+        from builder import __version__
+
+        print(f"pybuild {__version__}")
+        return 0
+    if parsed.switch("help"):
+        from builder.commands import usage
+
+        sys.stdout.write(usage.render(command) if name in words else _overview())
+        return 0
+    try:
+        return command.run(parsed, environ)
+    except UsageError as error:
+        raise _with_command_hint(error, name, parsed) from error.__cause__
+
+
+def _command(name: str) -> Command:
+    if name == "build":
+        from builder.commands import build
+
+        return build.COMMAND
+    from builder.commands import images
+
+    return images.COMMANDS[name]
+
+
+def _with_command_hint(error: UsageError, name: str, parsed: Parsed) -> UsageError:
+    """Where a build was called with a mistyped command's name, say so."""
+    if error.hint is None and name == "build" and len(parsed.words) > 1:
+        error.hint = nearest(parsed.words[0], COMMANDS)
+    return error
+
+
+def _overview() -> str:
+    from builder.commands import usage
+
+    rows = usage.table(COMMANDS.items())
+    return (
+        "Usage: pybuild [build] [FLAGS] CONTEXT\n       pybuild COMMAND [FLAGS] ...\n\n"
+        "Build OCI images from Dockerfiles: in parallel, with a content-addressed cache, and no daemon.\n\n"
+        f"Commands:\n{rows}\n\n"
+        "  pybuild -t app:1.0 .               build the current folder\n"
+        "  pybuild -t app:1.0 -o app.tar .    see `pybuild build --help` for all of it\n"
+    )
+
+
+def _prepare_process(*, debug: bool) -> None:
+    """Streams that take any character, a SIGTERM that unwinds as an exit does, defects told in one line."""
+    import signal
+
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    signal.signal(SIGTERM, _terminate)
+    if not debug:
+        sys.excepthook = _report_defect
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _wants_debug(words: Sequence[str]) -> bool:
+    flags = words[: words.index("--")] if "--" in words else words
+    return "--debug" in flags or "-D" in flags
+
+
+def _report(error: BuildError, *, debug: bool) -> int:
+    """Show an error on standard error; returns the exit status that it means."""
+    from builder.ui.diagnostics import render
+    from builder.ui.stream import Stream, allows_color
+
+    if debug:
+        import traceback
+
+        Stream(sys.stderr).write("".join(traceback.format_exception(error)))
+    text = render(error, color=allows_color(sys.stderr, os.environ))
+    Stream(sys.stderr).write(text)
+    return error.exit_code
+
+
+def _report_defect(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Tell in one line of something that no code raised on purpose (a `sys.excepthook`)."""
+    summary = f"{kind.__name__}: {error}" if str(error) else kind.__name__
+    hint = "this is a defect of pybuild; --debug shows where it is"
+    _report(BuildError(f"pybuild itself went wrong: {summary}", code="internal", hint=hint), debug=False)
+
+
+def _as_build_error(error: OSError) -> BuildError:
+    """An error of the system that no part of the build made its own: a full disk, say."""
+    where = f"{error.filename}: " if error.filename else ""
+    wrapped = BuildError(f"{where}{error.strerror or error}", code="system")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _drop_stdout() -> None:
+    """Nobody can take what is still held back for standard output: let nothing try at the end."""
+    try:
+        fd = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a stream of the system
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)

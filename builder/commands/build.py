@@ -1,0 +1,232 @@
+"""`pybuild build`: from flags to a BuildRequest, and from a BuildResult to what a script reads.
+
+Its flags have docker buildx's names and meanings. How a build is done is `builder.build`'s; here is only
+what was asked for, who watches (`ui`), and what goes to standard output and to files.
+On the path of a fully cached build: whatever is heavy is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from builder.commands import values
+from builder.commands.build_flags import FLAGS, UNAVAILABLE
+from builder.commands.flags import Command, Parsed, nearest
+from builder.commands.store import root_of
+from builder.errors import BuildError, UsageError
+from builder.request import BuildRequest
+from builder.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.build import BuildResult
+    from builder.ui.reader import Reader
+
+USAGE = "pybuild [build] [FLAGS] CONTEXT"
+ABOUT = (
+    "Build an image from a Dockerfile. CONTEXT is a folder, or - to read a Dockerfile from standard input. "
+    "Without --output the image goes to the local store, under the names that -t gives."
+)
+CLOSING = """\
+Environment: PYBUILD_ROOT, BUILDKIT_PROGRESS, SOURCE_DATE_EPOCH, NO_COLOR, FORCE_COLOR.
+Exit status: 0 built, 1 the build failed, 2 bad usage, 130 interrupted."""
+
+PROGRESS = ("auto", "none", "plain", "quiet", "rawjson", "tty")
+
+
+class Display(Value):
+    """What is to be shown: a progress mode, and whether the digest goes to standard output."""
+
+    progress: str
+    digest: bool
+
+
+class Call(Value):
+    """`--call` of something other than a build."""
+
+    name: str
+    format: str
+
+
+def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
+    """Build as the command line says. Raises BuildError; returns the exit status."""
+    request = request_of(parsed, environ)
+    call = call_of(parsed)
+    if call is not None:
+        from builder.commands.graph import show
+
+        show(request, call.format)
+        return 0
+    display = display_of(parsed, environ)
+    _check_streams(request, display)
+    _remove_stale(request.iidfile)
+    result = _build(request, display, environ)
+    _write_files(request, result)
+    if display.digest and result.image:
+        print(result.image)
+    return 0
+
+
+def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
+    """The request that the flags make. Reads nothing, but looks whether secrets' files are there."""
+    _refuse_unavailable(parsed)
+    network = values.network(parsed.text("network"))
+    args = values.pairs(parsed.all("build-arg"), "--build-arg")
+    labels = values.pairs(parsed.all("label"), "--label")
+    filters = [s for v in parsed.all("no-cache-filter") for s in v.split(",") if s]
+    outputs = tuple(values.output(text) for text in parsed.all("output"))
+    iidfile = parsed.text("iidfile") or None
+    if iidfile and any(spec.type in ("local", "tar") for spec in outputs):
+        raise UsageError("--iidfile needs an image, which a local or tar output does not make")
+    return BuildRequest(
+        context=_context(parsed.words),
+        root=root_of(parsed, environ),
+        dockerfile=parsed.text("file") or None,
+        tags=tuple(dict.fromkeys(values.image_name(text, "-t") for text in parsed.all("tag"))),
+        build_args=args,
+        target=parsed.text("target"),
+        labels={key: value or "" for key, value in labels.items()},
+        contexts=values.named_contexts(parsed.all("build-context")),
+        no_cache=parsed.switch("no-cache"),
+        no_cache_filter=tuple(filters),
+        outputs=outputs,
+        load=parsed.switch("load"),
+        platform=values.platform(parsed.all("platform")),
+        pull=parsed.switch("pull"),
+        network=network,
+        add_hosts=values.add_hosts(parsed.all("add-host")) if "add-host" in parsed else (),
+        shm_size=values.byte_size(parsed.text("shm-size"), "--shm-size") if parsed.text("shm-size") else 0,
+        ulimits=tuple(values.ulimit(text) for text in parsed.all("ulimit")),
+        secrets=tuple({s.id: s for s in (values.secret(t, environ) for t in parsed.all("secret"))}.values()),
+        allow=values.entitlements(parsed.all("allow"), network),
+        iidfile=iidfile,
+        metadata_file=parsed.text("metadata-file") or None,
+        jobs=values.whole_number(parsed.text("jobs"), "--jobs") if parsed.text("jobs") else 0,
+    )
+
+
+def display_of(parsed: Parsed, environ: Mapping[str, str]) -> Display:
+    """What to show: -q, --progress, BUILDKIT_PROGRESS; "quiet" prints the digest, "none" does not."""
+    mode = parsed.text("progress") or environ.get("BUILDKIT_PROGRESS") or "auto"
+    if mode not in PROGRESS:
+        hint = nearest(mode, PROGRESS) or f"the modes are {', '.join(PROGRESS)}"
+        typed = f"--progress {mode}" if parsed.text("progress") else f"BUILDKIT_PROGRESS={mode}"
+        raise UsageError(f"{typed}: no such mode", hint=hint)
+    if parsed.switch("quiet"):
+        if parsed.text("progress") not in ("", "auto", "quiet", "none"):
+            raise UsageError(f"--quiet and --progress {mode} cannot be used together")
+        return Display(progress="quiet", digest=True)
+    if mode == "none":
+        return Display(progress="quiet", digest=False)
+    return Display(progress=mode, digest=mode == "quiet")
+
+
+def call_of(parsed: Parsed) -> Call | None:
+    """The method of `--call`; None is a build."""
+    text = "check" if parsed.switch("check") else parsed.text("call")
+    name, form = "", "text"
+    for field in values.split_csv(text, "--call") if text else ():
+        key, has_value, value = field.partition("=")
+        if has_value and key == "format":
+            form = value
+        elif has_value and key == "ignorestatus":
+            continue
+        elif has_value or name:
+            raise UsageError(f"--call {text}: {field!r} does not belong there")
+        else:
+            name = field
+    if name in ("", "build"):
+        return None
+    if name in ("check", "lint", "outline", "targets", "subrequests.describe"):
+        raise UsageError(f"--call={name} is {values.LATER}")
+    if name != "graph":
+        raise UsageError(f"--call={name}: no such method", hint="the methods are build and graph")
+    if form not in ("text", "dot", "json"):
+        raise UsageError(f"--call={text}: no such format", hint="the formats are text, dot and json")
+    return Call(name=name, format=form)
+
+
+def _build(request: BuildRequest, display: Display, environ: Mapping[str, str]) -> BuildResult:
+    """Build, watched by the reader that was asked for."""
+    from builder.ui.reader import open_reader
+
+    reader = open_reader(display.progress, sys.stderr, environ)
+    try:
+        return _solve(request, reader)
+    finally:
+        reader.close()
+
+
+def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
+    """THE call site: a build that needs no work, else one that does."""
+    from builder.build import build
+    from builder.commands.drive import drive
+
+    return drive(build(request, reader.emit), reader)
+
+
+def _refuse_unavailable(parsed: Parsed) -> None:
+    for name in UNAVAILABLE:
+        if name in parsed and parsed.text(name) not in ("", "false"):
+            raise UsageError(f"--{name} is {values.LATER}")
+    for name in ("provenance", "sbom"):
+        if parsed.text(name, "false") not in ("", "false", "0", "disabled=true"):
+            raise UsageError(
+                f"--{name}: attestations are {values.LATER}", hint=f"leave it out, or --{name}=false"
+            )
+
+
+def _context(words: list[str]) -> str:
+    if not words:
+        raise UsageError("the build context is missing", hint="`pybuild -t NAME .` builds the current folder")
+    if len(words) > 1:
+        raise UsageError(f"one build context is taken, not {len(words)}: {' '.join(words)}")
+    if not words[0]:
+        raise UsageError("the build context is empty", hint="write . for the current folder")
+    return words[0]
+
+
+def _check_streams(request: BuildRequest, display: Display) -> None:
+    values.check_outputs(request.outputs, stdout_is_terminal=sys.stdout.isatty())
+    if display.digest and any(spec.dest == "-" for spec in request.outputs):
+        raise UsageError("--quiet prints the digest on standard output, where an output goes too")
+
+
+def _remove_stale(path: str | None) -> None:
+    """A build that fails must not leave the last one's digest behind."""
+    if path is None:
+        return
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise BuildError(f"{path} cannot be replaced: {error.strerror}", code="iidfile") from error
+
+
+def _write_files(request: BuildRequest, result: BuildResult) -> None:
+    """The files for scripts: the manifest's digest, and the metadata with buildx's names."""
+    if request.iidfile:
+        _write_whole(request.iidfile, result.image or "")
+    if request.metadata_file:
+        import json
+
+        _write_whole(request.metadata_file, json.dumps(result.metadata, indent=2, sort_keys=True))
+
+
+def _write_whole(path: str, text: str) -> None:
+    """Write a file so that nobody sees half of it; what is no regular file is written in place."""
+    temporary = f"{path}.{os.getpid()}.tmp" if os.path.isfile(path) or not os.path.lexists(path) else path
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        if temporary != path:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise BuildError(f"{path} cannot be written: {error.strerror}", code="output-file") from error
+
+
+COMMAND = Command(flags=FLAGS, run=run, usage=USAGE, about=ABOUT, closing=CLOSING)

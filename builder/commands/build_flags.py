@@ -1,0 +1,62 @@
+"""The build's flags: docker buildx's names and meanings. On the path of a fully cached build."""
+
+from __future__ import annotations
+
+from builder.commands.flags import Flag
+from builder.commands.store import GLOBAL_FLAGS
+
+WHAT, WITH, OUT, SHOW, HOW = "What to build", "What it is given", "Where it goes", "What is shown", "How"
+FLAGS = (
+    Flag(name="tag", short="t", kind="list", metavar="NAME[:TAG]", group=WHAT,
+         help="name of the image (several)"),
+    Flag(name="file", short="f", metavar="FILE", group=WHAT,
+         help="the Dockerfile (default CONTEXT/Dockerfile; - is standard input)"),
+    Flag(name="target", metavar="STAGE", group=WHAT, help="the stage to build (default: the last)"),
+    Flag(name="platform", kind="list", metavar="OS/ARCH", group=WHAT,
+         help="platform of the image, as linux/arm64"),
+    Flag(name="label", kind="list", metavar="KEY=VALUE", group=WHAT, help="add a label to the image"),
+    Flag(name="call", metavar="METHOD", group=WHAT,
+         help="do this instead of building: graph[,format=text|dot|json] shows the definition"),
+    Flag(name="build-arg", kind="list", metavar="NAME[=VALUE]", group=WITH,
+         help="value of an ARG; without = the environment's"),
+    Flag(name="build-context", kind="list", metavar="NAME=SOURCE", group=WITH,
+         help="a further context: a folder, oci-layout://DIR[:TAG|@DIGEST] or docker-image://NAME"),
+    Flag(name="secret", kind="list", metavar="id=NAME,...", group=WITH,
+         help="a secret for RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]"),
+    Flag(name="allow", kind="list", metavar="ENTITLEMENT", group=WITH,
+         help="grant network.host or security.insecure to the steps that ask for it"),
+    Flag(name="network", metavar="MODE", group=WITH, help="network of RUN: default, host or none"),
+    Flag(name="add-host", kind="list", metavar="NAME:IP", group=WITH, help="add a line to /etc/hosts of RUN"),
+    Flag(name="shm-size", metavar="SIZE", group=WITH, help="size of /dev/shm in RUN (default 64m)"),
+    Flag(name="ulimit", kind="list", metavar="NAME=SOFT[:HARD]", group=WITH, help="a resource limit of RUN"),
+    Flag(name="output", short="o", kind="list", metavar="type=...,...", group=OUT,
+         help="type=oci|docker|tar|local,dest=PATH instead of the store; a bare folder is local, "
+         "dest=- is standard output (several)"),
+    Flag(name="load", kind="switch", group=OUT, help="put it into the local store too"),
+    Flag(name="iidfile", metavar="FILE", group=OUT, help="write the digest of the image's manifest there"),
+    Flag(name="metadata-file", metavar="FILE", group=OUT, help="write the result there, as JSON"),
+    Flag(name="progress", metavar="MODE", group=SHOW, help="auto, tty, plain, rawjson, quiet or none"),
+    Flag(name="quiet", short="q", kind="switch", group=SHOW, help="print only the digest of the image"),
+    Flag(name="no-cache", kind="switch", group=HOW, help="run every step again"),
+    Flag(name="no-cache-filter", kind="list", metavar="STAGE", group=HOW,
+         help="run these stages' steps again"),
+    Flag(name="pull", kind="switch", group=HOW, help="ask the registries for newer base images"),
+    Flag(name="jobs", metavar="N", group=HOW, help="run at most so many steps at the same time"),
+    *GLOBAL_FLAGS,
+    # Accepted, and without a meaning here.
+    *(Flag(name=name, kind="switch") for name in ("rm", "force-rm", "compress")),
+    Flag(name="builder"),
+    # What docker has and this version does not; --check and its like must not be taken for mistyped.
+    *(Flag(name=name, kind="switch") for name in ("check", "push", "squash")),
+    *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent", "isolation", "print")),
+    *(Flag(name=name, kind="list") for name in (
+        "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt", "ssh")),
+    Flag(name="memory", short="m"),
+    Flag(name="cpu-shares", short="c"),
+    *(Flag(name=name) for name in ("memory-swap", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")),
+)  # fmt: skip
+UNAVAILABLE = (
+    "push", "squash", "cgroup-parent", "isolation", "print", "annotation", "attest", "cache-from",
+    "cache-to", "policy", "resource", "security-opt", "ssh", "memory", "cpu-shares", "memory-swap",
+    "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems",
+)  # fmt: skip

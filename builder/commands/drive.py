@@ -1,0 +1,68 @@
+"""Drives a build's coroutine to its end: the reader's ticks, and the signals that stop it.
+
+The first Ctrl-C (or SIGTERM, SIGHUP) cancels the build, which then cleans up after itself; a second one,
+or five seconds, ends the process at once, and the kernel takes its steps and mounts with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, TypeVar
+
+from builder.errors import Interrupted
+
+if TYPE_CHECKING:
+    from builder.ui.reader import Reader
+
+T = TypeVar("T")
+GRACE_SECONDS = 4.5
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def drive(work: Coroutine[None, None, T], reader: Reader) -> T:
+    """The coroutine's result. Raises Interrupted where a signal ended it."""
+    return asyncio.run(_supervise(work, reader))
+
+
+async def _supervise(work: Coroutine[None, None, T], reader: Reader) -> T:
+    task = asyncio.ensure_future(work)
+    stopped: list[int] = []
+
+    def stop(number: int) -> None:
+        if stopped:
+            _exit_now(reader, number)
+        stopped.append(number)
+        task.cancel()
+        backstop = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
+        backstop.daemon = True
+        backstop.start()
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
+            loop.add_signal_handler(number, stop, number)
+    ticking = asyncio.ensure_future(_tick(reader))
+    try:
+        return await task
+    except BaseException:
+        if stopped:  # whatever the steps made of it
+            raise Interrupted(stopped[0]) from None
+        raise
+    finally:
+        ticking.cancel()
+
+
+async def _tick(reader: Reader) -> None:
+    while reader.interval:
+        await asyncio.sleep(reader.interval)
+        reader.tick(time.time())
+
+
+def _exit_now(reader: Reader, number: int) -> None:
+    reader.close()
+    os._exit(128 + number)

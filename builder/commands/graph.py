@@ -1,0 +1,63 @@
+"""`pybuild --call=graph`: the definition as networkx sees it, with the times of earlier builds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+from builder import events
+from builder.request import BuildRequest
+
+BUILDS_READ = 10
+
+
+def show(request: BuildRequest, form: str) -> None:
+    """Print the graph of what the request would build. Raises BuildError."""
+    from builder.build import load_program
+    from builder.graph import view
+
+    program = load_program(request)
+    wanted = {vertex.digest for vertex in program.definition.reached(program.target)}
+    seconds = last_seconds(os.path.join(request.root, "builds"), wanted)
+    sys.stdout.write(view.FORMATS[form](view.View(program.definition, program.target, seconds)))
+
+
+def last_seconds(builds: str, wanted: Iterable[str]) -> dict[str, float]:
+    """How long each of these vertices took when it last ran, from the records of the last builds.
+
+    A record that is gone or damaged tells nothing.
+    """
+    missing, found = set(wanted), {}
+    for path in _recorded(builds)[:BUILDS_READ]:
+        if not missing:
+            break
+        took = {digest: seconds for digest, seconds in _finished(path).items() if digest in missing}
+        found.update(took)
+        missing -= took.keys()
+    return found
+
+
+def _recorded(builds: str) -> list[str]:
+    """The builds' event files, the newest first."""
+    try:
+        with os.scandir(builds) as entries:
+            paths = [os.path.join(entry.path, "events.jsonl") for entry in entries]
+    except OSError:
+        return []
+    times = {path: os.stat(path).st_mtime_ns for path in paths if os.path.isfile(path)}
+    return sorted(times, key=lambda path: times[path], reverse=True)
+
+
+def _finished(path: str) -> dict[str, float]:
+    took: dict[str, float] = {}
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if b'"finished"' in line:
+                    event = events.decode(line)
+                    if isinstance(event, events.Finished):
+                        took[event.vertex] = event.seconds
+    except (OSError, ValueError):
+        return took
+    return took

@@ -1,0 +1,62 @@
+"""Errors as people read them: what is wrong, where in the Dockerfile, what it said last, what to do.
+
+The one place where a BuildError becomes text. All of it may come from a hostile Dockerfile or step, so
+every piece is cleaned; colours are added here only.
+"""
+
+from __future__ import annotations
+
+from builder.errors import BuildError, StepFailed, UsageError
+from builder.ui.stream import paint
+from builder.ui.words import clean
+
+TAIL_LINES = 20
+
+
+def render(error: BuildError, *, color: bool = False) -> str:
+    """The error's text, ending with a newline.
+
+    A usage error is two lines at most. Any other: the message, the place with an excerpt, the last lines
+    of the failed step, the notes, and the hint.
+    """
+    blocks = [[_heading(error, color=color)]]
+    if error.location is not None:
+        blocks.append(_place(error, color=color))
+    if isinstance(error, StepFailed) and error.tail:
+        blocks.append(_tail(error, color=color))
+    if error.notes:
+        blocks.append([f"note: {line}" for note in error.notes for line in _lines(note)])
+    if error.hint:
+        hint = [paint("hint: ", "busy", color=color) + " ".join(_lines(error.hint))]
+        if len(blocks) == 1:
+            blocks[0] += hint
+        else:
+            blocks.append(hint)
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _heading(error: BuildError, *, color: bool) -> str:
+    name = "pybuild" if isinstance(error, UsageError) else "error"
+    first, *rest = _lines(error.message) or [""]
+    return "\n".join([paint(f"{name}: ", "badge", color=color) + first, *(f"  {line}" for line in rest)])
+
+
+def _place(error: BuildError, *, color: bool) -> list[str]:
+    from builder.text import excerpt
+
+    assert error.location is not None
+    lines = [paint(clean(str(error.location)), "bold", color=color)]
+    for line in excerpt(error.location).split("\n"):
+        meant = "| >>>" in line[:12] or line.lstrip(" |").startswith("^")
+        lines.append(paint(clean(line), "bad" if meant else "dim", color=color))
+    return lines
+
+
+def _tail(error: StepFailed, *, color: bool) -> list[str]:
+    shown = [clean(line) for line in error.tail[-TAIL_LINES:]]
+    heading = "the last line it wrote:" if len(shown) == 1 else f"the last {len(shown)} lines it wrote:"
+    return [heading, *(paint("  | ", "dim", color=color) + line for line in shown)]
+
+
+def _lines(text: str) -> list[str]:
+    return [clean(line) for line in text.split("\n") if line.strip()]
