@@ -43,7 +43,8 @@ class NamedContext:
 class CompileOptions:
     """All that a compile depends on besides the text and the bases.
 
-    build_platform is the machine's; platform what is built for. no_cache: all vertices; the filter
+    build_platform is the machine's; platform what is built for, platform_given whether somebody asked for
+    it (then the image says so whatever its base says). no_cache: all vertices; the filter
     names stages. source_date_epoch: from the environment (a build arg of that name wins). entitlements
     are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
     """
@@ -63,6 +64,7 @@ class CompileOptions:
     entitlements: frozenset[str] = frozenset()
     source_date_epoch: int | None = None
     hostname: str = ""
+    platform_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Program:
     """A compiled Dockerfile.
 
     target is the vertex whose snapshot is the image's filesystem. config is complete but for
-    `rootfs` and the times; its history has one entry without `empty_layer` per layer of the snapshot.
-    base_layers: how many of them are the base image's.
+    `rootfs` and the times. history (the config's too) has one entry without `empty_layer` per layer of the
+    snapshot; entries without `created` are this build's.
     """
 
     definition: Definition

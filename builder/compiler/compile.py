@@ -1,0 +1,246 @@
+"""From a Dockerfile to a program. Pure: what it must know and is not told, it asks for and is called again.
+
+The stages that the target needs are folded over their instructions, in the order of the file, so that
+whatever a stage takes from is there before it. Stages that nothing needs are read but not lowered: a name
+or a flag that cannot be is an error there too, a variable or a mount is not.
+
+Never knows: files, registries, the clock, whether anything is cached. Equal arguments give equal programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from builder.compiler.lower import LABELLED, lower
+from builder.compiler.lowering import Lowering, Origin
+from builder.compiler.nearest import meant
+from builder.compiler.places import fault, place
+from builder.compiler.platforms import normalise
+from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Missing, Program
+from builder.compiler.reach import Plan, Step, check_circles, make_plan, read_steps
+from builder.compiler.scope import EPOCH, global_scope, source_date_epoch
+from builder.compiler.sources import (
+    Base,
+    FromContext,
+    FromImage,
+    FromScratch,
+    FromStage,
+    Names,
+    Source,
+    collect_names,
+    find_bases,
+)
+from builder.compiler.stages import Stage, read_stages
+from builder.compiler.state import (
+    StageState,
+    from_folder,
+    from_image,
+    from_scratch,
+    from_stage,
+    opened,
+    settle_history,
+)
+from builder.digest import Digest
+from builder.dockerfile.ast import AnyInstruction, Dockerfile
+from builder.errors import BuildError
+from builder.graph.definition import About, Definition, Input
+from builder.graph.selection import Selection
+from builder.oci.spec import ImageConfig, Platform
+from builder.ops.files import Copy, PathItem
+from builder.ops.source import Image, Local, Scratch
+
+
+def compile(
+    dockerfile: Dockerfile, options: CompileOptions, known: Mapping[ImageRequest, BaseImage]
+) -> Program | Missing:
+    """The program of a Dockerfile, or the images that must be known first.
+
+    Raises DockerfileError (at a place of the text), or BuildError for a wrong target or option.
+    """
+    options = _settle_options(options)
+    text, escape = dockerfile.source, dockerfile.escape
+    parts = read_stages(dockerfile)
+    scope = global_scope(options, parts.stages[-1].name, parts.globals, text, escape)
+    epoch = source_date_epoch(options, scope)
+    names = collect_names(parts.stages, options, text, escape)
+    bases = find_bases(names, scope)
+    steps = read_steps(names)
+    target = _find_target(names)
+    check_circles(names, bases, steps)
+    plan = make_plan(names, bases, steps, target, known)
+    if plan.missing:
+        return Missing(plan.missing)
+    work = Work(names, bases, known, scope, plan)
+    for number in plan.steps:
+        work.lower_stage(names.stages[number])
+    return _finish(work, target, epoch)
+
+
+def _settle_options(options: CompileOptions) -> CompileOptions:
+    """Platforms in the words of images; the environment's time as the build argument that it stands for."""
+    args = options.build_args
+    if options.source_date_epoch is not None:
+        args = {EPOCH: str(options.source_date_epoch), **args}
+    return replace(
+        options,
+        build_args=args,
+        build_platform=normalise(options.build_platform),
+        platform=normalise(options.platform),
+    )
+
+
+def _find_target(names: Names) -> int:
+    target = names.options.target
+    if not target:
+        return names.stages[-1].number
+    number = names.numbers.get(target.lower())
+    if number is None:
+        raise BuildError(
+            f"target {target!r} is not a stage of {names.text.name}",
+            code="no-such-target",
+            hint=meant(target, names.numbers) or _stage_list(names),
+        )
+    return number
+
+
+def _stage_list(names: Names) -> str:
+    known = ", ".join(names.numbers)
+    return f"its stages are {known}" if known else "its stages have no names: write FROM … AS name"
+
+
+@dataclass(slots=True)
+class Work:
+    """A compile under way: the definition as it grows, and what each stage has come to."""
+
+    names: Names
+    bases: tuple[Base, ...]
+    known: Mapping[ImageRequest, BaseImage]
+    scope: Mapping[str, str]
+    plan: Plan
+    definition: Definition = field(default_factory=Definition)
+    done: dict[int, StageState] = field(default_factory=dict)
+
+    def lower_stage(self, stage: Stage) -> None:
+        """Fold a stage's instructions over the state that its base gives."""
+        base, steps = self.bases[stage.number], self.plan.steps[stage.number]
+        lowering = self._open(stage, base, steps)
+        state = self._begin(lowering, stage, base)
+        if not base.replaced:
+            state = opened(state)
+        triggered = replace(lowering, onbuild=True)
+        for step in steps:
+            now = triggered if step.onbuild else lowering
+            state = lower(now, state, step.instruction, step.sources, self.find)
+        self.done[stage.number] = state
+
+    def _open(self, stage: Stage, base: Base, steps: tuple[Step, ...]) -> Lowering:
+        options = self.names.options
+        filters = {name.lower() for name in options.no_cache_filter}
+        return Lowering(
+            self.definition,
+            options,
+            self.names.text,
+            self.names.escape,
+            self.scope,
+            shown=stage.shown if len(self.names.stages) > 1 else "",
+            total=(not isinstance(base.source, FromStage | FromScratch))
+            + sum(isinstance(step.instruction, LABELLED) for step in steps),
+            no_cache=options.no_cache or (bool(stage.name) and stage.name in filters),
+        )
+
+    def _begin(self, lowering: Lowering, stage: Stage, base: Base) -> StageState:
+        match base.source:
+            case FromStage(number):
+                return from_stage(self.done[number])
+            case FromScratch():
+                return from_scratch(lowering.scratch(), base.platform)
+            case FromImage(request):
+                head = self._image(request, lowering.about(f"FROM {request.locator}", 1, stage.start))
+                state = from_image(head, self.known[request], base.platform)
+                return replace(state, steps=1)
+            case FromContext(name):
+                about = replace(lowering.about(f"FROM {name}", 1, stage.start), no_cache=False)
+                state = from_folder(self._folder(lowering, name, about), base.platform, bare=base.replaced)
+                return replace(state, steps=1)
+
+    def _image(self, request: ImageRequest, about: About) -> Digest:
+        base = self.known[request]
+        if not base.config.rootfs.diff_ids:
+            return self._scratch()
+        op = Image(request.locator, base.digest)
+        return self.definition.add(op, (), replace(about, no_cache=False))
+
+    def _scratch(self) -> Digest:
+        return self.definition.add(Scratch(), (), About("[internal] empty filesystem", internal=True))
+
+    def _folder(self, lowering: Lowering, name: str, about: About) -> Digest:
+        """A folder that a stage stands on is copied, so that its content is what counts."""
+        folder = self._local(name)
+        selection = Selection(("/",), owners=False, wildcards=False)
+        op = Copy((PathItem(1, "/"),), "/")
+        return self.definition.add(op, (Input(lowering.scratch()), Input(folder, selection)), about)
+
+    def _local(self, name: str) -> Digest:
+        return self.definition.add(Local(name), (), About(f"[context {name}] load folder", internal=True))
+
+    def find(self, source: Source, step: AnyInstruction) -> Origin:
+        """The vertex of what an instruction takes from; a stage must be above it."""
+        location = place(self.names.text, step)
+        match source:
+            case FromStage(number):
+                if self.bases[number].replaced:
+                    return self.find(self.bases[number].source, step)
+                if number not in self.done:
+                    raise fault(
+                        location,
+                        f"{step.keyword} takes from stage {self.names.stages[number].shown},"
+                        " which is not above this stage",
+                        code="later-stage",
+                        hint="move that stage up",
+                    )
+                return Origin(self.done[number].head, source)
+            case FromScratch():
+                return Origin(self._scratch(), source)
+            case FromImage(request):
+                about = About(f"FROM {request.locator}", location=location)
+                return Origin(self._image(request, about), source)
+            case FromContext(name):
+                return Origin(self._local(name), source)
+
+
+def _finish(work: Work, target: int, epoch: int | None) -> Program:
+    """The program of the target's state: its part of the definition, its config with the build's labels."""
+    state, options = work.done[target], work.names.options
+    if options.labels:
+        state = state.configured(labels={**(state.config.labels or {}), **options.labels})
+    history = settle_history(state.history, state.layers)
+    image = msgspec.structs.replace(_with_platform(state.image, options), history=history)
+    reached = work.definition.reached(state.head)
+    return Program(
+        Definition({vertex.digest: vertex for vertex in reached}),
+        state.head,
+        image,
+        history,
+        source_date_epoch=epoch,
+    )
+
+
+def _with_platform(image: ImageConfig, options: CompileOptions) -> ImageConfig:
+    """A platform that was asked for is what the image says of itself, whatever its base is for."""
+    own = Platform(image.architecture, image.os, image.variant, image.os_version)
+    if options.platform_given:
+        asked = options.platform
+        same = (own.os, own.architecture) == (asked.os, asked.architecture)
+        own = Platform(
+            asked.architecture,
+            asked.os,
+            asked.variant or (own.variant if same else ""),
+            asked.os_version or (own.os_version if same else ""),
+        )
+    own = normalise(own)
+    return msgspec.structs.replace(
+        image, architecture=own.architecture, os=own.os, variant=own.variant, os_version=own.os_version
+    )

@@ -1,0 +1,182 @@
+"""COPY, ADD and WORKDIR: what puts files into an image without running anything. Pure.
+
+All sources of one instruction come from one place, so its vertex has one input besides what it copies onto,
+selected by all of its patterns. With `--link` the files are laid on nothing and merged on top, so that the
+layer does not depend on what is below; `--chmod` switches that off.
+"""
+
+from __future__ import annotations
+
+import re
+
+from builder.compiler import created_by, paths, scope
+from builder.compiler.flags import switch, texts
+from builder.compiler.lowering import Lowering, Origin
+from builder.compiler.state import StageState
+from builder.dockerfile import ignore
+from builder.dockerfile.ast import Add, Copy, Heredoc, Workdir
+from builder.errors import DockerfileError
+from builder.graph.definition import Input
+from builder.graph.selection import Selection
+from builder.ops import files
+from builder.ops.files import InlineItem, MakeDir, Merge, PathItem
+
+MARKER = re.compile(r"\d*<<-?\s*([^<]*)")
+URL = re.compile(r"(?:https?|git|ssh|ftp)://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
+OCTAL = re.compile(r"[0-7]{1,16}")
+# chmod(1): clauses of who, operator and permissions (letters, or the permissions of another class).
+SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
+
+
+def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: Origin) -> StageState:
+    """COPY or ADD of files, folders, local archives and heredocs."""
+    chown = lowering.expand(step.flag("chown") or "", state, step)
+    chmod = lowering.expand(step.flag("chmod") or "", state, step)
+    _check_chmod(lowering, step, chmod)
+    sources, inline = _read_sources(lowering, state, step)
+    excludes = _read_excludes(lowering, step)
+    dest = lowering.expand(step.dest, state, step)
+    parents = switch(step, "parents")
+    linked = switch(step, "link") and not chmod
+    op = files.Copy(
+        (*(PathItem(1, pattern_of(source, parents=parents)) for source in sources), *inline),
+        paths.destination(state.folder, dest),
+        chown=chown,
+        chmod=chmod,
+        unpack=isinstance(step, Add) and switch(step, "unpack", default=True),
+        parents=parents,
+        excludes=excludes,
+        link=linked,
+    )
+    below = Input(lowering.scratch() if linked else state.head)
+    inputs = (below, _source_input(op, origin)) if sources else (below,)
+    head, grown = lowering.add(op, inputs, state, step, _label(lowering, state, step))
+    if linked:
+        merged = (Input(state.head), Input(head))
+        text = f"{step.keyword} --link {dest}"
+        head = lowering.definition.add(Merge(), merged, lowering.about(f"LINK {text}", grown.steps, step))
+    told = (*sources, *(f"<<{item.name}" for item in inline), dest)
+    return grown.grown(head, _created_by(step, chown, chmod, told))
+
+
+def _created_by(step: Copy | Add, chown: str, chmod: str, words: tuple[str, ...]) -> str:
+    flags = ["--parents"] if switch(step, "parents") else []
+    flags += [f"--{name}={value}" for name, value in (("chown", chown), ("chmod", chmod)) if value]
+    return " ".join([step.keyword, *flags, *words]) + created_by.SUFFIX
+
+
+def _label(lowering: Lowering, state: StageState, step: Copy | Add | Workdir) -> str:
+    """The instruction's text with its variables filled in, where they can be."""
+    try:
+        return scope.expand_text(step.original, state.variables, None)
+    except DockerfileError:
+        return step.original
+
+
+def _source_input(op: files.Copy, origin: Origin) -> Input:
+    """The input that the patterns take from: its content counts as it will be written."""
+    return Input(
+        origin.vertex,
+        Selection(
+            tuple(item.pattern for item in op.items if isinstance(item, PathItem)),
+            op.excludes,
+            parents=op.parents,
+            owners=not op.chown and not origin.is_folder,
+            modes=not OCTAL.fullmatch(op.chmod),
+        ),
+    )
+
+
+def pattern_of(source: str, *, parents: bool) -> str:
+    """A source as an absolute, clean pattern; with `--parents` a pivot `/./` is kept."""
+    if parents and "/./" in source:
+        pivot, _, rest = source.partition("/./")
+        return paths.clean(pivot).rstrip("/") + "/." + paths.clean(rest)
+    return paths.clean(source)
+
+
+def _read_sources(
+    lowering: Lowering, state: StageState, step: Copy | Add
+) -> tuple[tuple[str, ...], tuple[InlineItem, ...]]:
+    """The paths, expanded, and the heredocs as files: those come last, whatever the order."""
+    if step.heredocs and MARKER.fullmatch(step.dest):
+        raise lowering.fault(step, f"{step.keyword} cannot have a heredoc as destination", "bad-destination")
+    heredocs = list(step.heredocs)
+    words: list[str] = []
+    inline: list[Heredoc] = []
+    for source in step.sources:
+        if heredocs and MARKER.fullmatch(source):
+            inline.append(heredocs.pop(0))
+        else:
+            words.append(source)
+    sources = lowering.expand_all(tuple(words), state, step)
+    for source in sources:
+        _refuse_remote(lowering, step, source)
+    if isinstance(step, Add):
+        _refuse_checksum(lowering, step)
+    bodies = {heredoc.name: heredoc for heredoc in step.heredocs}  # of one name the last body counts
+    return sources, tuple(_inline_item(lowering, state, step, bodies[doc.name]) for doc in inline)
+
+
+def _inline_item(lowering: Lowering, state: StageState, step: Copy | Add, heredoc: Heredoc) -> InlineItem:
+    check_file_name(lowering, step, heredoc.name)
+    content = heredoc.text
+    if heredoc.expand:
+        content = scope.expand_text(content, state.variables, lowering.location(step))
+    return InlineItem(heredoc.name, content)
+
+
+def check_file_name(lowering: Lowering, step: Copy | Add, name: str) -> None:
+    """Refuse a heredoc's name that is no name of a file."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise lowering.fault(step, f"heredoc {name!r} cannot be the name of a file", "bad-heredoc-name")
+
+
+def _refuse_remote(lowering: Lowering, step: Copy | Add, source: str) -> None:
+    if not URL.match(source):
+        return
+    if isinstance(step, Copy):
+        hint = "use ADD, or --from with a named context"
+        raise lowering.fault(step, f"COPY takes no URL: {source}", "copy-of-url", hint)
+    raise lowering.fault(
+        step,
+        f"ADD {source}: ADD of URLs and git repositories comes with a later version",
+        "not-supported-yet",
+        "fetch it in a RUN step, or beforehand into the context",
+    )
+
+
+def _refuse_checksum(lowering: Lowering, step: Add) -> None:
+    if step.flag("checksum"):
+        raise lowering.fault(step, "--checksum is only for URLs and git repositories", "bad-checksum")
+
+
+def _check_chmod(lowering: Lowering, step: Copy | Add, chmod: str) -> None:
+    if not chmod or (OCTAL.fullmatch(chmod) and int(chmod, 8) <= 0o7777):
+        return
+    if chmod[0] in "0123456789" or not SYMBOLIC.fullmatch(chmod):
+        hint = "it is octal from 0 to 7777, or symbolic as in chmod(1)"
+        raise lowering.fault(step, f"--chmod={chmod} is not a mode", "bad-chmod", hint)
+
+
+def _read_excludes(lowering: Lowering, step: Copy | Add) -> tuple[str, ...]:
+    """The patterns of --exclude, which are not expanded."""
+    patterns = texts(step, "exclude")
+    for pattern in patterns:
+        try:
+            ignore.parse(pattern + "\n", "--exclude")
+        except DockerfileError as error:
+            raise lowering.fault(step, f"--exclude={pattern} is not a pattern", "bad-pattern") from error
+    return patterns
+
+
+def lower_workdir(lowering: Lowering, state: StageState, step: Workdir) -> StageState:
+    """WORKDIR: a folder of the image, made by USER; the root is there without a layer."""
+    path = lowering.expand(step.path, state, step)
+    folder = path if path.startswith("/") else paths.join(state.folder, path)
+    state = state.configured(working_dir=folder)
+    if folder == "/":
+        return state.noted("WORKDIR /")
+    op = MakeDir(paths.clean(folder), user=state.config.user)
+    head, state = lowering.add(op, (Input(state.head),), state, step, _label(lowering, state, step))
+    return state.grown(head, f"WORKDIR {folder}")

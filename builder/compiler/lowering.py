@@ -1,0 +1,119 @@
+"""What lowering a stage needs besides its state: the stage, the build's options, and where vertices go.
+
+One `Lowering` lives as long as one stage is lowered; it never changes. The definition that it adds to is
+the only thing that grows. Labels ("[stage 2/7] RUN make") are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from builder.compiler import scope
+from builder.compiler.places import fault, place
+from builder.compiler.program import CompileOptions
+from builder.compiler.sources import FromContext, FromImage, Source
+from builder.compiler.state import StageState
+from builder.digest import Digest
+from builder.dockerfile.ast import AnyInstruction
+from builder.errors import DockerfileError
+from builder.graph.definition import About, Definition, Input
+from builder.graph.op import Op
+from builder.ops.files import Copy, InlineItem
+from builder.ops.source import Local, Scratch
+from builder.text import Location, SourceText
+
+MAIN_CONTEXT = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where files come from: a vertex, and the source that it is (None: the build context)."""
+
+    vertex: Digest
+    source: Source | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder that the user gave: its owners are reset, its content is what counts."""
+        return self.source is None or isinstance(self.source, FromContext)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is named by a digest of its content already."""
+        return isinstance(self.source, FromImage)
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """One stage being lowered.
+
+    shown: the stage's name in labels, "" where there is only one stage. total: how many labels it has.
+    onbuild: the instructions are triggers of what the stage stands on.
+    """
+
+    definition: Definition
+    options: CompileOptions
+    text: SourceText
+    escape: str
+    globals: Mapping[str, str]
+    shown: str
+    total: int
+    no_cache: bool
+    onbuild: bool = False
+
+    def location(self, step: AnyInstruction) -> Location:
+        """The place of an instruction."""
+        return place(self.text, step)
+
+    def fault(
+        self, step: AnyInstruction, message: str, code: str, hint: str | None = None
+    ) -> DockerfileError:
+        """An error at an instruction."""
+        return fault(self.location(step), message, code=code, hint=hint)
+
+    def expand(self, word: str, state: StageState, step: AnyInstruction) -> str:
+        """A word of an instruction as it is meant in this state."""
+        return scope.expand(word, state.variables, self.escape, self.location(step))
+
+    def expand_all(self, words: tuple[str, ...], state: StageState, step: AnyInstruction) -> tuple[str, ...]:
+        """Several words, each on its own."""
+        return tuple(self.expand(word, state, step) for word in words)
+
+    def add(
+        self, op: Op[Any, Any], inputs: tuple[Input, ...], state: StageState, step: AnyInstruction, text: str
+    ) -> tuple[Digest, StageState]:
+        """Add the vertex of an instruction; returns it, and the state with one more label counted."""
+        number = state.steps + 1
+        about = self.about(text, number, step)
+        return self.definition.add(op, inputs, about), replace(state, steps=number)
+
+    def about(self, text: str, number: int, step: AnyInstruction) -> About:
+        """What people are told of an instruction's vertex."""
+        label, location = self.label(text, number), self.location(step)
+        return About(label, stage=self.shown, location=location, no_cache=self.no_cache)
+
+    def label(self, text: str, number: int) -> str:
+        """`[stage 2/7] RUN make`, on one line; what a trigger does is called ONBUILD."""
+        name = f"{self.shown} " if self.shown else ""
+        trigger = "ONBUILD " if self.onbuild else ""
+        line = " ".join(text.split("\n"))
+        return f"[{name}{number:>{len(str(self.total))}}/{self.total}] {trigger}{line}"
+
+    def add_internal(self, op: Op[Any, Any], inputs: tuple[Input, ...], label: str) -> Digest:
+        """Add a vertex that no instruction stands for."""
+        return self.definition.add(op, inputs, About(label, internal=True))
+
+    def scratch(self) -> Digest:
+        """The empty filesystem."""
+        return self.add_internal(Scratch(), (), "[internal] empty filesystem")
+
+    def context(self) -> Origin:
+        """The build context."""
+        return Origin(self.add_internal(Local(MAIN_CONTEXT), (), "[internal] load build context"), None)
+
+    def inline_file(self, name: str, content: str, mode: str) -> Digest:
+        """A filesystem that holds one file."""
+        op = Copy((InlineItem(name, content),), "/", chmod=mode)
+        return self.add_internal(op, (Input(self.scratch()),), "[internal] prepare an inline file")
