@@ -102,9 +102,7 @@ class _Destination:
         if there.kind == FILE:
             self._canvas.link(first, new)
         elif there.kind == FOLDER:
-            raise BuildError(
-                f"hard link '{new.path}' in the archive names {KINDS[FOLDER]}", code="bad-archive"
-            )
+            raise BuildError(f"hard link '{new.path}' in the archive names a folder", code="bad-archive")
         else:
             self._canvas.put(there.replace(path=new.path), None)
 
