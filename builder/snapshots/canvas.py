@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
-from builder.snapshots.selection import DigestOf, bytes_of, capability_of, inode
+from builder.snapshots.selection import bytes_of, capability_of, inode
 from builder.snapshots.snapshot import (
     BLOCK,
     CHAR,
@@ -26,6 +27,9 @@ from builder.snapshots.snapshot import (
     parent_of,
 )
 from builder.snapshots.tree import Node, TooManyLinks, Tree, resolve
+
+if TYPE_CHECKING:
+    from builder.snapshots.selection import DigestOf
 
 Origin = tuple[LayerId, Entry] | bytes | None
 KINDS = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from builder.digest import Digest, of_bytes
 from builder.graph.selection import Selection
@@ -22,8 +22,6 @@ from builder.snapshots.modes import Chmod, parse
 from builder.snapshots.patterns import Patterns, clean
 from builder.snapshots.selection import (
     ROOT,
-    DigestOf,
-    HiddenBy,
     Match,
     bytes_of,
     capability_of,
@@ -34,6 +32,9 @@ from builder.snapshots.selection import (
 )
 from builder.snapshots.snapshot import BLOCK, CHAR, FILE, FOLDER, SYMLINK, Entry, LayerId
 from builder.snapshots.tree import Node, Tree
+
+if TYPE_CHECKING:
+    from builder.snapshots.selection import DigestOf, HiddenBy
 
 __all__ = ["Archive", "CopyOp", "Origin", "Planned", "plan", "plan_dir"]
 
