@@ -1,0 +1,40 @@
+"""`type=local`: the image's filesystem as files in a folder, which may have others in it already.
+
+The files belong to whoever builds, as BuildKit's client has it. Nothing is written through a symlink:
+`snapshots.unpack` walks by descriptors, and what is in the way of a folder is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from builder.errors import BuildError
+from builder.exporters import Export
+from builder.exporters.merged import Merged, Open
+from builder.snapshots.snapshot import BLOCK, CHAR, Entry
+from builder.snapshots.tree import Tree
+from builder.snapshots.unpack import write_tree
+
+
+def export(tree: Tree, open_file: Open, wanted: Export) -> None:
+    """Write the tree into the folder that `wanted` names. Raises BuildError."""
+    assert wanted.dest is not None
+    merged = Merged(tree, open_file)
+    try:
+        os.makedirs(wanted.dest, exist_ok=True)
+        write_tree(wanted.dest, _as_ours(merged), merged.content)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BuildError(
+            f"writing the folder {wanted.dest} failed: {reason}", code="export-failed"
+        ) from error
+
+
+def _as_ours(merged: Merged) -> Iterator[Entry]:
+    """The entries as the invoking user may have them: their own, and no devices but for root."""
+    uid, gid = os.geteuid(), os.getegid()
+    for entry in merged.entries:
+        if entry.path == "." or (uid != 0 and entry.kind in (CHAR, BLOCK)):
+            continue  # the folder itself stays as the user made it
+        yield entry.replace(uid=uid, gid=gid, xattrs=entry.xattrs if uid == 0 else ())
