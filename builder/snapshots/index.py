@@ -1,6 +1,7 @@
 """The small files of a layer on disk: its index, the digests found later, and its boot.
 
     index     a header line {"format": 1, "entries": N}, then one JSON row of Entry.plain() a line; ASCII
+    blob.json the blobs that it has; see `forms`
     digests   JSON rows [path, digest], appended when somebody asked for the digest of a file
     boot      a symlink to nowhere: its text is the boot in which the layer was made, or `promoted`
 
@@ -13,7 +14,6 @@ On the cached path: os and json are all it loads.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 INDEX = "index"
 DIGESTS = "digests"
+BLOBS = "blob.json"
 BOOT = "boot"
 PROMOTED = "promoted"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -88,16 +89,28 @@ def read_digests(folder: str) -> Mapping[str, Digest]:
     except (FileNotFoundError, NotADirectoryError):
         return found
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError):
+        try:
             path, digest = json.loads(line)
-            if isinstance(path, str) and _is_digest(digest):
-                found[path] = digest
+        except (ValueError, TypeError):
+            continue
+        if isinstance(path, str) and _is_digest(digest):
+            found[path] = digest
     return found
 
 
 def digest_line(path: str, digest: Digest) -> bytes:
     """The line of the `digests` file that says so."""
     return json.dumps([path, digest], separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def read_blob_digests(folder: str) -> list[Digest]:
+    """The digests of the blobs that a layer is said to have (see `forms`), by json alone."""
+    try:
+        with open(os.path.join(folder, BLOBS), "rb") as file:
+            known = json.loads(file.read())
+        return [d for blob in known.values() if _is_digest(d := blob["descriptor"]["digest"])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def mark_boot(folder: str, text: str, name: str = BOOT) -> None:

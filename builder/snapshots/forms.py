@@ -1,0 +1,274 @@
+"""The two forms of a layer's bytes, a folder that overlayfs can mount and a tar blob, and the ways between.
+
+Entries and bytes become a folder or a blob (and each file is hashed as it passes); a folder becomes a
+blob; a blob becomes a folder, or a blob of another compression. Whatever is made here is made aside:
+its caller puts it into place.
+
+Also here: `blob.json`, which remembers the blobs that a layer has. Must never know: ids, snapshots, what
+lies below a layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import msgspec
+
+from builder import digest as digests
+from builder.errors import BuildError
+from builder.fs.rooted import open_in
+from builder.oci import spec
+from builder.oci.compression import Compression, open_reader, open_writer
+from builder.oci.layer import MEDIA_TYPES, pack, scan
+from builder.snapshots.index import BLOBS
+from builder.snapshots.snapshot import FILE, OPAQUE, WHITEOUT, Entry
+from builder.snapshots.unpack import TreeWriter, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from builder.fs.copy import Readable
+    from builder.store.blobs import BlobStore
+
+    Content = Callable[[Entry], BinaryIO]
+
+IMPORTED = "imported"
+CHUNK = 1 << 20
+
+_DOCKER_TYPES = {
+    spec.DOCKER_LAYER: spec.OCI_LAYER,
+    spec.DOCKER_LAYER_GZIP: spec.OCI_LAYER_GZIP,
+    spec.DOCKER_LAYER_ZSTD: spec.OCI_LAYER_ZSTD,
+}
+
+
+# ── from entries and bytes ───────────────────────────────────────────────────────────────────────────────
+
+
+def write_folder(folder: Path, entries: Sequence[Entry], content: Content) -> list[Entry]:
+    """Make a layer's folder; the entries with their digests.
+
+    Raises BuildError (changed-during-build) where the bytes are not those of an entry's digest.
+    """
+    checked = CheckedContent(content)
+    wanted = {entry.path: entry for entry in entries}
+    write_tree(folder, _without_digests(entries), lambda entry: checked(wanted[entry.path]))
+    return checked.fill(entries)
+
+
+def write_blob(
+    blobs: BlobStore, entries: Sequence[Entry], content: Content, compression: Compression
+) -> tuple[spec.LayerBlob, list[Entry]]:
+    """Make a layer's blob; it, and the entries with their digests. Raises as `write_folder`."""
+    checked = CheckedContent(content)
+    wanted = {entry.path: entry for entry in entries}
+    bare = _without_digests(entries)
+    blob = _pack_into(blobs, bare, lambda entry: checked(wanted[entry.path]), compression, None)
+    return blob, checked.fill(entries)
+
+
+def _without_digests(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries for who would hash bytes again that are hashed, or vouched for, already."""
+    return [entry if entry.digest is None else entry.replace(digest=None) for entry in entries]
+
+
+class CheckedContent:
+    """Content that is hashed as it is read, and refused where it is not what its entry says."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._digests: dict[str, digests.Digest] = {}
+
+    def __call__(self, entry: Entry) -> BinaryIO:
+        """A reader of exactly `entry.size` bytes. Raises BuildError."""
+        try:
+            source = self._content(entry)
+        except OSError as error:
+            raise BuildError(
+                f"cannot read {entry.path!r}: {(error.strerror or str(error)).lower()}"
+            ) from error
+        return cast(BinaryIO, _CheckedReader(source, entry, self._digests))
+
+    def fill(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries with the digests that were found."""
+        filled = []
+        for entry in entries:
+            if entry.kind == FILE and entry.digest is None:
+                digest = self._digests.get(entry.hardlink or entry.path)
+                if digest is None and entry.size == 0:
+                    digest = digests.of_bytes(b"")
+                entry = entry.replace(digest=digest)
+            filled.append(entry)
+        return filled
+
+
+class _CheckedReader(io.RawIOBase):
+    """Passes a file's bytes on and hashes them; at their end it knows whether they are the right ones."""
+
+    def __init__(self, source: BinaryIO, entry: Entry, found: dict[str, digests.Digest]) -> None:
+        super().__init__()
+        self._source = source
+        self._entry = entry
+        self._found = found
+        self._hash = hashlib.sha256()
+        self._left = entry.size
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to `size` bytes. Raises BuildError (changed-during-build)."""
+        if self._left == 0:
+            self._finish()
+            return b""
+        want = self._left if size is None or size < 0 else min(size, self._left)
+        data = self._source.read(want)
+        if not data and want:
+            raise changed(self._entry)
+        self._hash.update(data)
+        self._left -= len(data)
+        if self._left == 0:
+            self._finish()
+        return data
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        """See io.RawIOBase."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the source, too."""
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+    def _finish(self) -> None:
+        digest = digests.from_hex(self._hash.hexdigest())
+        if self._entry.digest not in (None, digest):
+            raise changed(self._entry)
+        self._found[self._entry.path] = digest
+
+
+def changed(entry: Entry) -> BuildError:
+    """The error for a file that is not what it was when it was looked at."""
+    return BuildError(f"{entry.path!r} changed during the build", code="changed-during-build")
+
+
+# ── from folder to blob, from blob to folder or blob ─────────────────────────────────────────────────────
+
+
+def pack_folder(
+    blobs: BlobStore, root_fd: int, entries: Iterable[Entry], compression: Compression, clamp: int | None
+) -> spec.LayerBlob:
+    """Make the blob of a layer's folder."""
+    bare = _without_digests(entries)
+    return _pack_into(blobs, bare, lambda entry: open_file(root_fd, entry.path), compression, clamp)
+
+
+def recompress(blobs: BlobStore, blob: spec.LayerBlob, compression: Compression) -> spec.LayerBlob:
+    """Make the same tar with another compression."""
+    digest = digests.parse(blob.descriptor.digest)
+    with blobs.ingest() as out, blobs.open(digest) as stream:
+        sha = hashlib.sha256()
+        with open_writer(out, compression) as writer:
+            reader = open_reader(stream, name=f"blob {digest}")
+            while data := reader.read(CHUNK):
+                sha.update(data)
+                writer.write(data)
+        if digests.from_hex(sha.hexdigest()) != blob.diff_id:
+            raise blobs.damaged(digest)
+        new, size = out.commit()
+    descriptor = spec.Descriptor(MEDIA_TYPES[compression.kind], new, size)
+    return spec.LayerBlob(descriptor, blob.diff_id, blob.size)
+
+
+def unpack_blob(blobs: BlobStore, blob: spec.LayerBlob, entries: Iterable[Entry], folder: Path) -> None:
+    """Make a layer's folder from its blob; times (cut in the tar) and attributes are those of the entries."""
+    digest = digests.parse(blob.descriptor.digest)
+    with blobs.open(digest) as stream, TreeWriter(folder) as writer:
+        _, diff_id = scan(stream, sink=_AsIndexed(writer, entries), name=f"blob {digest}")
+    if diff_id != blob.diff_id:
+        raise blobs.damaged(digest)
+
+
+def read_blob(blobs: BlobStore, blob: spec.LayerBlob, folder: Path | None) -> tuple[list[Entry], str]:
+    """The entries and the diff id of a blob; on the way it is unpacked to `folder`, if there is one."""
+    digest = digests.parse(blob.descriptor.digest)
+    with blobs.open(digest) as stream:
+        if folder is None:
+            return scan(stream, name=f"layer {digest}")
+        with TreeWriter(folder) as writer:
+            return scan(stream, sink=writer, name=f"layer {digest}")
+
+
+def open_file(root_fd: int, path: str) -> BinaryIO:
+    """The bytes of a regular file in a layer's folder; no link is followed in the last place."""
+    fd = open_in(root_fd, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return cast(BinaryIO, open(fd, "rb", buffering=0))
+
+
+def _pack_into(
+    blobs: BlobStore, entries: Iterable[Entry], content: Content, compression: Compression, clamp: int | None
+) -> spec.LayerBlob:
+    with blobs.ingest() as out:
+        blob = pack(entries, content, out, compression, clamp=clamp)
+        out.commit(expected=digests.parse(blob.descriptor.digest), size=blob.descriptor.size)
+    return blob
+
+
+class _AsIndexed:
+    """Passes entries on to a writer of trees, with the attributes that the layer's index has for them."""
+
+    def __init__(self, writer: TreeWriter, entries: Iterable[Entry]) -> None:
+        self._writer = writer
+        self._indexed = {e.path: e for e in entries if e.kind not in (WHITEOUT, OPAQUE)}
+
+    def add(self, entry: Entry, reader: Readable | None) -> None:
+        """See oci.layer.Sink."""
+        there = self._indexed.get(entry.path)
+        if there is not None and there.kind == entry.kind:
+            entry = entry.replace(mode=there.mode, uid=there.uid, gid=there.gid, mtime=there.mtime)
+        self._writer.add(entry, reader)
+
+
+# ── what blobs a layer has ───────────────────────────────────────────────────────────────────────────────
+
+
+def blob_key(compression: Compression, clamp: int | None) -> str:
+    """The name under which a layer remembers a blob made so."""
+    level = "" if compression.level is None else compression.level
+    return f"{compression.kind}:{level}:{'' if clamp is None else clamp}"
+
+
+def read_blobs(folder: str) -> dict[str, spec.LayerBlob]:
+    """The blobs that a layer has (or had: who uses one looks for it), by `blob_key` or `imported`."""
+    try:
+        with open(os.path.join(folder, BLOBS), "rb") as file:
+            return msgspec.json.decode(file.read(), type=dict[str, spec.LayerBlob])
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def remember_blob(folder: str, key: str, blob: spec.LayerBlob) -> None:
+    """Remember a blob that is in the store already."""
+    known = read_blobs(folder)
+    if known.get(key) == blob:
+        return
+    known[key] = blob
+    path = os.path.join(folder, BLOBS)
+    temporary = f"{path}-{os.urandom(8).hex()}"
+    with open(temporary, "xb") as file:
+        file.write(msgspec.json.encode(known))
+    os.rename(temporary, path)
+
+
+def as_imported(blob: spec.LayerBlob) -> spec.LayerBlob:
+    """A foreign blob as ours: an OCI media type, and no annotations or addresses."""
+    media_type = _DOCKER_TYPES.get(blob.descriptor.media_type, blob.descriptor.media_type)
+    descriptor = spec.Descriptor(media_type, blob.descriptor.digest, blob.descriptor.size)
+    return spec.LayerBlob(descriptor, blob.diff_id, blob.size)

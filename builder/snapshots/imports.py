@@ -1,0 +1,130 @@
+"""Layers of foreign images: from a blob in the store to a layer, and layers to a snapshot.
+
+A foreign tar may hold `a/b` without a header for `a`. Such a folder is implied: over a folder it leaves
+that as it is. A tree of entries knows that; a folder on disk, mounted above others, would show its own
+mode and owner instead. `settle` therefore gives implied folders those of what lies below, by a variant of
+the layer where they differ, so that the overlay shows what the entries say.
+
+Layers are shared by all images with the same diff id, and variants by all that need the same. Must never
+know: where a blob came from, images, mounts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.digest import Digest, hex_of, of_value, parse
+from builder.errors import ImageError
+from builder.oci.layer import canonical
+from builder.snapshots import forms
+from builder.snapshots.layers import TREE, LayerStore, new_id
+from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId
+from builder.snapshots.tree import Tree
+from builder.store.ingest import IngestFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.oci.spec import LayerBlob
+    from builder.snapshots.snapshot import Snapshot
+
+
+def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerId:
+    """The layer of a foreign blob; the one that is there, or a new one. Raises ImageError."""
+    blob = forms.as_imported(blob)
+    diff_id = _parse_diff_id(blob)
+    if (layer := _find(store, diff_id)) is not None:
+        forms.remember_blob(os.path.join(store.folder, layer), forms.IMPORTED, blob)
+        if unpacked:
+            store.unpacked(layer)
+        return layer
+    with IngestFolder(store.store) as work:
+        folder = os.path.join(work.path, "layer")
+        os.mkdir(folder, 0o700)
+        entries, found = forms.read_blob(store.blobs, blob, Path(folder, TREE) if unpacked else None)
+        if found != diff_id:
+            raise ImageError(
+                f"layer {blob.descriptor.digest} is not what its image says: its diff id is {found}, "
+                f"not {diff_id}",
+                code="wrong-diff-id",
+            )
+        forms.remember_blob(folder, forms.IMPORTED, blob)
+        layer = store.place(new_id(), folder, entries)
+    _note(store, diff_id, layer)
+    return layer
+
+
+def settle(store: LayerStore, layers: Sequence[LayerId]) -> Snapshot:
+    """The snapshot of the layers, with variants of those whose implied folders would show wrongly."""
+    settled: list[LayerId] = []
+    for layer in layers:
+        entries = store.entries(layer)
+        if any(entry.implied for entry in entries):
+            right = _right(store.tree(tuple(settled)), layer, entries)
+            if right != entries:
+                layer = _variant(store, layer, right)
+        settled.append(layer)
+    return tuple(settled)
+
+
+def _right(below: Tree, layer: LayerId, entries: list[Entry]) -> list[Entry]:
+    """The entries, implied folders with the attributes of what they lie over, else 0755, 0:0."""
+    shown = below.plus(layer, [entry for entry in entries if entry.kind in (WHITEOUT, OPAQUE)])
+    right = []
+    for entry in entries:
+        if entry.implied and entry.kind == FOLDER:
+            there = shown.get(entry.path)
+            if there is not None and there.kind == FOLDER:
+                entry = entry.replace(mode=there.mode, uid=there.uid, gid=there.gid, mtime=there.mtime)
+            else:
+                entry = entry.replace(mode=0o755, uid=0, gid=0)
+        right.append(entry)
+    return right
+
+
+def _variant(store: LayerStore, layer: LayerId, entries: list[Entry]) -> LayerId:
+    """The layer with these entries, whose bytes are those of `layer`; made unless it is there."""
+    implied = [[e.path, e.mode, e.uid, e.gid, e.mtime] for e in entries if e.implied]
+    name = of_value(["settled", layer, implied])
+    with store.lock("diff", name):
+        if (there := _find(store, name)) is not None:
+            return there
+        with IngestFolder(store.store) as work:
+            folder = os.path.join(work.path, "layer")
+            os.mkdir(folder, 0o700)
+            for key, blob in forms.read_blobs(os.path.join(store.folder, layer)).items():
+                forms.remember_blob(folder, key, blob)
+            variant = store.place(new_id(), folder, canonical(entries))
+        _note(store, name, variant)
+    return variant
+
+
+def _parse_diff_id(blob: LayerBlob) -> Digest:
+    try:
+        return parse(blob.diff_id)
+    except ValueError as error:
+        raise ImageError(f"layer {blob.descriptor.digest} has no usable diff id: {error}") from error
+
+
+def _find(store: LayerStore, name: Digest) -> LayerId | None:
+    """The layer that is noted under a digest, if it still is one."""
+    try:
+        layer = LayerId(os.readlink(_place_of(store, name)))
+    except FileNotFoundError:
+        return None
+    return layer if store.exists((layer,)) else None
+
+
+def _note(store: LayerStore, name: Digest, layer: LayerId) -> None:
+    """Note a layer under a digest; of two processes that do so, the later one is remembered."""
+    path = _place_of(store, name)
+    temporary = f"{path}-{os.getpid()}-{os.urandom(8).hex()}"
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    os.symlink(layer, temporary)
+    os.rename(temporary, path)
+
+
+def _place_of(store: LayerStore, name: Digest) -> str:
+    return os.path.join(store.store, "cache", "diffs", hex_of(name))

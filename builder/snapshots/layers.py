@@ -1,0 +1,522 @@
+"""The layers of a store on disk: what there is, what it holds, and the ways in which layers come to be.
+
+    ROOT/layers/<id>/index      the entries (see `index`); <id> is random and short
+    ROOT/layers/<id>/tree/      the bytes as a folder that overlayfs can mount: may be missing
+    ROOT/layers/<id>/blob.json  the blobs that hold the bytes as tars: may be missing
+    ROOT/layers/<id>/boot       in which boot it was made; `tree-boot` the same of a tree made later
+    ROOT/cache/diffs/<hex>      a symlink whose text is the layer that was made from a foreign blob
+
+The one idea: entries are the layer, its bytes lie in any of a folder, a blob or (a context) a folder of
+the user's, and are brought into the form that somebody asks for. All that is made is made in ROOT/ingest
+and appears by one rename, so a layer exists under its id only when it is complete; what was made since
+boot and has no barrier behind it counts in this boot only.
+
+All calls are for threads, and several processes may work on one store: who comes second finds what the
+first made. It never mounts, and knows nothing of keys and records. On the path of a fully cached build:
+what makes or changes bytes is imported by who needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+
+from builder.digest import Digest, from_hex, parse
+from builder.errors import BuildError, StoreError
+from builder.snapshots import index
+from builder.snapshots.snapshot import FILE, FOLDER, Entry, LayerId
+from builder.snapshots.tree import Tree
+from builder.store.failure import told_as
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import BinaryIO
+
+    from builder.oci.compression import Compression
+    from builder.oci.spec import LayerBlob
+    from builder.snapshots.snapshot import Snapshot
+    from builder.snapshots.tree import Node
+    from builder.store.blobs import BlobStore
+    from builder.store.ingest import IngestFolder
+
+    Content = Callable[[Entry], BinaryIO]
+
+TREE = "tree"
+TREE_BOOT = "tree-boot"
+OPAQUE_XATTR = "trusted.overlay.opaque"
+ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
+ID_LENGTH = 16
+KEPT_TREES = 32
+CHUNK = 1 << 20
+
+
+def new_id() -> LayerId:
+    """A random layer id: 80 bits in base32, short enough for overlay's options."""
+    letters = "abcdefghijklmnopqrstuvwxyz234567"
+    return LayerId("".join([letters[byte & 31] for byte in os.urandom(ID_LENGTH)]))
+
+
+class Edit:
+    """The upper and work folders of an overlay whose changes may become the layer `id`.
+
+    Leaving the block without a commit discards it.
+    """
+
+    __slots__ = ("_ingest", "folder", "id", "upper", "work")
+
+    def __init__(self, ingest: IngestFolder) -> None:
+        from pathlib import Path
+
+        self._ingest = ingest
+        self.id = new_id()
+        self.folder = os.path.join(ingest.path, "layer")
+        self.upper = Path(self.folder, TREE)
+        self.work = Path(ingest.path, "work")
+        for path in (self.folder, self.upper, self.work):
+            os.mkdir(path, 0o700)
+        os.chmod(self.upper, 0o755)
+
+    def discard(self) -> None:
+        """Remove the folders, unless they became a layer; more than once does no harm."""
+        self._ingest.close()
+
+    def __enter__(self) -> Edit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+class LayerStore:
+    """The layers below `root` (ROOT/layers), whose blobs are in `blobs`.
+
+    opaque: the xattr by which an overlay marks a folder that hides what is below (in a user namespace it
+    is user.overlay.opaque). Raises StoreError where the disk fails, and as each call says.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], blobs: BlobStore, *, opaque: str = OPAQUE_XATTR) -> None:
+        self.folder = os.fspath(root)
+        self.blobs = blobs
+        self.opaque = opaque
+        self.store = os.path.dirname(self.folder)
+        self.boot = index.boot_id()
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._entries: dict[str, list[Entry]] = {}
+        self._trees: dict[Snapshot, Tree] = {}
+        self._digests: dict[tuple[str, str], Digest] = {}
+        self._present: set[str] = set()
+        self._unpacked: set[str] = set()
+        self._lent: dict[str, str] = {}
+        self._scratch: IngestFolder | None = None
+
+    # ── what there is ────────────────────────────────────────────────────────────────────────────────────
+
+    def exists(self, snapshot: Snapshot) -> bool:
+        """Whether all layers are there with their bytes. Layers that a crash may have hurt are dropped."""
+        for layer in snapshot:
+            if layer in self._present or layer in self._lent:
+                continue
+            if not self._is_present(layer):
+                return False
+            self._present.add(layer)
+        return True
+
+    def entries(self, layer: LayerId) -> list[Entry]:
+        """The layer's entries in order (not to be changed). Raises StoreError if there is no such layer."""
+        found = self._entries.get(layer)
+        if found is None:
+            with told_as(self.folder, "reading a layer"):
+                found = index.read_index(self._path(layer)) if _is_id(layer) else None
+            if found is None:
+                raise lost(layer)
+            self._entries[layer] = found
+        return found
+
+    def tree(self, snapshot: Snapshot) -> Tree:
+        """What the snapshot looks like. Raises StoreError if a layer is not there."""
+        tree, done = Tree(), 0
+        with self._guard:
+            for length in range(len(snapshot), 0, -1):
+                if (known := self._trees.get(snapshot[:length])) is not None:
+                    tree, done = known, length
+                    break
+        for layer in snapshot[done:]:
+            tree = tree.plus(layer, self.entries(layer))
+        with self._guard:
+            self._trees.pop(snapshot, None)
+            self._trees[snapshot] = tree
+            if len(self._trees) > KEPT_TREES:
+                del self._trees[next(iter(self._trees))]
+        return tree
+
+    def all(self) -> Iterator[LayerId]:
+        """The ids of all layers on disk, in no order."""
+        with told_as(self.folder, "listing the layers"):
+            try:
+                names = os.listdir(self.folder)
+            except FileNotFoundError:
+                return
+        for name in names:
+            if _is_id(name):
+                yield LayerId(name)
+
+    def blob_digests(self, layer: LayerId) -> list[Digest]:
+        """The blobs that the layer is known to have (had), for the garbage collector."""
+        return index.read_blob_digests(self._path(layer))
+
+    # ── bytes ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, layer: LayerId, entry: Entry) -> BinaryIO:
+        """The bytes of a FILE of the layer.
+
+        Raises BuildError (changed-during-build) for a file of a context that is not what it was, and
+        StoreError if the layer has lost its bytes.
+        """
+        from builder.fs.rooted import open_root, opened
+        from builder.snapshots.forms import open_file
+
+        if layer in self._lent:
+            return _open_lent(self._lent[layer], entry)
+        folder = self.unpacked(layer)
+        with told_as(self.folder, f"reading {entry.path!r} of a layer"), opened(open_root(folder)) as fd:
+            return open_file(fd, entry.hardlink or entry.path)
+
+    def digest(self, layer: LayerId, entry: Entry) -> Digest:
+        """The digest of a FILE's bytes, hashed once and remembered. Raises as `open`."""
+        if entry.digest is not None:
+            return Digest(entry.digest)
+        key = (layer, entry.hardlink or entry.path)
+        found = self._digests.get(key)
+        if found is None:
+            hasher = hashlib.sha256()
+            with self.open(layer, entry) as file, told_as(self.folder, f"reading {entry.path!r}"):
+                while data := file.read(CHUNK):
+                    hasher.update(data)
+            found = self._digests[key] = from_hex(hasher.hexdigest())
+            if layer not in self._lent:
+                self._note_digest(layer, key[1], found)
+        return found
+
+    def unpacked(self, layer: LayerId) -> Path:
+        """The layer's folder, ready to be a lower folder of an overlay; made now if there is none.
+
+        Raises StoreError if the layer has lost its bytes.
+        """
+        from pathlib import Path
+
+        if layer in self._lent:
+            return self._unpack_lent(layer)
+        tree = Path(self._path(layer), TREE)
+        if layer not in self._unpacked:
+            with self.lock("tree", layer), told_as(self.folder, "unpacking a layer"):
+                if not self._has_tree(layer):
+                    self._unpack(layer)
+            self._unpacked.add(layer)
+        return tree
+
+    def blob(self, layer: LayerId, compression: Compression, *, clamp: int | None = None) -> LayerBlob:
+        """The layer as a tar blob in the store, made now if there is none.
+
+        A layer of a foreign image is its own blob as it came, whatever is asked for. `clamp`, in
+        nanoseconds, is the latest mtime in the tar. Raises StoreError if the layer has lost its bytes.
+        """
+        from builder.snapshots import forms
+
+        folder = self._path(layer)
+        key = forms.blob_key(compression, clamp)
+        with self.lock("blob", layer), told_as(self.folder, "packing a layer"):
+            known = {} if layer in self._lent else forms.read_blobs(folder)
+            for name in (forms.IMPORTED, key):
+                if name in known and self._has_blob(known[name]):
+                    return known[name]
+            blob = self._make_blob(layer, known, compression, clamp)
+            if layer not in self._lent:
+                forms.remember_blob(folder, key, blob)
+            return blob
+
+    # ── how layers come to be ────────────────────────────────────────────────────────────────────────────
+
+    def create(self, entries: Iterable[Entry], content: Content, *, unpacked: bool) -> LayerId:
+        """Make a layer from entries and the bytes that `content` gives, as a folder or as a blob.
+
+        Raises BuildError (changed-during-build) where the bytes are not those of an entry's digest;
+        then, as on every error, nothing is left.
+        """
+        from pathlib import Path
+
+        from builder.oci.compression import Compression
+        from builder.oci.layer import canonical
+        from builder.snapshots import forms
+
+        with told_as(self.folder, "writing a layer"), self._ingest() as work:
+            folder = os.path.join(work.path, "layer")
+            os.mkdir(folder, 0o700)
+            rows = canonical(entries)
+            if unpacked:
+                rows = forms.write_folder(Path(folder, TREE), rows, content)
+            else:
+                compression = Compression()
+                blob, rows = forms.write_blob(self.blobs, rows, content, compression)
+                forms.remember_blob(folder, forms.blob_key(compression, None), blob)
+            return self.place(new_id(), folder, rows)
+
+    def edit(self, below: Snapshot = ()) -> Edit:
+        """New folders for an overlay on `below`, whose root has the mode and owner that it has there."""
+        with told_as(self.folder, "making a folder to work in"):
+            edit = Edit(self._ingest())
+            root = self.tree(below).get(".")
+            if root is not None and root.kind == FOLDER and not root.implied:
+                os.chown(edit.upper, root.uid, root.gid)
+                os.chmod(edit.upper, root.mode)
+        return edit
+
+    def commit(self, edit: Edit, below: Snapshot, stubs: Sequence[str]) -> LayerId:
+        """Make what changed in the upper folder a layer; see `changes`. The edit is used up.
+
+        stubs: mount points that the runtime may have made. Nothing may use the overlay any more. Raises
+        BuildError for a path that is too long.
+        """
+        from builder.fs.rooted import open_root, opened
+        from builder.snapshots import changes
+
+        tree = self.tree(below)
+        with edit, told_as(self.folder, "committing a step"), opened(open_root(edit.upper)) as fd:
+            upper = changes.read(fd, self.opaque)
+            entries = changes.compare(upper, tree, stubs, lambda path, node: self._same_bytes(fd, path, node))
+            changes.tidy(fd, upper, entries, tree)
+            return self.place(edit.id, edit.folder, entries)
+
+    def import_blob(self, blob: LayerBlob, *, unpacked: bool) -> LayerId:
+        """The layer of a foreign image whose blob is in the store; one for all images that share it.
+
+        Raises ImageError for a blob that is damaged, hostile, or has another diff id than it should.
+        """
+        from builder.snapshots import imports
+
+        with self.lock("diff", blob.diff_id), told_as(self.folder, "unpacking a layer"):
+            return imports.import_blob(self, blob, unpacked=unpacked)
+
+    def settle(self, layers: Sequence[LayerId]) -> Snapshot:
+        """The snapshot of a foreign image's layers: folders that a tar only implied get the mode and owner
+        that they have below. Raises StoreError if a layer is not there.
+        """
+        from builder.snapshots import imports
+
+        with told_as(self.folder, "writing a layer"):
+            return imports.settle(self, layers)
+
+    def add_folder(self, folder: str | os.PathLike[str], entries: Iterable[Entry]) -> LayerId:
+        """A layer of this process alone, whose bytes lie in a folder of the user's."""
+        layer = new_id()
+        self._entries[layer] = list(entries)
+        self._lent[layer] = os.path.abspath(folder)
+        return layer
+
+    def place(self, layer: LayerId, folder: str, entries: list[Entry]) -> LayerId:
+        """Make a finished folder of ROOT/ingest the layer `layer`. For who makes layers."""
+        index.write_index(folder, entries)
+        index.mark_boot(folder, self.boot)
+        os.rename(folder, self._path(layer))
+        self._entries[layer] = entries
+        self._present.add(layer)
+        return layer
+
+    # ── how they stay, and go ────────────────────────────────────────────────────────────────────────────
+
+    def promote(self, layers: Iterable[LayerId]) -> None:
+        """Note that the layers have a barrier behind them. Call it only after syncfs(2) of the store."""
+        with told_as(self.folder, "marking a layer"):
+            for layer in layers:
+                folder = self._path(layer)
+                if index.read_boot(folder) == self.boot:
+                    index.mark_boot(folder, index.PROMOTED)
+                has_tree = os.path.isdir(os.path.join(folder, TREE))
+                if has_tree and index.read_boot(folder, TREE_BOOT) == self.boot:
+                    index.mark_boot(folder, index.PROMOTED, TREE_BOOT)
+
+    def delete(self, layer: LayerId) -> None:
+        """Remove a layer; it is gone at once, whatever then happens. One that is not there is no error."""
+        with self._guard:
+            self._present.discard(layer)
+            self._unpacked.discard(layer)
+            self._entries.pop(layer, None)
+            self._lent.pop(layer, None)
+            for snapshot in [snapshot for snapshot in self._trees if layer in snapshot]:
+                del self._trees[snapshot]
+        with told_as(self.folder, "removing a layer"):
+            self._remove(self._path(layer))
+
+    def close(self) -> None:
+        """Remove what was made for this process alone."""
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _path(self, layer: LayerId) -> str:
+        if not _is_id(layer):
+            raise lost(layer)
+        return os.path.join(self.folder, layer)
+
+    def _ingest(self) -> IngestFolder:
+        from builder.store.ingest import IngestFolder
+
+        return IngestFolder(self.store)
+
+    def lock(self, kind: str, name: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(f"{kind}:{name}", threading.Lock())
+
+    def _is_present(self, layer: LayerId) -> bool:
+        if not _is_id(layer):
+            return False
+        boot = index.read_boot(self._path(layer))
+        if boot is None:
+            return False
+        if boot not in (self.boot, index.PROMOTED):
+            self.delete(layer)
+            return False
+        return self._has_tree(layer) or any(
+            self.blobs.stat(digest) is not None for digest in self.blob_digests(layer)
+        )
+
+    def _has_tree(self, layer: LayerId) -> bool:
+        """Whether there is a folder that can be trusted; one that a crash may have hurt is removed."""
+        folder = self._path(layer)
+        tree = os.path.join(folder, TREE)
+        if not os.path.isdir(tree):
+            return False
+        if index.read_boot(folder, TREE_BOOT) in (None, self.boot, index.PROMOTED):
+            return True
+        self._remove(tree)
+        return False
+
+    def _remove(self, path: str) -> None:
+        with self._ingest() as work:
+            try:
+                os.rename(path, os.path.join(work.path, "gone"))
+            except FileNotFoundError:
+                return
+
+    def _has_blob(self, blob: LayerBlob) -> bool:
+        return self.blobs.stat(parse(blob.descriptor.digest)) is not None
+
+    def _unpack(self, layer: LayerId) -> None:
+        """Make a layer's folder from one of its blobs."""
+        from pathlib import Path
+
+        from builder.snapshots import forms
+
+        folder = self._path(layer)
+        entries = self.entries(layer)
+        blob = next((b for b in forms.read_blobs(folder).values() if self._has_blob(b)), None)
+        if blob is None:
+            raise lost(layer)
+        with self._ingest() as work:
+            made = os.path.join(work.path, TREE)
+            forms.unpack_blob(self.blobs, blob, entries, Path(made))
+            index.mark_boot(folder, self.boot, TREE_BOOT)
+            try:
+                os.rename(made, os.path.join(folder, TREE))
+            except OSError:
+                if not os.path.isdir(os.path.join(folder, TREE)):
+                    raise  # else another process was faster, and its folder is as good
+
+    def _make_blob(
+        self, layer: LayerId, known: dict[str, LayerBlob], compression: Compression, clamp: int | None
+    ) -> LayerBlob:
+        """Make a blob from the folder, or from a blob of the same tar if there is no folder."""
+        from builder.fs.rooted import open_root, opened
+        from builder.snapshots import forms
+
+        if layer not in self._lent and not self._has_tree(layer):
+            for key, blob in known.items():
+                same_tar = key != forms.IMPORTED and key.rpartition(":")[2] == (
+                    "" if clamp is None else str(clamp)
+                )
+                if same_tar and self._has_blob(blob):
+                    return forms.recompress(self.blobs, blob, compression)
+        with opened(open_root(self.unpacked(layer))) as fd:
+            return forms.pack_folder(self.blobs, fd, self.entries(layer), compression, clamp)
+
+    def _unpack_lent(self, layer: LayerId) -> Path:
+        """The entries of a context as a folder of their own, for as long as this process lives."""
+        from pathlib import Path
+
+        from builder.snapshots import forms
+
+        with self.lock("tree", layer), told_as(self.folder, "unpacking a context"):
+            with self._guard:
+                if self._scratch is None:
+                    self._scratch = self._ingest()
+            tree = Path(self._scratch.path, layer)
+            if layer not in self._unpacked:
+                forms.write_folder(tree, self.entries(layer), lambda entry: self.open(layer, entry))
+                self._unpacked.add(layer)
+        return tree
+
+    def _same_bytes(self, upper_fd: int, path: str, node: Node) -> bool:
+        """Whether a file of an upper folder has the bytes of one below."""
+        from builder.snapshots.forms import open_file
+
+        with open_file(upper_fd, path) as new, self.open(node.layer, node.entry) as old:
+            while True:
+                ours, theirs = new.read(CHUNK), old.read(CHUNK)
+                if ours != theirs:
+                    return False
+                if not ours:
+                    return True
+
+    def _note_digest(self, layer: LayerId, path: str, digest: Digest) -> None:
+        """Append to the layer's digests. One write(2) of a short line, so lines of two writers do not mix."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with told_as(self.folder, "noting a digest"):
+            fd = os.open(os.path.join(self._path(layer), index.DIGESTS), flags, 0o600)
+            try:
+                os.write(fd, index.digest_line(path, digest))
+            finally:
+                os.close(fd)
+
+
+def lost(layer: str) -> StoreError:
+    """The error for a layer that is not there, or has lost its bytes."""
+    return StoreError(
+        f"layer {layer} is no longer whole in the store",
+        code="layer-lost",
+        hint="build again with --no-cache, or pull the base image again with --pull",
+    )
+
+
+def _is_id(name: str) -> bool:
+    return len(name) == ID_LENGTH and ID_LETTERS.issuperset(name)
+
+
+def _open_lent(folder: str, entry: Entry) -> BinaryIO:
+    """The bytes of a file of a context, if it is the file that was looked at."""
+    from builder.fs.rooted import open_root, opened
+    from builder.snapshots.forms import changed, open_file
+
+    try:
+        with opened(open_root(folder)) as fd:
+            file = open_file(fd, entry.hardlink or entry.path)
+    except PermissionError as error:
+        raise BuildError(f"cannot read {entry.path!r}: permission denied") from error
+    except OSError as error:
+        raise changed(entry) from error
+    status = os.fstat(file.fileno())
+    if (stat.S_ISREG(status.st_mode), status.st_size, status.st_mtime_ns) != (True, entry.size, entry.mtime):
+        file.close()
+        raise changed(entry)
+    return file
+
+
+__all__ = ["FILE", "Edit", "LayerStore", "lost", "new_id"]
