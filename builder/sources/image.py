@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +25,7 @@ from builder.oci.layout import Layout, LayoutName
 from builder.oci.names import Names, Row
 from builder.oci.platform import choose, fits
 from builder.oci.reference import Reference
-from builder.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
+from builder.oci.spec import Descriptor, ImageConfig, Index, LayerBlob, Manifest, Platform
 from builder.ops.source import Image
 from builder.store import locks
 from builder.store.root import Store
@@ -37,6 +38,15 @@ LOCK_PAUSE = 0.05
 MAX_NESTING = 3  # an index may name indexes, but not for ever
 
 ProgressOf = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an image is made of, bottom layer first; the layers' uncompressed sizes are not known (0)."""
+
+    manifest: Manifest
+    config: ImageConfig
+    layers: tuple[LayerBlob, ...]
 
 
 class ImageSource:
@@ -96,6 +106,16 @@ class ImageSource:
         if descriptor.size < 0:
             descriptor = await self._again(origin, digests.parse(op.digest))
         return await self._documents(origin, descriptor)
+
+    async def contents(self, op: Image) -> Contents:
+        """The documents of a resolved image, and its layers as blobs that `fetch` brings."""
+        manifest, config = await self.manifest(op)
+        documents.check_layers(manifest, config, _shown(op.locator))
+        layers = tuple(
+            LayerBlob(descriptor, diff_id, 0)
+            for descriptor, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
+        )
+        return Contents(manifest, config, layers)
 
     async def fetch(self, op: Image, descriptor: Descriptor, progress: ProgressOf) -> None:
         """Bring a layer's blob into the store, unless it is there. Many may ask: one download per blob.
