@@ -85,13 +85,16 @@ class Cache:
 
     def content(self, snapshot: Snapshot, selection: Selection, make: Callable[[], Digest]) -> Digest:
         """The digest of a selection of a snapshot, remembered (layers never change under their id)."""
-        name = of_value([list(snapshot), selection.plain()])
-        data = self._read("content", name)
-        if data is not None and isinstance(data.get("digest"), str):
-            return Digest(data["digest"])
-        digest = make()
-        self._write("content", name, {"digest": digest})
-        return digest
+        return Digest(self.remembered("content", of_value([list(snapshot), selection.plain()]), make))
+
+    def remembered(self, kind: str, key: Digest, make: Callable[[], str]) -> str:
+        """A text that is made once for a key and stays the same from then on."""
+        data = self._read(kind, key)
+        if data is not None and isinstance(data.get("text"), str):
+            return str(data["text"])
+        text = make()
+        self._write(kind, key, {"text": text})
+        return text
 
     def records(self) -> Iterator[tuple[Digest, dict[str, Any]]]:
         """All records as plain data, for the garbage collector."""

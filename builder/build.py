@@ -1,0 +1,253 @@
+"""One build, from request to image: the one module that knows everyone.
+
+It reads like the story: texts are read and parsed; the compiler says which base images it must know and is
+given them, until it returns a program; the solver is asked for the target; the layers become an image;
+the exporters hand it out. Everything a person could want to know goes out as events, and the same events
+are recorded under ROOT/builds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING
+
+from builder import digest as digests
+from builder import prepare
+from builder.compiler.compile import compile as compile_dockerfile
+from builder.compiler.program import Missing, Program
+from builder.dockerfile.parser import parse
+from builder.errors import BuildError
+from builder.events import BuildStarted, Emit, Planned, VertexInfo, Warned
+from builder.oci.layout import parse_layout_name
+from builder.oci.spec import Platform
+from builder.output import Delivered, deliver, metadata, wanted
+from builder.parts import open_parts
+from builder.record import recorded
+from builder.solver.solver import Solver, first_error
+from builder.sources.image import ImageSource
+from builder.store import locks
+from builder.store.ingest import sweep_ingest
+from builder.store.root import open_store
+from builder.text import SourceText
+from builder.value import Value
+from builder.worker import Worker
+
+if TYPE_CHECKING:
+    from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
+    from builder.digest import Digest
+    from builder.parts import Parts
+    from builder.prepare import Texts
+    from builder.request import BuildRequest
+    from builder.store.root import Store
+
+
+class BuildResult(Value):
+    """What a build gave: the manifest's digest (None where no image was made), its names, its size.
+
+    metadata is what --metadata-file holds, with buildx's names.
+    """
+
+    image: Digest | None
+    names: tuple[str, ...]
+    size: int
+    seconds: float
+    metadata: dict[str, object]
+
+
+async def build(request: BuildRequest, emit: Emit) -> BuildResult:
+    """Do what the request asks for. Raises BuildError; cancelled, it leaves nothing half-made."""
+    begun = time.time()
+    store = open_store(request.root)
+    with locks.shared(store.folder, locks.BUILDS), recorded(store, request, emit) as say:
+        say(
+            BuildStarted(
+                time=begun,
+                name=", ".join(request.tags),
+                dockerfile=request.dockerfile or "Dockerfile",
+                context=request.context,
+            )
+        )
+        try:
+            return await _build(request, store, say, begun)
+        except BuildError as error:
+            _say_failed(say, begun, error.message, error.code)
+            raise
+        except asyncio.CancelledError:
+            _say_failed(say, begun, "interrupted", "interrupted")
+            raise
+
+
+def load_program(request: BuildRequest) -> Program:
+    """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
+    store = open_store(request.root)
+    texts = prepare.read_texts(request)
+    return asyncio.run(_compile(request, texts, _images(request, store)))
+
+
+async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) -> BuildResult:
+    exports = wanted(request)
+    sweep_ingest(store.folder)
+    texts = prepare.read_texts(request)
+    images = _images(request, store)
+    try:
+        program = await _compile(request, texts, images)
+        _announce(program, emit)
+        async with open_parts(request, store, texts, images, program, emit) as parts:
+            solver = _solver(request, program, parts)
+            snapshot = await solver.solve(program.target)
+            delivered = await deliver(exports, program, snapshot, parts)
+            if delivered.stored and solver.ran:
+                await _promote(solver, parts)
+    finally:
+        await images.close()
+    return _finish(program, solver, delivered, emit, begun)
+
+
+async def _compile(request: BuildRequest, texts: Texts, images: ImageSource) -> Program:
+    """Compile, resolving base images until nothing is missing."""
+    dockerfile = parse(SourceText(texts.name, texts.dockerfile))
+    options = compile_options(request)
+    known: dict[ImageRequest, BaseImage] = {}
+    while True:
+        outcome = compile_dockerfile(dockerfile, options, known)
+        if isinstance(outcome, Program):
+            return outcome
+        known.update(await _resolve(outcome, images))
+
+
+async def _resolve(missing: Missing, images: ImageSource) -> dict[ImageRequest, BaseImage]:
+    """All missing images at the same time."""
+
+    async def one(wanted: ImageRequest) -> BaseImage:
+        try:
+            return await images.resolve(wanted)
+        except BuildError as error:
+            raise error.at(wanted.location) from error.__cause__
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {wanted: group.create_task(one(wanted)) for wanted in missing.images}
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from errors
+    return {wanted: task.result() for wanted, task in tasks.items()}
+
+
+def compile_options(request: BuildRequest) -> CompileOptions:
+    """What the compiler is told of a request. Raises UsageError."""
+    from builder.compiler.program import CompileOptions, NamedContext
+
+    architecture, variant = prepare.machine_platform()
+    system, target_architecture, target_variant = prepare.parse_platform(request.platform)
+    contexts = {}
+    for name, value in request.contexts.items():
+        if value.startswith("docker-image://"):
+            contexts[name] = NamedContext("image", value.removeprefix("docker-image://"))
+        elif value.startswith("oci-layout://"):
+            contexts[name] = NamedContext("layout", value)
+        else:
+            contexts[name] = NamedContext("local", value)
+    return CompileOptions(
+        build_platform=Platform(architecture, "linux", variant),
+        platform=Platform(target_architecture, system, target_variant),
+        target=request.target,
+        build_args=prepare.build_args(request, os.environ),
+        labels=dict(request.labels),
+        contexts=contexts,
+        no_cache=request.no_cache,
+        no_cache_filter=request.no_cache_filter,
+        network=request.network,
+        add_hosts=tuple(request.add_hosts),
+        shm_size=request.shm_size,
+        ulimits=request.ulimits,
+        entitlements=frozenset(request.allow),
+        hostname=request.hostname,
+    )
+
+
+def _images(request: BuildRequest, store: Store) -> ImageSource:
+    layouts = {
+        name: parse_layout_name(value)
+        for name, value in request.contexts.items()
+        if value.startswith("oci-layout://")
+    }
+    return ImageSource(store, layouts, pull=request.pull)
+
+
+def _solver(request: BuildRequest, program: Program, parts: Parts) -> Solver:
+    return Solver(
+        program.definition,
+        parts.cache,
+        run=lambda vertex, inputs: vertex.op.run(Worker(parts, vertex), inputs),
+        content=lambda vertex, snapshot, select: Worker(parts, vertex).content(snapshot, select),
+        emit=parts.emit,
+        slots=request.jobs or max(16, 4 * (os.cpu_count() or 1)),
+    )
+
+
+def _announce(program: Program, emit: Emit) -> None:
+    reached = program.definition.reached(program.target)
+    rows = tuple(
+        VertexInfo(
+            digest=vertex.digest,
+            label=vertex.about.label,
+            stage=vertex.about.stage,
+            line=vertex.about.location.span.line if vertex.about.location else 0,
+            inputs=tuple(item.of for item in vertex.inputs),
+        )
+        for vertex in reached
+    )
+    emit(Planned(time=time.time(), vertices=rows, target=program.target))
+    for warning in program.warnings:
+        emit(Warned(time=time.time(), message=warning.message, rule=warning.rule, line=warning.span.line))
+
+
+async def _promote(solver: Solver, parts: Parts) -> None:
+    """Put a barrier behind what this build made, so that it outlives a power cut; then say so."""
+    made = [(await solver.key_of(digest), await solver.results[digest]) for digest in solver.ran]
+    lent = {context.layer for context in parts.contexts.values()}
+    layers = {layer for _, snapshot in made for layer in snapshot if layer not in lent}
+
+    def work() -> None:
+        parts.store.blobs.barrier()
+        parts.layers.promote(layers)
+        for key, _ in made:
+            if key is not None:
+                parts.cache.promote(key)
+
+    await parts.thread(work)
+
+
+def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, begun: float) -> BuildResult:
+    steps = [
+        vertex
+        for vertex in program.definition.reached(program.target)
+        if vertex.op_digest is not None and not vertex.about.internal
+    ]
+    image = delivered.image
+    now = time.time()
+    result = BuildResult(
+        image=digests.parse(image.descriptor.digest) if image else None,
+        names=delivered.names,
+        size=image.size if image else 0,
+        seconds=now - begun,
+        metadata=metadata(delivered),
+    )
+    emit(
+        BuildFinished(
+            time=now,
+            names=result.names,
+            image=result.image or "",
+            size=result.size,
+            seconds=result.seconds,
+            steps=len(steps),
+            cached=sum(vertex.digest not in solver.ran for vertex in steps),
+        )
+    )
+    return result
+
+
+def _say_failed(emit: Emit, begun: float, error: str, code: str) -> None:
+    now = time.time()
+    emit(BuildFailed(time=now, error=error, code=code, seconds=now - begun))

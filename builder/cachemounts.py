@@ -1,0 +1,89 @@
+"""Cache mounts: folders of ROOT/cache/mounts that outlive builds, by id.
+
+    ROOT/cache/mounts/<hash of id>/            the folder of the shared and locked modes
+    ROOT/cache/mounts/<hash of id>.N/          further ones, for the private mode
+    ROOT/cache/mounts/<name>.lock              flock'ed exclusively (locked, private) or shared
+
+A folder is filled and given its owner before it has its name, so that nobody sees half of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+
+from builder.digest import hex_of, of_value
+from builder.fs.remove import remove_tree
+from builder.ops.exec import CacheMount
+
+POLL_SECONDS = 0.05
+
+
+class CacheMounts:
+    """The cache mounts of a store."""
+
+    def __init__(self, store: str) -> None:
+        self.folder = os.path.join(store, "cache", "mounts")
+
+    @contextlib.asynccontextmanager
+    async def hold(self, mount: CacheMount) -> AsyncIterator[str]:
+        """The path of a cache mount's folder, held as its sharing says while the block lasts.
+
+        Waits, without blocking the loop, while another step holds a locked cache. The folder may not be
+        there yet: `make` makes it.
+        """
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        name = hex_of(of_value(["cache-mount", mount.id]))[:32]
+        if mount.sharing == "private":
+            name, lock = self._first_free(name)
+        else:
+            operation = fcntl.LOCK_EX if mount.sharing == "locked" else fcntl.LOCK_SH
+            while (lock := self._try_lock(name, operation)) < 0:  # noqa: ASYNC110 - maybe another process's
+                await asyncio.sleep(POLL_SECONDS)
+        try:
+            yield os.path.join(self.folder, name)
+        finally:
+            os.close(lock)
+
+    def _first_free(self, stem: str) -> tuple[str, int]:
+        number = 0
+        while True:
+            name = stem if number == 0 else f"{stem}.{number}"
+            lock = self._try_lock(name, fcntl.LOCK_EX)
+            if lock >= 0:
+                return name, lock
+            number += 1
+
+    def _try_lock(self, name: str, operation: int) -> int:
+        """A descriptor that holds the lock; -1 where it is taken."""
+        fd = os.open(os.path.join(self.folder, name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return -1
+        return fd
+
+    def make(self, path: str, mount: CacheMount, fill: Callable[[str], None]) -> None:
+        """Make a held folder where it is missing; fill gives it what the mount starts with. Blocking."""
+        if os.path.isdir(path):
+            return
+        temporary = f"{path}.new-{os.getpid()}-{os.urandom(4).hex()}"
+        os.mkdir(temporary, 0o700)
+        try:
+            fill(temporary)
+            os.chown(temporary, mount.uid, mount.gid)
+            os.chmod(temporary, mount.mode)
+            os.rename(temporary, path)
+        except FileExistsError:  # another step that shares it was faster
+            remove_tree(temporary)
+        except OSError:
+            remove_tree(temporary)
+            if not os.path.isdir(path):
+                raise
+        except BaseException:
+            remove_tree(temporary)
+            raise

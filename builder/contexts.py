@@ -1,0 +1,71 @@
+"""A context in use: a folder of the user's with its ignore file and its stat cache.
+
+It is read once, as far as the build's selections reach, and becomes a layer of this process alone. On the
+path of a fully cached build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from builder.digest import hex_of, of_value
+from builder.snapshots import selection
+from builder.sources import context
+from builder.store.statcache import StatCache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.digest import Digest
+    from builder.dockerfile.ignore import Ignore
+    from builder.graph.selection import Selection
+    from builder.snapshots.layers import LayerStore
+    from builder.snapshots.snapshot import Entry, LayerId
+    from builder.snapshots.tree import Tree
+
+
+class Context:
+    """One context. `only`: the source patterns that anybody will ask for, None for everything.
+
+    `layer` is what it was read as, None before `read`.
+    """
+
+    def __init__(
+        self, folder: str, ignore: Ignore, ignore_name: str, store: str, only: list[str] | None
+    ) -> None:
+        self.folder = folder
+        self.ignore = ignore
+        self.ignore_name = ignore_name
+        self.only = only
+        self.layer: LayerId | None = None
+        name = hex_of(of_value(["stat-cache", os.path.realpath(folder)]))[:32]
+        self._path = os.path.join(store, "cache", "stat", name)
+        self._cache = StatCache(self._path)
+        self._hasher = context.Hasher(folder, self._cache)
+
+    def read(self, layers: LayerStore) -> LayerId:
+        """Walk the folder; the layer that stands for it. Raises BuildError for what cannot be read."""
+        entries = context.read(self.folder, self.ignore, self._cache, only=self.only)
+        self.layer = layers.add_folder(self.folder, entries)
+        return self.layer
+
+    def digest_of(self, layer: LayerId, entry: Entry) -> Digest:
+        """The digest of a file's bytes; see sources.context."""
+        return self._hasher.digest_of(layer, entry)
+
+    def digest(self, tree: Tree, select: Selection) -> Digest:
+        """The digest of a selection of the context, its files hashed in threads where they are many."""
+        wanted = selection.files(tree, select)
+        self._hasher.fill(entry for _, entry in wanted)
+        return selection.digest(tree, select, self.digest_of, hidden_by=self.hidden_by)
+
+    def hidden_by(self, path: str) -> str | None:
+        """The line of the ignore file that hides a path, as `.dockerignore:3`; None where none does."""
+        line = self.ignore.which(path) if self.ignore else 0
+        return f"{self.ignore_name}:{line}" if line > 0 and self.ignore.excludes(path) else None
+
+    def save(self) -> None:
+        """Keep what was hashed for the next build; a cache that cannot be written is no error."""
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            self._cache.save()

@@ -1,0 +1,145 @@
+"""From a snapshot to what was asked for: the image is made, named, and handed to the exporters.
+
+An image is assembled once per way of compressing it. Its time is that of the first build that gave this
+filesystem and config, so that a build of which nothing changed gives the very same image again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from builder import digest as digests
+from builder import exporters
+from builder.digest import of_value
+from builder.errors import BuildError
+from builder.events import ExportFinished, ExportStarted
+from builder.exporters import Export, docker, local, oci, tar
+from builder.oci.documents import compression_of
+from builder.oci.image import Image, assemble, rfc3339
+from builder.oci.names import Names
+from builder.oci.spec import LayerBlob, encode
+from builder.request import OutputSpec
+from builder.snapshots import forms
+
+if TYPE_CHECKING:
+    from builder.compiler.program import Program
+    from builder.parts import Parts
+    from builder.request import BuildRequest
+    from builder.snapshots.snapshot import LayerId, Snapshot
+
+SECOND = 1_000_000_000
+
+
+@dataclass
+class Delivered:
+    """What was handed out. `image` is the first image made, None where only trees were asked for."""
+
+    image: Image | None = None
+    names: tuple[str, ...] = ()
+    stored: bool = False
+    made: dict[object, Image] = field(default_factory=dict)
+
+
+def wanted(request: BuildRequest) -> list[Export]:
+    """The outputs of a request: the store where none is given or --load asks for it. Raises UsageError."""
+    found = [exporters.parse(spec, request.tags) for spec in request.outputs]
+    if not found or (request.load and not any(export.kind == "image" for export in found)):
+        found.insert(0, exporters.parse(OutputSpec(type="image"), request.tags))
+    return found
+
+
+async def deliver(exports: list[Export], program: Program, snapshot: Snapshot, parts: Parts) -> Delivered:
+    """Make all outputs, one after the other. Raises BuildError; what was there before stays then."""
+    delivered = Delivered()
+    for export in exports:
+        begun = time.time()
+        parts.emit(ExportStarted(time=begun, name=str(export)))
+        if export.kind in ("tar", "local"):
+            await parts.thread(_export_tree, export, program, snapshot, parts)
+        else:
+            image = await _image(export, program, snapshot, parts, delivered)
+            await parts.thread(_export_image, export, image, parts, delivered)
+        now = time.time()
+        parts.emit(ExportFinished(time=now, name=str(export), seconds=now - begun))
+    return delivered
+
+
+def metadata(delivered: Delivered) -> dict[str, object]:
+    """What --metadata-file holds, with buildx's names."""
+    image = delivered.image
+    if image is None:
+        return {}
+    found: dict[str, object] = {
+        "containerimage.config.digest": image.manifest.config.digest,
+        "containerimage.descriptor": image.row(),
+        "containerimage.digest": image.descriptor.digest,
+    }
+    if delivered.names:
+        found["image.name"] = ",".join(delivered.names)
+    return found
+
+
+async def _image(
+    export: Export, program: Program, snapshot: Snapshot, parts: Parts, delivered: Delivered
+) -> Image:
+    """The image as this export wants it compressed, made once for all that want the same."""
+    clamp = program.source_date_epoch if export.rewrite_timestamp else None
+    if export.rewrite_timestamp and clamp is None:
+        raise BuildError(
+            "rewrite-timestamp=true needs SOURCE_DATE_EPOCH",
+            code="source-date-epoch",
+            hint="set it in the environment, or with --build-arg SOURCE_DATE_EPOCH=SECONDS",
+        )
+    way = (export.compression, export.force_compression, clamp, tuple(sorted(export.annotations.items())))
+    if way not in delivered.made:
+        make = _blob_maker(export, clamp, parts)
+        blobs = await asyncio.gather(*(parts.thread(make, layer) for layer in snapshot))
+        created = _created(program, snapshot, parts)
+        image = assemble(program.config, blobs, program.history, created, export.annotations)
+        delivered.made[way] = image
+        delivered.image = delivered.image or image
+    return delivered.made[way]
+
+
+def _blob_maker(export: Export, clamp: int | None, parts: Parts) -> Callable[[LayerId], LayerBlob]:
+    limit = clamp * SECOND if clamp is not None else None
+
+    def make(layer: LayerId) -> LayerBlob:
+        blob = parts.layers.blob(layer, export.compression, clamp=limit)
+        if export.force_compression and compression_of(blob.descriptor, layer) != export.compression.kind:
+            return forms.recompress(parts.store.blobs, blob, export.compression)
+        return blob
+
+    return make
+
+
+def _created(program: Program, snapshot: Snapshot, parts: Parts) -> str:
+    if program.source_date_epoch is not None:
+        return rfc3339(program.source_date_epoch)
+    key = of_value([list(snapshot), digests.of_bytes(encode(program.config))])
+    return parts.cache.remembered("created", key, lambda: rfc3339(time.time()))
+
+
+def _export_image(export: Export, image: Image, parts: Parts, delivered: Delivered) -> None:
+    delivered.names = delivered.names or tuple(name.familiar() for name in export.names)
+    if export.kind == "image":
+        parts.store.blobs.put(image.config_bytes)
+        parts.store.blobs.put(image.manifest_bytes)
+        Names(parts.store).add(image.row(), export.names)
+        delivered.stored = True
+    elif export.kind == "docker":
+        docker.export(image, parts.store.blobs, export)
+    else:
+        oci.export(image, parts.store.blobs, export)
+
+
+def _export_tree(export: Export, program: Program, snapshot: Snapshot, parts: Parts) -> None:
+    tree = parts.layers.tree(snapshot)
+    if export.kind == "local":
+        local.export(tree, parts.layers.open, export)
+    else:
+        tar.export(tree, parts.layers.open, export)

@@ -1,0 +1,187 @@
+"""What one build works with: the store's parts, the contexts, the secrets, the runtime, the threads.
+
+`open_parts` puts them together from a request and takes them apart when the build ends, however it ends.
+Secrets' values are held here and nowhere else: they go to the runtime, and into no key, event or file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from builder import prepare
+from builder.contexts import Context
+from builder.digest import Digest
+from builder.dockerfile.ignore import parse as parse_ignore
+from builder.errors import BuildError, UsageError
+from builder.graph.definition import Definition, Vertex
+from builder.ops.exec import Exec
+from builder.ops.files import Copy, MakeDir, Merge
+from builder.ops.source import Local
+from builder.snapshots.layers import LayerStore
+from builder.snapshots.snapshot import Entry, LayerId
+from builder.solver.cache import Cache
+
+if TYPE_CHECKING:
+    from builder.compiler.program import Program
+    from builder.events import Emit
+    from builder.prepare import Texts
+    from builder.request import BuildRequest, SecretSpec
+    from builder.runtime.launch import Runtime
+    from builder.sources.image import ImageSource
+    from builder.store.root import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MAX_SECRET = 512 << 10  # bytes, as BuildKit has it
+
+
+@dataclass
+class Parts:
+    """The parts. `unpack`: vertices whose layers are best made as folders; `epoch`: SOURCE_DATE_EPOCH."""
+
+    store: Store
+    layers: LayerStore
+    cache: Cache
+    images: ImageSource
+    contexts: Mapping[str, Context]
+    secrets: Mapping[str, bytes]
+    runtime: Runtime | None
+    emit: Emit
+    epoch: int | None
+    unpack: frozenset[Digest]
+    threads: ThreadPoolExecutor
+
+    async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function in the pool."""
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, call)
+
+    def digest_of(self, layer: LayerId, entry: Entry) -> Digest:
+        """The digest of a FILE's bytes: a context's through its stat cache, else as its layer has it."""
+        context = self.context_of(layer)
+        return context.digest_of(layer, entry) if context else self.layers.digest(layer, entry)
+
+    def context_of(self, layer: LayerId) -> Context | None:
+        """The context that was read as this layer."""
+        return next((c for c in self.contexts.values() if c.layer == layer), None)
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    request: BuildRequest,
+    store: Store,
+    texts: Texts,
+    images: ImageSource,
+    program: Program,
+    emit: Emit,
+) -> AsyncIterator[Parts]:
+    """The parts of one build. Raises BuildError for a context, ignore file or secret that is not there."""
+    layers = LayerStore(Path(store.folder, "layers"), store.blobs)
+    reached = program.definition.reached(program.target)
+    contexts = {
+        vertex.op.name: _open_context(vertex.op.name, _asked_of(vertex, reached), request, store, texts)
+        for vertex in reached
+        if isinstance(vertex.op, Local)
+    }
+    secrets = {spec.id: read_secret(spec) for spec in request.secrets}
+    runtime = await _start_runtime() if any(isinstance(vertex.op, Exec) for vertex in reached) else None
+    threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
+    try:
+        yield Parts(
+            store=store,
+            layers=layers,
+            cache=Cache(os.path.join(store.folder, "cache"), layers.exists),
+            images=images,
+            contexts=contexts,
+            secrets=secrets,
+            runtime=runtime,
+            emit=emit,
+            epoch=program.source_date_epoch,
+            unpack=wanted_as_folders(program.definition, program.target),
+            threads=threads,
+        )
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+        for context in contexts.values():
+            context.save()
+        layers.close()
+        if runtime is not None:
+            await runtime.close()
+        await images.close()
+
+
+def wanted_as_folders(definition: Definition, target: Digest) -> frozenset[Digest]:
+    """The vertices whose result a later RUN mounts, so that their layers are best made as folders."""
+    wanted: set[Digest] = set()
+    for vertex in reversed(definition.reached(target)):
+        passes = vertex.digest in wanted and isinstance(vertex.op, Copy | MakeDir | Merge)
+        if isinstance(vertex.op, Exec) or passes:
+            wanted.update(item.of for item in vertex.inputs if item.select is None)
+    return frozenset(wanted)
+
+
+def read_secret(spec: SecretSpec) -> bytes:
+    """A secret's value. Raises BuildError where its file or variable is not there, or is too large."""
+    if spec.env is not None:
+        if spec.env not in os.environ:
+            raise UsageError(f"secret {spec.id}: the variable {spec.env} is not set")
+        return os.environ[spec.env].encode("utf-8", "surrogateescape")
+    assert spec.file is not None
+    try:
+        with open(spec.file, "rb") as file:
+            value = file.read(MAX_SECRET + 1)
+    except OSError as error:
+        raise BuildError(
+            f"secret {spec.id}: {spec.file} cannot be read: {error.strerror}", code="secret"
+        ) from error
+    if len(value) > MAX_SECRET:
+        raise BuildError(f"secret {spec.id}: {spec.file} has more than {MAX_SECRET >> 10} KiB", code="secret")
+    return value
+
+
+def _asked_of(source: Vertex, reached: list[Vertex]) -> list[str] | None:
+    """The patterns that anybody selects from a vertex; None where somebody takes it whole."""
+    patterns: list[str] = []
+    for vertex in reached:
+        for item in vertex.inputs:
+            if item.of == source.digest:
+                if item.select is None:
+                    return None
+                patterns += item.select.patterns
+    return patterns
+
+
+def _open_context(
+    name: str, only: list[str] | None, request: BuildRequest, store: Store, texts: Texts
+) -> Context:
+    if name == "context":
+        if texts.context is None:
+            raise BuildError(
+                "there is no build context: only a Dockerfile came in on standard input",
+                code="no-context",
+                hint="name a folder as the context, and the Dockerfile with -f -",
+            )
+        folder, ignore = texts.context, texts.ignore
+    else:
+        folder = os.path.abspath(request.contexts[name])
+        if not os.path.isdir(folder):
+            raise BuildError(
+                f"named context {name}: {request.contexts[name]} is not a folder", code="context"
+            )
+        ignore = prepare.ignore_of_named(folder)
+    ignore_name, text = ignore or (".dockerignore", "")
+    return Context(folder, parse_ignore(text, ignore_name), ignore_name, store.folder, only)
+
+
+async def _start_runtime() -> Runtime:
+    from builder.runtime.launch import Runtime
+
+    return Runtime.start()

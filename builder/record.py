@@ -1,0 +1,79 @@
+"""The record of a build: ROOT/builds/ID/ with the request and the event stream, the last fifty kept.
+
+    request.json     what was asked for, without values of secrets or build args
+    events.jsonl     the events, one a line, as they came
+
+Any UI can be replayed from it, and the times of earlier builds come from it. Writing it never stops a
+build: a full disk ends the record, not the build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from builder import events
+from builder.fs.remove import remove_tree
+
+if TYPE_CHECKING:
+    from builder.events import AnyEvent, Emit
+    from builder.request import BuildRequest
+    from builder.store.root import Store
+
+KEPT_BUILDS = 50
+KEPT_SECONDS = 7 * 24 * 3600
+
+
+@contextlib.contextmanager
+def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Emit]:
+    """Record all that is emitted while the block lasts, and hand it on to `emit`."""
+    top = os.path.join(store.folder, "builds")
+    folder = os.path.join(top, f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(4).hex()}")
+    try:
+        os.makedirs(folder, mode=0o700)
+        _write_request(folder, request)
+        file = open(os.path.join(folder, "events.jsonl"), "xb", buffering=0)  # noqa: SIM115 - closed below
+    except OSError:
+        yield emit
+        return
+    _forget_old(top)
+    with file:
+        lost = False
+
+        def say(event: AnyEvent) -> None:
+            nonlocal lost
+            emit(event)
+            if not lost:
+                try:
+                    file.write(events.encode(event) + b"\n")
+                except OSError:
+                    lost = True
+
+        yield say
+
+
+def _write_request(folder: str, request: BuildRequest) -> None:
+    said = {
+        "context": request.context,
+        "dockerfile": request.dockerfile,
+        "tags": list(request.tags),
+        "target": request.target,
+        "platform": request.platform,
+        "build_args": sorted(request.build_args),
+        "secrets": sorted(secret.id for secret in request.secrets),
+    }
+    with open(os.path.join(folder, "request.json"), "x", encoding="utf-8") as file:
+        json.dump(said, file, indent=1)
+
+
+def _forget_old(top: str) -> None:
+    """Remove the records that are neither among the last fifty nor of the last week."""
+    oldest = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - KEPT_SECONDS))
+    for name in sorted(os.listdir(top), reverse=True)[KEPT_BUILDS:]:
+        if name < oldest:
+            with contextlib.suppress(OSError):  # another build may be removing it too
+                remove_tree(os.path.join(top, name))

@@ -1,0 +1,263 @@
+"""One RUN step: from an Exec and its snapshots to a sandbox, and from what it changed to a layer.
+
+Decided here: who the user is, what is mounted where, which variables there are. Carried out by the runtime,
+in a process of its own; the layer store then makes the changes a layer. Mount points that had to be made
+are told to it, so that they do not become part of the image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from builder import stepfiles
+from builder.cachemounts import CacheMounts
+from builder.digest import of_value
+from builder.errors import BuildError, MissingPath, SandboxError, StepFailed
+from builder.events import Log
+from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
+from builder.runtime import spec
+from builder.snapshots import graft, owners
+from builder.snapshots.snapshot import FOLDER, Snapshot
+from builder.snapshots.unpack import write_tree
+from builder.store.ingest import IngestFolder
+from builder.worker import accounts, no_content
+
+if TYPE_CHECKING:
+    from builder.graph.definition import Vertex
+    from builder.parts import Parts
+    from builder.runtime.launch import ExitStatus
+    from builder.snapshots.layers import Edit
+    from builder.snapshots.owners import User
+    from builder.snapshots.tree import Tree
+
+TAIL_LINES = 30  # of a failed step's output, kept for its error
+
+
+async def run_step(
+    parts: Parts, vertex: Vertex, op: Exec, below: Snapshot, inputs: tuple[Snapshot, ...]
+) -> Snapshot:
+    """Run the step over `below`; the snapshot with its layer on top.
+
+    Raises StepFailed where the command fails, SandboxError where it cannot be run at all.
+    """
+    step = Step(parts, vertex, op, below, inputs)
+    async with contextlib.AsyncExitStack() as stack:
+        await step.hold_caches(stack)
+        edit = await parts.thread(parts.layers.edit)
+        stack.callback(edit.discard)
+        prepared = await parts.thread(step.prepare, edit, stack)
+        status = await step.run(prepared)
+        if status.code or status.signal:
+            raise step.failure(status)
+        return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A step that is ready to run."""
+
+    spec: spec.RuntimeSpec
+    secrets: dict[str, bytes]
+    stubs: Sequence[str]
+
+
+@dataclass
+class Step:
+    """A step under way. `held`: the folders of its cache mounts; `tail`: the end of its output."""
+
+    parts: Parts
+    vertex: Vertex
+    op: Exec
+    below: Snapshot
+    inputs: tuple[Snapshot, ...]
+    held: dict[CacheMount, str] = field(default_factory=dict)
+    tail: list[str] = field(default_factory=list)
+
+    async def hold_caches(self, stack: contextlib.AsyncExitStack) -> None:
+        """Hold all cache mounts, always in the same order, so that two steps cannot wait for each other."""
+        caches = CacheMounts(self.parts.store.folder)
+        mounts = {mount for mount in self.op.mounts if isinstance(mount, CacheMount)}
+        by_id: dict[str, str] = {}
+        for mount in sorted(mounts, key=lambda mount: (mount.id, mount.sharing, mount.target)):
+            if mount.id not in by_id:
+                by_id[mount.id] = await stack.enter_async_context(caches.hold(mount))
+            self.held[mount] = by_id[mount.id]
+
+    def prepare(self, edit: Edit, stack: contextlib.AsyncExitStack) -> Prepared:
+        """Decide on the whole sandbox, and make what it mounts. Blocking."""
+        parts, op = self.parts, self.op
+        tree = parts.layers.tree(self.below)
+        user = owners.resolve_user(op.user, *accounts(parts.layers, tree))
+        folder = stack.enter_context(IngestFolder(parts.store.folder))
+        secrets: dict[str, bytes] = {}
+        mounts: list[spec.MountSpec] = list(self._own_files(folder.path))
+        variables: dict[str, str] = {}
+        for mount in sorted_by_depth(op.mounts):
+            laid = self._mount(mount, folder.path, secrets, variables)
+            if laid is not None:
+                mounts.append(laid)
+        self._make_cwd(edit, tree, user)
+        sandbox = spec.sandbox_spec(
+            lower=[str(parts.layers.unpacked(layer)) for layer in self.below],
+            upper=str(edit.upper),
+            work=str(edit.work),
+            argv=op.argv,
+            env=stepfiles.environment(op, variables, user.home),
+            cwd=op.cwd,
+            uid=user.uid,
+            gid=user.gid,
+            groups=user.groups,
+            mounts=mounts,
+            network="none" if op.network == "none" else "host",
+            insecure=op.security == "insecure",
+            hostname=op.hostname or stepfiles.HOSTNAME,
+            rlimits=[spec.parse_ulimit(text) for text in op.ulimits],
+            shm_size=op.shm_size,
+        )
+        stubs = stepfiles.mount_stubs(tree, [mount.target for mount in mounts])
+        return Prepared(sandbox, secrets, stubs)
+
+    async def run(self, prepared: Prepared) -> ExitStatus:
+        """Run the command; each line of its output is an event."""
+        if self.parts.runtime is None:
+            raise SandboxError("a RUN step was reached without a runtime")
+        return await self.parts.runtime.run(prepared.spec, self._on_line, prepared.secrets)
+
+    def failure(self, status: ExitStatus) -> StepFailed:
+        """The error for a command that ended badly."""
+        if status.signal:
+            message = f"process {shown(self.op.argv)} was killed by signal {status.signal}"
+            return StepFailed(message, status=128 + status.signal, tail=tuple(self.tail))
+        message = f"process {shown(self.op.argv)} did not complete successfully: exit code: {status.code}"
+        return StepFailed(message, status=status.code, tail=tuple(self.tail))
+
+    def _on_line(self, stream: int, line: bytes) -> None:
+        text = line.decode("utf-8", "replace")
+        self.tail.append(text)
+        del self.tail[:-TAIL_LINES]
+        self.parts.emit(Log(time=time.time(), vertex=self.vertex.digest, stream=stream, line=text))
+
+    def _own_files(self, folder: str) -> Iterator[spec.MountSpec]:
+        """/etc/hosts and /etc/resolv.conf."""
+        try:
+            with open("/etc/resolv.conf", "rb") as file:
+                machine: bytes | None = file.read()
+        except OSError:
+            machine = None
+        texts = {"hosts": stepfiles.hosts_file(self.op), "resolv.conf": stepfiles.resolv_conf(machine)}
+        for name, text in texts.items():
+            path = os.path.join(folder, name)
+            with open(path, "xb") as file:
+                file.write(text)
+            os.chmod(path, 0o644)
+            yield spec.Bind(target=f"/etc/{name}", source=path, options=("nosuid", "noexec", "nodev"))
+
+    def _mount(
+        self,
+        mount: Mount,
+        folder: str,
+        secrets: dict[str, bytes],
+        variables: dict[str, str],
+    ) -> spec.MountSpec | None:
+        """What the runtime is told of a mount; None where there is nothing to mount."""
+        match mount:
+            case BindMount():
+                return self._bind(mount, folder)
+            case CacheMount():
+                return self._cache(mount)
+            case TmpfsMount():
+                return spec.Tmpfs(target=mount.target, size=mount.size, options=("nosuid",))
+            case SecretMount():
+                return self._secret(mount, secrets, variables)
+            case SshMount():
+                if mount.required:
+                    raise BuildError(
+                        f"ssh agent {mount.id} is required and none was given",
+                        code="ssh",
+                        hint="forwarding agents is not available in this version",
+                    )
+                return None
+
+    def _bind(self, mount: BindMount, folder: str) -> spec.Overlay:
+        snapshot = self.inputs[mount.input]
+        tree = self.parts.layers.tree(snapshot)
+        path = tree.resolve(mount.source)
+        if path != "." and tree.get(path) is None:
+            raise MissingPath(f"the source {mount.source} of the mount at {mount.target} is not there")
+        writable = os.path.join(folder, f"rw-{mount.input}-{of_value(mount.target)[7:19]}")
+        if not mount.readonly:
+            for name in ("upper", "work"):
+                os.makedirs(os.path.join(writable, name))
+        return spec.Overlay(
+            target=mount.target,
+            lower=tuple(str(self.parts.layers.unpacked(layer)) for layer in snapshot),
+            subpath="" if path == "." else path,
+            readonly=mount.readonly,
+            upper="" if mount.readonly else os.path.join(writable, "upper"),
+            work="" if mount.readonly else os.path.join(writable, "work"),
+        )
+
+    def _cache(self, mount: CacheMount) -> spec.Bind:
+        path = self.held[mount]
+        CacheMounts(self.parts.store.folder).make(path, mount, lambda new: self._fill_cache(mount, new))
+        return spec.Bind(target=mount.target, source=path, readonly=mount.readonly, options=("nosuid",))
+
+    def _fill_cache(self, mount: CacheMount, folder: str) -> None:
+        """What a cache starts with: a folder of the input that it names."""
+        if mount.input is None:
+            return
+        tree = self.parts.layers.tree(self.inputs[mount.input])
+        top = tree.resolve(mount.source)
+        start = tree.get(top)
+        if top != "." and (start is None or start.kind != FOLDER):
+            raise MissingPath(f"the source {mount.source} of the cache at {mount.target} is not a folder")
+        offset = 0 if top == "." else len(top) + 1
+        nodes = {e.path[offset:]: tree.nodes[e.path] for e in tree.walk(top) if e.path != top}
+        entries = [node.entry.replace(path=path, hardlink=None) for path, node in nodes.items()]
+        layers = self.parts.layers
+        write_tree(folder, entries, lambda e: layers.open(nodes[e.path].layer, nodes[e.path].entry))
+
+    def _secret(
+        self, mount: SecretMount, secrets: dict[str, bytes], variables: dict[str, str]
+    ) -> spec.SecretFile | None:
+        value = self.parts.secrets.get(mount.id)
+        if value is None and mount.required:
+            raise BuildError(
+                f"secret {mount.id} is required and was not given",
+                code="secret-missing",
+                hint=f"pass it with --secret id={mount.id},src=FILE or --secret id={mount.id},env=NAME",
+            )
+        if mount.env is not None:
+            variables[mount.env] = (value or b"").decode("utf-8", "surrogateescape")
+        if value is None or mount.target is None:
+            return None
+        name = f"secret-{len(secrets)}"
+        secrets[name] = value
+        return spec.SecretFile(target=mount.target, name=name, mode=mount.mode, uid=mount.uid, gid=mount.gid)
+
+    def _make_cwd(self, edit: Edit, tree: Tree, user: User) -> None:
+        """Make the working folder where the image lacks it, as the user's; it stays in the layer."""
+        entries = graft.plan_dir(self.op.cwd, tree, (user.uid, user.gid), time.time_ns())
+        if entries:
+            write_tree(edit.upper, entries, no_content)
+
+
+def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
+    """Mounts with shallow targets first; of two on one target the last one counts."""
+    by_target: dict[object, Mount] = {}
+    for number, mount in enumerate(mounts):
+        target = getattr(mount, "target", None)
+        key = target.rstrip("/") if target is not None else number
+        by_target.pop(key, None)
+        by_target[key] = mount
+    return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
+
+
+def shown(argv: Sequence[str]) -> str:
+    """A command for messages, in quotes, its arguments separated by spaces."""
+    return '"' + " ".join(argv) + '"'

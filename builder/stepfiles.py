@@ -1,0 +1,59 @@
+"""What a RUN step finds besides its filesystem: /etc/hosts, /etc/resolv.conf, its variables, mount points.
+
+Pure: decides what is to be there; the worker puts it there. Names and addresses follow BuildKit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from builder.ops.exec import Exec
+from builder.snapshots.tree import Tree
+
+# Always there once a container ran, and kept: the runtime mounts on them (as runc leaves them).
+KEPT_MOUNT_POINTS = ("proc", "dev", "sys")
+HOSTNAME = "buildkitsandbox"
+DEFAULT_NAMESERVERS = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+
+
+def hosts_file(op: Exec) -> bytes:
+    """The text of /etc/hosts (hosts(5)): localhost, the step's own name, and the hosts asked for."""
+    name = op.hostname or HOSTNAME
+    lines = [f"127.0.0.1\tlocalhost {name}", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    lines += [f"{address}\t{host}" for host, address in op.hosts]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def resolv_conf(machine: bytes | None) -> bytes:
+    """The text of /etc/resolv.conf (resolv.conf(5)): the machine's, as the step shares its network."""
+    return machine if machine is not None else DEFAULT_NAMESERVERS.encode()
+
+
+def environment(op: Exec, secrets: Mapping[str, str], home: str) -> list[tuple[str, str]]:
+    """All variables of the process, in order; a later one of a name replaces the former.
+
+    Proxy variables and secrets come in here, and only here. HOME is the user's where none is set.
+    """
+    variables = dict(op.proxy)
+    variables.update(op.env)
+    variables.update(secrets)
+    variables.setdefault("HOME", home)
+    return list(variables.items())
+
+
+def mount_stubs(tree: Tree, targets: Iterable[str]) -> list[str]:
+    """The paths that mounting on these targets makes, as they are missing in the tree.
+
+    Parents first. They are no part of the layer unless something was written there.
+    """
+    stubs: dict[str, None] = {}
+    for target in targets:
+        resolved = tree.resolve(target)
+        if resolved == ".":
+            continue
+        parts = resolved.split("/")
+        for length in range(1, len(parts) + 1):
+            path = "/".join(parts[:length])
+            if tree.get(path) is None and path not in KEPT_MOUNT_POINTS:
+                stubs[path] = None
+    return list(stubs)

@@ -1,0 +1,181 @@
+"""The worker: does what ops say, by the parts that know how.
+
+It translates between worlds that do not know each other: ops (values), snapshots (layers on disk), images
+and the runtime. Blocking work runs in threads, so the event loop stays free for output and cancellation.
+
+It must never decide whether a vertex runs: that is the solver's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO
+
+from builder.digest import Digest
+from builder.events import Progress
+from builder.graph.selection import Selection
+from builder.oci.spec import LayerBlob
+from builder.ops.files import PathItem
+from builder.snapshots import graft, owners, selection
+from builder.snapshots.archive import Archive
+from builder.snapshots.snapshot import Entry, LayerId, Snapshot
+from builder.sources.archive import Archives
+
+if TYPE_CHECKING:
+    from builder.graph.definition import Vertex
+    from builder.ops.exec import Exec
+    from builder.ops.files import Copy, MakeDir
+    from builder.ops.source import Image, Local
+    from builder.parts import Parts
+    from builder.snapshots.layers import LayerStore
+    from builder.snapshots.tree import Tree
+
+
+class Worker:
+    """The worker of one vertex; see ops.worker.Worker."""
+
+    def __init__(self, parts: Parts, vertex: Vertex) -> None:
+        self.parts = parts
+        self.vertex = vertex
+
+    async def pull(self, op: Image) -> Snapshot:
+        """Fetch and unpack a base image's layers, all at the same time."""
+        parts = self.parts
+        manifest, config = await parts.images.manifest(op)
+        unpacked = self.vertex.digest in parts.unpack
+        blobs = [
+            LayerBlob(descriptor, diff_id, 0)
+            for descriptor, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
+        ]
+
+        async def one(blob: LayerBlob) -> LayerId:
+            await parts.images.fetch(op, blob.descriptor, self._progress)
+            return await parts.thread(parts.layers.import_blob, blob, unpacked=unpacked)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(blob)) for blob in blobs]
+        return await parts.thread(parts.layers.settle, [task.result() for task in tasks])
+
+    async def read_context(self, op: Local) -> Snapshot:
+        """Walk a context's folder; its bytes stay where they are."""
+        context = self.parts.contexts[op.name]
+        return (await self.parts.thread(context.read, self.parts.layers),)
+
+    async def content(self, snapshot: Snapshot, select: Selection) -> Digest:
+        """The digest of what is selected from a snapshot."""
+        return await self.parts.thread(self._content, snapshot, select)
+
+    async def copy(self, op: Copy, below: Snapshot, sources: tuple[Snapshot, ...]) -> Snapshot:
+        """Make the layer of a COPY or ADD straight from its sources."""
+        return await self.parts.thread(self._copy, op, below, sources)
+
+    async def make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
+        """Make the layer of a WORKDIR."""
+        return await self.parts.thread(self._make_dir, op, below)
+
+    async def execute(self, op: Exec, below: Snapshot, inputs: tuple[Snapshot, ...]) -> Snapshot:
+        """Run a step in a sandbox over `below`, and make what it changed a layer."""
+        from builder.step import run_step
+
+        return await run_step(self.parts, self.vertex, op, below, inputs)
+
+    def _content(self, snapshot: Snapshot, select: Selection) -> Digest:
+        layers = self.parts.layers
+        if len(snapshot) == 1 and (context := self.parts.context_of(snapshot[0])) is not None:
+            return context.digest(layers.tree(snapshot), select)
+        return self.parts.cache.content(
+            snapshot, select, lambda: selection.digest(layers.tree(snapshot), select, layers.digest)
+        )
+
+    def _copy(self, op: Copy, below: Snapshot, sources: tuple[Snapshot, ...]) -> Snapshot:
+        layers = self.parts.layers
+        tree = layers.tree(below)
+        wanted = {item.input for item in op.items if isinstance(item, PathItem)}
+        with Archives(self.parts.store.folder) as archives:
+
+            def archive(layer: LayerId, entry: Entry) -> Archive | None:
+                with layers.open(layer, entry) as file:
+                    return archives.read(file)
+
+            planned = graft.plan(
+                op,
+                tree,
+                {number: layers.tree(sources[number]) for number in wanted},
+                self._owner(op.chown, tree, nowhere=op.link or not below) if op.chown else None,
+                now=self._now(),
+                digest_of=self.parts.digest_of,
+                archive=archive,
+                hidden_by=self._hidden_by([sources[number] for number in wanted]),
+            )
+            content = Contents(layers, archives, planned)
+            return (*below, self._create([item.entry for item in planned], content.open))
+
+    def _make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
+        tree = self.parts.layers.tree(below)
+        owner = self._owner(op.user, tree, nowhere=False) if op.user else (0, 0)
+        return (*below, self._create(graft.plan_dir(op.path, tree, owner, self._now()), no_content))
+
+    def _create(self, entries: list[Entry], content: Callable[[Entry], BinaryIO]) -> LayerId:
+        unpacked = self.vertex.digest in self.parts.unpack
+        return self.parts.layers.create(entries, content, unpacked=unpacked)
+
+    def _owner(self, text: str, tree: Tree, *, nowhere: bool) -> tuple[int, int]:
+        files = accounts(self.parts.layers, tree) if owners.needs_files(text) else (None, None)
+        return owners.resolve_chown(text, *files, nowhere=nowhere)
+
+    def _now(self) -> int:
+        epoch = self.parts.epoch
+        return epoch * 1_000_000_000 if epoch is not None else time.time_ns()
+
+    def _hidden_by(self, snapshots: Sequence[Snapshot]) -> Callable[[str], str | None] | None:
+        for snapshot in snapshots:
+            for layer in snapshot:
+                if (context := self.parts.context_of(layer)) is not None:
+                    return context.hidden_by
+        return None
+
+    def _progress(self, item: str, done: int, total: int) -> None:
+        event = Progress(time=time.time(), vertex=self.vertex.digest, item=item, done=done, total=total)
+        self.parts.emit(event)
+
+
+class Contents:
+    """The bytes of planned entries, wherever each one's are."""
+
+    def __init__(self, layers: LayerStore, archives: Archives, planned: list[graft.Planned]) -> None:
+        self.layers = layers
+        self.archives = archives
+        self.origins = {item.entry.path: item.origin for item in planned}
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """A stream of a FILE entry's bytes; the caller closes it."""
+        origin = self.origins[entry.path]
+        if isinstance(origin, bytes):
+            return io.BytesIO(origin)
+        if origin is None:
+            raise KeyError(entry.path)
+        layer, source = origin
+        return self.archives.open(source) if layer == Archives.layer else self.layers.open(layer, source)
+
+
+def no_content(entry: Entry) -> BinaryIO:
+    """The content of entries that have none."""
+    raise KeyError(entry.path)
+
+
+def accounts(layers: LayerStore, tree: Tree) -> tuple[bytes | None, bytes | None]:
+    """The bytes of /etc/passwd and /etc/group in a tree, None for what is not there."""
+    passwd, group = (read_account(layers, tree, path) for path in (owners.PASSWD, owners.GROUP))
+    return passwd, group
+
+
+def read_account(layers: LayerStore, tree: Tree, path: str) -> bytes | None:
+    """One of these files; `owners.find` has checked that it is small and regular."""
+    node = owners.find(tree, path)
+    if node is None:
+        return None
+    with layers.open(node.layer, node.entry) as file:
+        return file.read()
