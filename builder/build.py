@@ -19,7 +19,7 @@ from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import Missing, Program
 from builder.dockerfile.parser import parse
 from builder.errors import BuildError
-from builder.events import BuildStarted, Emit, Planned, VertexInfo, Warned
+from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
 from builder.output import Delivered, deliver, metadata, wanted

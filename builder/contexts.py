@@ -55,7 +55,7 @@ class Context:
 
     def digest(self, tree: Tree, select: Selection) -> Digest:
         """The digest of a selection of the context, its files hashed in threads where they are many."""
-        wanted = selection.files(tree, select)
+        wanted = selection.files(tree, select, hidden_by=self.hidden_by)
         self._hasher.fill(entry for _, entry in wanted)
         return selection.digest(tree, select, self.digest_of, hidden_by=self.hidden_by)
 

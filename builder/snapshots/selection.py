@@ -170,11 +170,13 @@ def digest(
     return from_hex(total.hexdigest())
 
 
-def files(tree: Tree, selection: Selection) -> list[tuple[LayerId, Entry]]:
-    """The files that `digest` will ask the digests of, for whoever can get many at once."""
+def files(
+    tree: Tree, selection: Selection, *, hidden_by: HiddenBy | None = None
+) -> list[tuple[LayerId, Entry]]:
+    """The files that `digest` will ask the digests of, for whoever can get many at once; raises as it."""
     excludes = patterns_of(selection.excludes)
     wanted: dict[tuple[LayerId, str], tuple[LayerId, Entry]] = {}
-    for match in select(tree, selection):
+    for match in select(tree, selection, hidden_by=hidden_by):
         nodes = [match.node]
         if match.is_folder:
             nodes = [item.node for item in items(tree, match, excludes)]
