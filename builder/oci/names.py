@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from builder.store.root import Store
 
     Row = dict[str, Any]  # a descriptor as plain JSON data
+else:
+    Row = dict
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
