@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STAR, STARS = "*", "**"
-ANY_REST = r"(?:/.*)?\Z"
 
 
 class BadPattern(ValueError):
@@ -48,13 +47,14 @@ def may_cross(pattern: str) -> int:
 class Patterns:
     """A list of patterns for paths without a leading slash; raises BadPattern.
 
-    `exceptions` tells whether a path below a matched folder can be taken back.
+    `exceptions` tells whether a path below a matched folder can be taken back. With them, a pattern that
+    changes nothing for a folder is not remembered for what is in it, as where the list is asked on a walk.
     """
 
-    __slots__ = ("_rules", "exceptions")
+    __slots__ = ("_any", "_folders", "_rules", "exceptions")
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        rules: list[tuple[re.Pattern[str], bool]] = []
+        rules: list[tuple[str, bool]] = []
         for text in patterns:
             if not (text := text.strip()):
                 continue
@@ -62,19 +62,33 @@ class Patterns:
             if text == "!":
                 raise BadPattern("!")
             negated = text.startswith("!")
-            rules.append((_compile(text[negated:]), negated))
+            rules.append((_translate(text[negated:]), negated))
         self.exceptions = any(negated for _, negated in rules)
-        if len(rules) > 1 and not self.exceptions:
-            one = "|".join(f"(?:{regex.pattern})" for regex, _ in rules)
-            rules = [(re.compile(one, re.DOTALL), False)]
-        self._rules = rules[::-1]
+        one = "|".join(f"(?:{regex})" for regex, negated in rules if not negated) or "(?!)"
+        self._any = re.compile(f"(?:{one})(?:/.*)?\\Z", re.DOTALL)
+        self._rules = [(re.compile(regex + r"\Z", re.DOTALL), negated) for regex, negated in rules]
+        self._folders: dict[str, tuple[bool, ...]] = {"": (False,) * len(rules)}
 
     def matches(self, path: str) -> bool:
         """Whether the last pattern that fits the path, or a folder that it is in, is no exception."""
-        for regex, negated in self._rules:
-            if regex.match(path):
-                return not negated
-        return False
+        if not self.exceptions:
+            return self._any.match(path) is not None
+        return self._any.match(path) is not None and self._walked(path)[0]
+
+    def _walked(self, path: str) -> tuple[bool, tuple[bool, ...]]:
+        """Whether the path is matched, and by which patterns as far as they were looked at."""
+        folder = path.rpartition("/")[0]
+        above = self._folders.get(folder)
+        if above is None:
+            above = self._folders[folder] = self._walked(folder)[1]
+        matched = False
+        by: list[bool] = []
+        for (regex, negated), inherited in zip(self._rules, above, strict=True):
+            fits = inherited or (negated == matched and regex.match(path) is not None)
+            by.append(fits)
+            if fits:
+                matched = not negated
+        return matched, tuple(by)
 
 
 def clean(path: str) -> str:
@@ -93,15 +107,13 @@ def clean(path: str) -> str:
     return ("/" if rooted else "") + "/".join(parts) or "."
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
+def _translate(pattern: str) -> str:
     """One pattern of a list, without its `!`."""
     tokens = _tokens(pattern)
     plain = not any(token in (STAR, STARS) or token[0] == "[" or len(token) > 2 for token in tokens[1:])
     if tokens[:1] == [STARS] and plain and "\\" not in pattern and not pattern.startswith("**/"):
-        body = ".*" + "".join(tokens[1:])  # `**name` alone means "ends in name"
-    else:
-        body = _join(tokens)
-    return re.compile(body + ANY_REST, re.DOTALL)
+        return ".*" + "".join(tokens[1:])  # `**name` alone means "ends in name"
+    return _join(tokens)
 
 
 def _tokens(pattern: str) -> list[str]:
