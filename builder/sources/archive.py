@@ -11,14 +11,16 @@ import hashlib
 import io
 import os
 import tempfile
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from builder.digest import from_hex
 from builder.errors import ImageError
-from builder.fs.copy import Readable
 from builder.oci import compression, tar, tar_header
 from builder.snapshots.archive import Archive
 from builder.snapshots.snapshot import FILE, Entry, LayerId
+
+if TYPE_CHECKING:
+    from builder.fs.copy import Readable
 
 CHUNK = 1 << 20
 
