@@ -22,7 +22,9 @@ class Flag(msgspec.Struct, frozen=True):
 class Heredoc(msgspec.Struct, frozen=True):
     """`<<NAME` and its body; `expand` is false for a quoted name, `strip_tabs` true for `<<-`.
 
-    `content` is raw: for `<<-` tabs are still there (`text` takes them off).
+    `content` is raw: for `<<-` tabs are still there (`text` takes them off). `marker` is the whole word as it
+    stands in the line (`<<-"NAME"`), and so among the sources of COPY and ADD; of two with one name the last
+    counts for both.
     """
 
     name: str
@@ -31,20 +33,22 @@ class Heredoc(msgspec.Struct, frozen=True):
     strip_tabs: bool
     descriptor: str
     span: Span
+    marker: str = ""
 
     @property
     def text(self) -> str:
         """The body as the program reads it."""
         if not self.strip_tabs:
             return self.content
-        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+        return "\n".join(line.lstrip("\t") for line in self.content.split("\n"))
 
 
 class Instruction(msgspec.Struct, frozen=True, kw_only=True):
     """What all instructions have.
 
     `keyword` is upper case; `original` is the logical line as joined (continuations removed), which
-    history and messages show; `comments` are the comment lines directly above, without `#`.
+    history and messages show; `comments` are the comment lines directly above, without `#`; `gaps` are the
+    numbers of the empty lines inside its continuation, which a check warns of.
     """
 
     keyword: str
@@ -53,6 +57,7 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[Flag, ...] = ()
     heredocs: tuple[Heredoc, ...] = ()
     comments: tuple[str, ...] = ()
+    gaps: tuple[int, ...] = ()
 
     def flag(self, name: str) -> str | None:
         """The value of the last flag of that name; a bare flag gives ""; None: not given."""
@@ -71,7 +76,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class From(Instruction, frozen=True, tag="FROM"):
-    """FROM image [AS name]."""
+    """FROM image [AS name]; the name is in lower case (`original` has it as written)."""
 
     image: str
     name: str | None = None

@@ -1,0 +1,53 @@
+"""Which words of a joined line open heredocs, and what their delimiters are. Pure.
+
+The line is parted as a shell would, always with the backslash as the escape character; a whole word must be
+`<<NAME`, with a descriptor in front and a dash behind the arrows where wanted. Whether the instruction can
+have heredocs at all is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from builder.dockerfile import words
+
+OPENING = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)", re.ASCII)
+
+
+class Marker(NamedTuple):
+    """A word that opens a heredoc: as written, and what is in it. `quoted`: the delimiter was, in part."""
+
+    text: str
+    name: str
+    descriptor: str
+    strip_tabs: bool
+    quoted: bool
+
+
+def find_markers(line: str) -> list[Marker]:
+    """The heredocs that a line opens, in order; none if a quote stays open."""
+    if "<<" not in line:
+        return []
+    found = [read_marker(word) for word in words.split_raw(line)]
+    return [marker for marker in found if marker is not None]
+
+
+def read_marker(word: str) -> Marker | None:
+    """The heredoc that a word opens, None if it opens none."""
+    match = OPENING.fullmatch(word)
+    if match is None or not match[3]:
+        return None
+    try:
+        names = words.unquote(match[3])
+    except words.WordError:
+        return None
+    if len(names) != 1:
+        return None
+    name = names[0]
+    quoted = _quotes(match[3]) != _quotes(name)
+    return Marker(word, name, match[1], strip_tabs=match[2] == "-", quoted=quoted)
+
+
+def _quotes(text: str) -> int:
+    return text.count("'") + text.count('"')

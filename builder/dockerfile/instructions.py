@@ -1,0 +1,188 @@
+"""The parse tree of one line to its value in the syntax tree, and the forms no grammar can refuse. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from builder.dockerfile import arrays, ast
+from builder.dockerfile.blanks import SPACE
+from builder.dockerfile.heredocs import read_marker
+from builder.errors import DockerfileError
+
+if TYPE_CHECKING:
+    from lark import Token, Tree
+
+STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE | re.ASCII)
+UNTRIGGERED = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
+
+
+class Form:
+    """What a line was found to be: its keyword, its flags and its words, as tokens of the grammar."""
+
+    __slots__ = ("flags", "keyword", "words")
+
+    def __init__(self, keyword: str, tree: Tree[Token]) -> None:
+        self.keyword = keyword
+        self.flags: list[Token] = []
+        self.words: list[Token] = []
+        for child in tree.children:
+            if isinstance(child, str):
+                self.words.append(child)
+            else:
+                self.flags.extend(child.scan_values(lambda _: True))
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the words are a JSON array."""
+        return bool(self.words) and self.words[0].type == "ARRAY"
+
+    def texts(self) -> tuple[str, ...]:
+        """The words as written, those of an array decoded."""
+        if self.is_array:
+            return arrays.decode(self.words[0])
+        return tuple(str(token) for token in self.words)
+
+    def command(self) -> ast.Command:
+        """The words as a command; none at all are an empty text for the shell."""
+        return ast.Command(self.texts() or ("",) * (not self.is_array), shell=not self.is_array)
+
+
+def build(form: Form, escape: str, trigger: str, common: dict[str, Any]) -> ast.AnyInstruction:
+    """The instruction. `common` are the fields that all have; `trigger` is for ONBUILD.
+
+    Raises DockerfileError without a place.
+    """
+    words = form.texts()
+    match form.keyword:
+        case "FROM":
+            return ast.From(image=words[0], name=_stage_name(words[1:]), **common)
+        case "RUN":
+            return ast.Run(command=form.command(), **common)
+        case "CMD":
+            return ast.Cmd(command=form.command(), **common)
+        case "ENTRYPOINT":
+            return ast.Entrypoint(command=form.command(), **common)
+        case "HEALTHCHECK":
+            return ast.Healthcheck(command=_check_command(form), **common)
+        case "SHELL":
+            return ast.Shell(words=_at_least(1, form), **common)
+        case "COPY":
+            return ast.Copy(sources=words[:-1], dest=_destination(form), **common)
+        case "ADD":
+            return ast.Add(sources=words[:-1], dest=_destination(form), **common)
+        case "VOLUME":
+            return ast.Volume(paths=_volumes(form), **common)
+        case "EXPOSE":
+            return ast.Expose(ports=words, **common)
+        case "ENV":
+            return ast.Env(pairs=_pairs(form, escape), legacy=form.words[0].type == "NAME", **common)
+        case "LABEL":
+            return ast.Label(pairs=_pairs(form, escape), legacy=form.words[0].type == "NAME", **common)
+        case "ARG":
+            return ast.Arg(pairs=tuple(_argument(word, escape) for word in words), **common)
+        case "ONBUILD":
+            return ast.Onbuild(trigger=trigger, **common)
+        case _:
+            return _build_text(form.keyword, words[0], common)
+
+
+def _build_text(keyword: str, text: str, common: dict[str, Any]) -> ast.AnyInstruction:
+    """Those that take the rest of the line as it is."""
+    match keyword:
+        case "USER":
+            return ast.User(user=text, **common)
+        case "WORKDIR":
+            return ast.Workdir(path=text, **common)
+        case "STOPSIGNAL":
+            return ast.Stopsignal(signal=text, **common)
+        case "MAINTAINER":
+            return ast.Maintainer(name=text, **common)
+    raise AssertionError(keyword)
+
+
+def trigger_text(line: str, heredocs: Sequence[ast.Heredoc]) -> str:
+    """What an image keeps of an ONBUILD line: the text behind the keyword, and heredocs below it."""
+    text = ONBUILD.sub("", line, count=1)
+    return text + "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs)
+
+
+def check_trigger(keyword: str) -> None:
+    """Raise DockerfileError, without a place, for what ONBUILD cannot trigger."""
+    if keyword in UNTRIGGERED:
+        raise DockerfileError(f"ONBUILD cannot trigger {keyword}", code="bad-trigger")
+
+
+def _stage_name(words: tuple[str, ...]) -> str | None:
+    if not words:
+        return None
+    name = words[0].lower()
+    if not STAGE_NAME.fullmatch(name):
+        raise DockerfileError(
+            f"{words[0]!r} is no name for a stage",
+            code="bad-stage-name",
+            hint="it starts with a letter; digits, dots, dashes and underscores may follow",
+        )
+    return name
+
+
+def _at_least(count: int, form: Form) -> tuple[str, ...]:
+    words = form.texts()
+    if len(words) < count:
+        message = f"{form.keyword} needs at least {'two words' if count > 1 else 'one word'}"
+        raise DockerfileError(message, code="incomplete")
+    return words
+
+
+def _check_command(form: Form) -> ast.Command | None:
+    if form.words[0].type == "NO_CHECK":
+        return None
+    _at_least(1, form)
+    return form.command()
+
+
+def _destination(form: Form) -> str:
+    dest = _at_least(2, form)[-1]
+    if read_marker(dest):
+        raise DockerfileError(f"the destination of {form.keyword} cannot be a heredoc", code="bad-heredoc")
+    return dest
+
+
+def _volumes(form: Form) -> tuple[str, ...]:
+    paths = tuple(path.strip(SPACE) for path in _at_least(1, form))
+    if "" in paths:
+        raise DockerfileError("a path of VOLUME is empty", code="empty-word")
+    return paths
+
+
+def _pairs(form: Form, escape: str) -> tuple[ast.Pair, ...]:
+    if form.words[0].type == "NAME":
+        return (ast.Pair(str(form.words[0]), str(form.words[1])),)
+    pairs = []
+    for word in form.texts():
+        name, equals, value = _without_loose_escape(word, escape).partition("=")
+        if not equals:
+            raise DockerfileError(
+                f"there is no = in {word!r}", code="no-equals", hint=f"{form.keyword} takes NAME=value pairs"
+            )
+        pairs.append(ast.Pair(_named(name, form.keyword), value))
+    return tuple(pairs)
+
+
+def _argument(word: str, escape: str) -> ast.Pair:
+    name, equals, value = _without_loose_escape(word, escape).partition("=")
+    return ast.Pair(_named(name, "ARG") if equals else name, value if equals else None)
+
+
+def _named(name: str, keyword: str) -> str:
+    if not name:
+        raise DockerfileError(f"a name of {keyword} is empty", code="empty-word")
+    return name
+
+
+def _without_loose_escape(word: str, escape: str) -> str:
+    """The word without an escape character at its end that has nothing to escape."""
+    run = len(word) - len(word.rstrip(escape))
+    return word[:-1] if run % 2 else word

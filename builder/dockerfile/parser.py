@@ -1,0 +1,248 @@
+"""A Dockerfile to its syntax tree.
+
+`lines` finds the instructions, the grammar (grammar/*.lark) reads each on its own, from the start symbol
+that its keyword names, and `instructions` makes values of the trees. Lark is imported only here, and only
+once something is parsed; the grammar is the one file that this package reads.
+
+Every text gives a Dockerfile or a DockerfileError with a place; nothing else comes out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from builder.dockerfile import arrays, ast
+from builder.dockerfile.blanks import SPACE
+from builder.dockerfile.flags import check_flags, meant, read_flag
+from builder.dockerfile.heredocs import Marker, find_markers
+from builder.dockerfile.instructions import Form, build, check_trigger, trigger_text
+from builder.dockerfile.lines import LogicalLine, Reader
+from builder.errors import DockerfileError
+from builder.text import Location, SourceText, Span
+
+if TYPE_CHECKING:
+    from lark import Lark, Token
+    from lark.exceptions import UnexpectedInput
+
+USAGE = {
+    "FROM": "FROM [--platform=PLATFORM] IMAGE [AS NAME]",
+    "RUN": 'RUN [FLAGS] COMMAND, or RUN [FLAGS] ["PROGRAM", "ARGUMENT", ...]',
+    "CMD": 'CMD COMMAND, or CMD ["PROGRAM", "ARGUMENT", ...]',
+    "ENTRYPOINT": 'ENTRYPOINT COMMAND, or ENTRYPOINT ["PROGRAM", "ARGUMENT", ...]',
+    "SHELL": 'SHELL ["PROGRAM", "ARGUMENT", ...]',
+    "HEALTHCHECK": "HEALTHCHECK [FLAGS] CMD COMMAND, or HEALTHCHECK NONE",
+    "COPY": "COPY [FLAGS] SOURCE... DESTINATION",
+    "ADD": "ADD [FLAGS] SOURCE... DESTINATION",
+    "VOLUME": "VOLUME PATH...",
+    "EXPOSE": "EXPOSE PORT[/PROTOCOL]...",
+    "ENV": "ENV NAME=VALUE...",
+    "LABEL": "LABEL NAME=VALUE...",
+    "ARG": "ARG NAME[=DEFAULT]...",
+    "USER": "USER NAME[:GROUP]",
+    "WORKDIR": "WORKDIR PATH",
+    "STOPSIGNAL": "STOPSIGNAL SIGNAL",
+    "MAINTAINER": "MAINTAINER NAME",
+    "ONBUILD": "ONBUILD INSTRUCTION",
+}
+KEYWORDS = tuple(USAGE)
+WITH_ARRAY = frozenset({"RUN", "CMD", "ENTRYPOINT", "SHELL", "HEALTHCHECK", "COPY", "ADD", "VOLUME"})
+WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
+# What is wrong with the text of a trigger already where it is written, not only where it is used.
+EAGER = frozenset({"mixed-array", "no-equals", "no-value"})
+FIRST_WORD = re.compile(r"[^\t\v\f\r ]*")
+
+
+def parse(source: SourceText) -> ast.Dockerfile:
+    """The syntax tree of a Dockerfile. Raises DockerfileError with a location.
+
+    Bytes that are not UTF-8 are expected as `surrogateescape` leaves them.
+    """
+    reader = Reader(source)
+    instructions: list[ast.AnyInstruction] = []
+    while (line := reader.next_line()) is not None:
+        instructions.append(_LineParser(reader, line).instruction())
+    _check_stages(source, instructions, reader.line)
+    return ast.Dockerfile(source, reader.directives, reader.escape, tuple(instructions))
+
+
+def parse_trigger(trigger: str, escape: str, location: Location) -> ast.AnyInstruction:
+    """The instruction that an ONBUILD text stands for; all of it is placed where it is used.
+
+    Raises DockerfileError at that location.
+    """
+    reader = Reader(SourceText("ONBUILD", trigger))
+    reader.escape = escape
+    try:
+        line = reader.next_line()
+        if line is None:
+            raise DockerfileError("the ONBUILD trigger holds no instruction", code="bad-trigger")
+        parser = _LineParser(reader, line, location)
+        if parser.keyword == "FROM":
+            raise DockerfileError("the ONBUILD trigger holds a FROM", code="bad-trigger")
+        instruction = parser.instruction()
+        if reader.next_line() is not None:
+            raise DockerfileError("the ONBUILD trigger holds several instructions", code="bad-trigger")
+    except DockerfileError as error:
+        hint = error.hint or f"the trigger is: {trigger}"
+        raise DockerfileError(error.message, code=error.code, location=location, hint=hint) from error
+    return instruction
+
+
+def _check_stages(source: SourceText, instructions: list[ast.AnyInstruction], last: int) -> None:
+    for instruction in instructions:
+        if isinstance(instruction, ast.From):
+            return
+        if not isinstance(instruction, ast.Arg):
+            raise DockerfileError(
+                f"{instruction.keyword} stands before the first FROM",
+                code="no-stage",
+                location=Location(source, instruction.span),
+                hint="only ARG may stand there",
+            )
+    message = "the Dockerfile has no FROM" if instructions else "the Dockerfile has no instructions"
+    raise DockerfileError(message, code="no-stage", location=Location(source, Span(max(1, last))))
+
+
+class _LineParser:
+    """Parses one logical line; with a `location`, everything in it is placed there."""
+
+    def __init__(self, reader: Reader, line: LogicalLine, location: Location | None = None) -> None:
+        self.reader = reader
+        self.line = line
+        self.location = location
+        self.text = line.text.rstrip(SPACE)
+        self.keyword = _first_word(self.text)
+
+    def instruction(self) -> ast.AnyInstruction:
+        """The instruction, with its heredocs read off the text."""
+        try:
+            form = self._parse(self.keyword, self.text)
+            heredocs = self._heredocs(form)
+            flags = tuple(self._flag(token) for token in form.flags)
+            if not (form.words and form.words[0].type == "NO_CHECK"):
+                check_flags(self.keyword, flags, self._locate)
+            common = {
+                "keyword": self.keyword,
+                "original": self.text.lstrip(SPACE),
+                "span": self._whole(),
+                "flags": flags,
+                "heredocs": heredocs,
+                "comments": self.line.comments,
+                "gaps": self.line.gaps,
+            }
+            return build(form, self.reader.escape, trigger_text(self.line.text, heredocs), common)
+        except DockerfileError as error:
+            error.at(self._locate(self._whole()))
+            raise
+
+    def _whole(self) -> Span:
+        if self.location:
+            return self.location.span
+        return Span(self.line.first, 0, max(self.line.last, self.reader.line))
+
+    def _locate(self, span: Span) -> Location:
+        return self.location or Location(self.reader.source, span)
+
+    def _flag(self, token: Token) -> ast.Flag:
+        span = self.line.span(token.start_pos or 0, token.end_pos or 0)
+        return read_flag(str(token), self.location.span if self.location else span, self.reader.escape)
+
+    def _heredocs(self, form: Form) -> tuple[ast.Heredoc, ...]:
+        found = self.reader.read_heredocs(self.line, self._markers(form))
+        if self.location is None:
+            return found
+        return tuple(replace(heredoc, span=self.location.span) for heredoc in found)
+
+    def _markers(self, form: Form) -> list[Marker]:
+        """The heredocs that the line opens; for ONBUILD those that its trigger would."""
+        keyword, is_array = form.keyword, form.is_array
+        if keyword == "ONBUILD":
+            keyword, is_array = self._read_trigger(str(form.words[0]))
+        return find_markers(self.line.text) if keyword in WITH_HEREDOCS and not is_array else []
+
+    def _read_trigger(self, text: str) -> tuple[str, bool]:
+        """The keyword of a trigger, and whether its words are an array. Most faults wait for its use."""
+        keyword = _first_word(text)
+        check_trigger(keyword)
+        if keyword not in USAGE:
+            return keyword, False
+        try:
+            form = self._parse(keyword, text)
+            if keyword in ("ENV", "LABEL"):
+                build(form, self.reader.escape, "", {"keyword": keyword, "original": "", "span": Span(1)})
+        except DockerfileError as error:
+            if error.code in EAGER:
+                raise DockerfileError(error.message, code=error.code, hint=error.hint) from error
+            return keyword, False
+        return keyword, form.is_array
+
+    def _parse(self, keyword: str, text: str) -> Form:
+        from lark.exceptions import UnexpectedInput
+
+        if keyword not in USAGE:
+            raise DockerfileError(
+                f"{_first_word(text, fold=False)!r} is no instruction",
+                code="unknown-instruction",
+                hint=meant(keyword, KEYWORDS),
+            )
+        try:
+            tree = _grammar(self.reader.escape).parse(text, start=keyword.lower())
+        except UnexpectedInput as error:
+            raise self._misfit(keyword, text, error) from error
+        form = Form(keyword, tree)
+        if form.words and not form.is_array and keyword in WITH_ARRAY:
+            self._refuse_mixed(keyword, text[form.words[0].start_pos :])
+        return form
+
+    def _refuse_mixed(self, keyword: str, rest: str) -> None:
+        if arrays.holds_others(rest):
+            raise DockerfileError(f"the array of {keyword} may hold strings only", code="mixed-array")
+
+    def _misfit(self, keyword: str, text: str, error: UnexpectedInput) -> DockerfileError:
+        """What to say of a line that the grammar refuses."""
+        from lark import UnexpectedToken
+
+        usage = f"usage: {USAGE[keyword]}"
+        at = error.pos_in_stream or 0
+        if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+            if keyword in ("ENV", "LABEL") and len(text.split()) > 1:
+                return DockerfileError(f"{keyword} has a name but no value", code="no-value", hint=usage)
+            return DockerfileError(f"{keyword} is not complete", code="incomplete", hint=usage)
+        if keyword in WITH_ARRAY:
+            self._refuse_mixed(keyword, text[at:])
+        rest = text[at:] if len(text) - at <= 40 else text[at : at + 40] + "…"
+        return DockerfileError(f"{keyword} cannot take {rest!r} here", code="syntax", hint=usage)
+
+
+def _first_word(text: str, *, fold: bool = True) -> str:
+    match = FIRST_WORD.match(text.lstrip(SPACE))
+    word = match[0] if match else ""
+    return word.upper() if fold else word
+
+
+@cache
+def _grammar(escape: str) -> Lark:
+    """The grammar under one escape character."""
+    from lark import Lark
+
+    folder = _grammar_folder()
+    with open(os.path.join(folder, "dockerfile.lark"), encoding="utf-8") as file:
+        return Lark(
+            file,
+            parser="lalr",
+            start=[keyword.lower() for keyword in KEYWORDS],
+            import_paths=[os.path.join(folder, "backtick" if escape == "`" else "backslash")],
+            maybe_placeholders=False,
+        )
+
+
+def _grammar_folder() -> str:
+    """Beside this package in an installed wheel, beside `builder` in a checkout."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    inside = os.path.join(package, "grammar")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "grammar")
