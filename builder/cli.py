@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import FrameType, TracebackType
+    from typing import TextIO
 
     from builder.commands.flags import Command, Parsed
 
@@ -134,6 +135,7 @@ def _prepare_process(*, debug: bool) -> None:
     """Streams that take any character, a SIGTERM that unwinds as an exit does, defects told in one line."""
     import signal
 
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -141,6 +143,23 @@ def _prepare_process(*, debug: bool) -> None:
     signal.signal(SIGTERM, _terminate)
     if not debug:
         sys.excepthook = _report_defect
+
+
+def _open_missing_streams() -> None:
+    """Where a standard stream was closed, no other file may take its number: output would end up in it."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = _writer(1)
+    if sys.stderr is None:
+        sys.stderr = _writer(2)
+
+
+def _writer(fd: int) -> TextIO:
+    return open(fd, "w", encoding="utf-8", closefd=False)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from builder.commands.flags import Flag, Parsed
-from builder.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +20,10 @@ GLOBAL_FLAGS = (
 
 
 def root_of(parsed: Parsed, environ: Mapping[str, str]) -> str:
-    """The store's folder: --root, PYBUILD_ROOT, /var/lib/pybuild for root, else the XDG data folder."""
-    chosen = parsed.text("root") or environ.get("PYBUILD_ROOT")
+    """The store's folder: --root, else what the environment says."""
+    chosen = parsed.text("root")
     if chosen:
         return os.path.abspath(chosen)
-    if os.geteuid() == 0:
-        return "/var/lib/pybuild"
-    data = environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(data):  # basedir-spec: a relative path is to be ignored
-        data = os.path.join(os.path.expanduser("~"), ".local/share")
-    if not os.path.isabs(data):
-        raise UsageError("there is no home folder for the store", hint="name a folder with --root")
-    return os.path.join(data, "pybuild")
+    from builder.store.root import default_root
+
+    return default_root(environ)

@@ -34,7 +34,7 @@ def table(rows: Iterable[tuple[str, str]], width: int = 16) -> str:
 def _line(flag: Flag, width: int) -> str:
     short = f"-{flag.short}, " if flag.short else "    "
     left = f"  {short}--{flag.name}" + (f" {flag.metavar}" if flag.metavar else "")
-    text = textwrap.wrap(flag.help, max(20, width - INDENT)) or [""]
+    text = textwrap.wrap(flag.help, max(20, width - INDENT), break_on_hyphens=False) or [""]
     if len(left) >= INDENT - 1:
         text.insert(0, "")
     lines = [f"{left:<{INDENT}}{text[0]}".rstrip(), *(" " * INDENT + line for line in text[1:])]

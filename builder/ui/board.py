@@ -29,10 +29,11 @@ STYLE_OF = {
 class Item:
     """One vertex or export on the board."""
 
-    __slots__ = ("label", "logs", "seconds", "started", "state", "transfers")
+    __slots__ = ("is_step", "label", "logs", "seconds", "started", "state", "transfers")
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, is_step: bool = True) -> None:
         self.label = label
+        self.is_step = is_step
         self.state = ""
         self.started = 0.0
         self.seconds = 0.0
@@ -94,7 +95,7 @@ class Board:
                 amounts = (event.done, event.total, event.unit)
                 self._item(event.vertex).transfers[one_line(event.item)] = amounts
             case events.ExportStarted():
-                self.known[f"export {event.name}"] = Item(f"exporting {one_line(event.name)}")
+                self.known[f"export {event.name}"] = Item(f"exporting {one_line(event.name)}", is_step=False)
                 self._begin(f"export {event.name}", "running", event.time)
             case events.ExportFinished():
                 self._end(f"export {event.name}", "done", event.seconds)
@@ -127,7 +128,9 @@ class Board:
         return rows
 
     def final_rows(self, width: int) -> list[Row]:
-        """Every step with its outcome, for the scroll-back."""
+        """Every step with its outcome, for the scroll-back; what is still under way now was cancelled."""
+        for item in self.begun.values():
+            item.state = "cancelled" if item.is_busy else item.state
         return [self._line(item, item.started, width) for item in self.begun.values()]
 
     def _item(self, key: str) -> Item:
@@ -145,9 +148,9 @@ class Board:
         item.logs, item.transfers = [], {}
 
     def _heading(self, now: float, width: int) -> Row:
-        ended = [item for item in self.begun.values() if not item.is_busy]
+        ended = [item for item in self.begun.values() if item.is_step and not item.is_busy]
         cached = sum(item.state == "cached" for item in ended)
-        counts = f"{len(ended)}/{max(self.steps, len(self.begun))}" if self.steps else ""
+        counts = f"{len(ended)}/{self.steps}" if self.steps else ""
         if cached:
             counts += f", {cached} cached"
         right = " ".join(part for part in (counts, seconds(now - (self.started or now))) if part)
@@ -182,7 +185,7 @@ class Board:
         return texts[-share:] if share > 0 else []
 
     def _detail(self, text: str, width: int) -> Row:
-        return [(f"   {self.bar} ", "dim"), (fit(text, width - 5, self.more), "dim")]
+        return [(f"   {self.bar} {fit(text, width - 5, self.more)}".rstrip(), "dim")]
 
 
 def _shares(items: list[Item], left: int) -> Iterable[tuple[Item, int]]:

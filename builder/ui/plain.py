@@ -62,7 +62,7 @@ class Plain:
                 self._begin(self._item(event.vertex), event.time)
             case events.Log():
                 item = self._item(event.vertex)
-                self._say(item, event.time, f"{event.time - item.started:.3f} {clean(event.line)}")
+                self._say(item, event.time, f"{event.time - item.started:.3f} {clean(event.line)}".rstrip())
             case events.Progress():
                 self._progress(self._item(event.vertex), event)
             case events.Waiting():

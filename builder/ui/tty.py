@@ -51,11 +51,14 @@ class Terminal:
         """Draw the board as it is now."""
         if self.closed or self.out.gone or not self.board.is_working:
             return
+        from rich.console import ConsoleDimensions
+
         try:
             if self.live is None:
                 self.live = self._open()
-            size = self.live.console.size
-            self.live.update(self._text(self.board.rows(now, size.width - 1, size.height - 1)), refresh=True)
+            width, height = _size(self.out.target)
+            self.live.console.size = ConsoleDimensions(width, height)
+            self.live.update(self._text(self.board.rows(now, width - 1, height - 1)), refresh=True)
         except OSError:
             self.out.gone = True
 
@@ -69,8 +72,7 @@ class Terminal:
                 self.live.stop()
             except OSError:
                 self.out.gone = True
-        width = _width(self.out.target) - 1
-        for row in self.board.final_rows(width):
+        for row in self.board.final_rows(_size(self.out.target)[0] - 1):
             self._write(row)
         for number, line in enumerate(warning_lines(self.board.warnings)):
             self._write([(line, "" if number else "warn")])
@@ -118,8 +120,10 @@ class Terminal:
         return text
 
 
-def _width(target: TextIO) -> int:
+def _size(target: TextIO) -> tuple[int, int]:
+    """Columns and rows of the terminal; it may have none, or tell none (0)."""
     try:
-        return os.get_terminal_size(target.fileno()).columns or 80
+        columns, lines = os.get_terminal_size(target.fileno())
     except (OSError, ValueError):
-        return 80
+        columns = lines = 0
+    return columns or 80, lines or 24

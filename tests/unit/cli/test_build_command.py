@@ -104,6 +104,8 @@ def test_the_store_lies_where_the_data_of_a_user_lies(monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("HOME", "/home/u")
 
+    monkeypatch.chdir("/")
+    assert request_of("--root", "x", ".").root == "/x"
     assert request_of(".", environ={}).root == "/home/u/.local/share/pybuild"
     assert request_of(".", environ={"XDG_DATA_HOME": "/data"}).root == "/data/pybuild"
     assert request_of(".", environ={"XDG_DATA_HOME": "relative"}).root == "/home/u/.local/share/pybuild"
