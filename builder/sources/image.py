@@ -161,15 +161,15 @@ class ImageSource:
         if row is not None and self._is_for(row, platform):
             return row
         row = self._names.recall(str(origin), str(platform))
-        return row if row is not None and self._has(row) else None
+        return row if row is not None and self._has(row["digest"]) else None
 
     def _is_for(self, row: Row, platform: Platform) -> bool:
         told = row.get("platform")
         return not told or fits(msgspec.convert(told, Platform), platform)
 
-    def _has(self, row: Row) -> bool:
+    def _has(self, digest: str) -> bool:
         try:
-            return self._store.blobs.stat(digests.parse(row["digest"])) is not None
+            return self._store.blobs.stat(digests.parse(digest)) is not None
         except ValueError:
             return False
 
@@ -191,7 +191,7 @@ class ImageSource:
         self, descriptor: Descriptor, wanted: Platform, name: str, origin: Reference | Layout, depth: int
     ) -> Descriptor:
         """From what may be an index to a manifest."""
-        data = await self._small(origin, descriptor, documents.MAX_MANIFEST)
+        data = await self._manifest_bytes(origin, descriptor)
         document = documents.parse_manifest_or_index(data, descriptor.media_type, name)
         if isinstance(document, Index):
             return await self._choose(document, wanted, name, origin, depth)
@@ -214,11 +214,19 @@ class ImageSource:
         self, origin: Reference | Layout, descriptor: Descriptor
     ) -> tuple[Manifest, ImageConfig]:
         name = origin.familiar() if isinstance(origin, Reference) else str(origin.folder)
-        data = await self._small(origin, descriptor, documents.MAX_MANIFEST)
+        data = await self._manifest_bytes(origin, descriptor)
         manifest = documents.parse_manifest(data, name, descriptor.media_type)
         data = await self._small(origin, manifest.config, documents.MAX_CONFIG)
         config = documents.parse_config(data, name)
         return manifest, config
+
+    async def _manifest_bytes(self, origin: Reference | Layout, descriptor: Descriptor) -> bytes:
+        """A manifest's or index's bytes; it is in the store afterwards. Registries have a door of their own
+        for these."""
+        if isinstance(origin, Reference) and not self._has(descriptor.digest):
+            digest = digests.parse(descriptor.digest)
+            await self._ask(Reference(origin.registry, origin.repository, None, digest))
+        return await self._small(origin, descriptor, documents.MAX_MANIFEST)
 
     async def _small(self, origin: Reference | Layout, descriptor: Descriptor, limit: int) -> bytes:
         """A document's bytes; it is in the store afterwards."""

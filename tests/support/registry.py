@@ -1,0 +1,106 @@
+"""A real registry (docker-registry of Debian) on 127.0.0.1, with or without TLS; stopped with its test."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.machine import run
+
+START_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class RunningRegistry:
+    """host: `127.0.0.1:PORT`; storage: its folder; ca: with TLS, its authority's certificate."""
+
+    host: str
+    storage: Path
+    ca: Path | None = None
+
+    def push(self, layout: Path, tag: str, name: str) -> None:
+        """Push an image of a layout as `name` (`repository:tag`), all platforms of it."""
+        words = ["skopeo", "copy", "--all", "--dest-tls-verify=false", f"oci:{layout}:{tag}"]
+        run([*words, f"docker://{self.host}/{name}"])
+
+    def blob(self, digest: str) -> Path:
+        """The file in which the registry keeps a blob."""
+        name = digest.removeprefix("sha256:")
+        return self.storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_registry(folder: Path, *, tls: bool = False) -> Iterator[RunningRegistry]:
+    """Start a registry that keeps its files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = folder / "storage"
+    storage.mkdir(exist_ok=True)
+    host = f"127.0.0.1:{free_port()}"
+    http: dict[str, object] = {"addr": host}
+    ca = None
+    if tls:
+        ca, certificate, key = make_certificates(folder)
+        http["tls"] = {"certificate": str(certificate), "key": str(key)}
+    config = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
+        "http": http,
+    }
+    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    log = (folder / "log").open("wb")
+    program = shutil.which("docker-registry") or "docker-registry"
+    server = subprocess.Popen(
+        [program, "serve", str(folder / "config.yml")], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
+    try:
+        _await(host, server, folder / "log")
+        yield RunningRegistry(host, storage, ca)
+    finally:
+        server.kill()
+        server.wait()
+        log.close()
+
+
+def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority of our own and a certificate for 127.0.0.1: (authority, certificate, key)."""
+    ca, ca_key = folder / "ca.pem", folder / "ca.key"
+    certificate, key, request = folder / "server.pem", folder / "server.key", folder / "server.csr"
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    authority = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+    sign = ["openssl", "req", "-x509", *new_key, "-days", "2", "-subj", "/CN=test ca"]
+    run([*sign, *authority, "-keyout", ca_key, "-out", ca])
+    run(["openssl", "req", *new_key, "-keyout", key, "-out", request, "-subj", "/CN=127.0.0.1"])
+    extensions = folder / "extensions"
+    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    sign = ["openssl", "x509", "-req", "-days", "2", "-CA", str(ca), "-CAkey", str(ca_key), "-CAcreateserial"]
+    run([*sign, "-in", request, "-extfile", extensions, "-out", certificate])
+    return ca, certificate, key
+
+
+def _await(host: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    address, _, port = host.partition(":")
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the registry did not start: {log.read_text(errors='replace')}")
+        try:
+            socket.create_connection((address, int(port)), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"the registry does not listen at {host}: {log.read_text(errors='replace')}")
