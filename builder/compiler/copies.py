@@ -15,13 +15,13 @@ from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.state import StageState
 from builder.dockerfile import ignore
 from builder.dockerfile.ast import Add, Copy, Heredoc, Workdir
+from builder.dockerfile.heredocs import read_marker
 from builder.errors import DockerfileError
 from builder.graph.definition import Input
 from builder.graph.selection import Selection
 from builder.ops import files
 from builder.ops.files import InlineItem, MakeDir, Merge, PathItem
 
-MARKER = re.compile(r"\d*<<-?\s*([^<]*)")
 URL = re.compile(r"(?:https?|git|ssh|ftp)://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
 OCTAL = re.compile(r"[0-7]{1,16}")
 # chmod(1): clauses of who, operator and permissions (letters, or the permissions of another class).
@@ -91,7 +91,8 @@ def pattern_of(source: str, *, parents: bool) -> str:
     """A source as an absolute, clean pattern; with `--parents` a pivot `/./` is kept."""
     if parents and "/./" in source:
         pivot, _, rest = source.partition("/./")
-        return paths.clean(pivot).rstrip("/") + "/." + paths.clean(rest)
+        if paths.clean(pivot) != "/":
+            return paths.clean(pivot) + "/." + paths.clean(rest)
     return paths.clean(source)
 
 
@@ -99,13 +100,13 @@ def _read_sources(
     lowering: Lowering, state: StageState, step: Copy | Add
 ) -> tuple[tuple[str, ...], tuple[InlineItem, ...]]:
     """The paths, expanded, and the heredocs as files: those come last, whatever the order."""
-    if step.heredocs and MARKER.fullmatch(step.dest):
+    if step.heredocs and read_marker(step.dest):
         raise lowering.fault(step, f"{step.keyword} cannot have a heredoc as destination", "bad-destination")
     heredocs = list(step.heredocs)
     words: list[str] = []
     inline: list[Heredoc] = []
     for source in step.sources:
-        if heredocs and MARKER.fullmatch(source):
+        if heredocs and read_marker(source):
             inline.append(heredocs.pop(0))
         else:
             words.append(source)

@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from builder.compiler.flags import check_flags
 from builder.compiler.places import fault, place
 from builder.compiler.program import BaseImage, ImageRequest
 from builder.compiler.sources import Base, FromImage, FromStage, Names, Source, sources_of
 from builder.dockerfile.ast import AnyInstruction, Onbuild
 from builder.dockerfile.parser import parse_trigger
-from builder.errors import DockerfileError
 from builder.text import Location
 
 
@@ -143,15 +141,9 @@ def _read_triggers(
 
 def _read_trigger(names: Names, trigger: str, location: Location) -> Step:
     """A trigger's instruction; whatever is wrong with it is told at the FROM that it runs for."""
-    try:
-        # A trigger is a text of its own, in which the backslash escapes whatever the Dockerfile says.
-        instruction = parse_trigger(trigger, "\\", location)
-        check_flags(instruction, names.text)
-        return Step(instruction, sources_of(names, instruction), onbuild=True)
-    except DockerfileError as error:
-        raise fault(
-            location, f"trigger {trigger!r}: {error.message}", code=error.code, hint=error.hint
-        ) from error
+    # A trigger is a text of its own, in which the backslash escapes whatever the Dockerfile says.
+    instruction = parse_trigger(trigger, "\\", location)
+    return Step(instruction, sources_of(names, instruction), onbuild=True)
 
 
 def _missing(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.compiler import created_by, paths, scope
-from builder.compiler.copies import MARKER
 from builder.compiler.flags import texts
 from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.metadata import with_shell
@@ -20,8 +19,8 @@ from builder.compiler.sources import FromScratch
 from builder.compiler.state import StageState
 from builder.dockerfile import mounts
 from builder.dockerfile.ast import Command, Heredoc, Run
+from builder.dockerfile.heredocs import read_marker
 from builder.dockerfile.mounts import MountError, MountOptions
-from builder.dockerfile.words import unquote
 from builder.graph.definition import Input
 from builder.graph.selection import Selection
 from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
@@ -132,8 +131,7 @@ def _script(state: StageState, step: Run) -> Heredoc | None:
 def _lone_heredoc(step: Run) -> Heredoc | None:
     if not step.command.shell or len(step.heredocs) != 1:
         return None
-    marker = MARKER.fullmatch(" ".join(step.command.words).strip())
-    return step.heredocs[0] if marker and len(unquote(marker[1])) == 1 else None
+    return step.heredocs[0] if read_marker(" ".join(step.command.words).strip()) else None
 
 
 def _command(step: Run, script: Heredoc | None) -> Command:

@@ -27,6 +27,7 @@ HOSTNAME = "BUILDKIT_SANDBOX_HOSTNAME"
 SILENT = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 T = TypeVar("T")
+MAX_SHOWN = 80
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -117,4 +118,10 @@ def _placed(
     try:
         return expander(word, variables, escape)
     except WordError as error:
-        raise fault(location, str(error), code="bad-variable") from error
+        raise fault(location, f"{_shown(word)}: {error}", code="bad-variable") from error
+
+
+def _shown(word: str) -> str:
+    """A word as a message can have it: one line, not endless."""
+    line = word.strip().partition("\n")[0]
+    return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
