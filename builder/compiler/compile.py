@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from builder.compiler import created_by
 from builder.compiler.lower import LABELLED, lower
 from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.nearest import meant
@@ -217,15 +218,31 @@ def _finish(work: Work, target: int, epoch: int | None) -> Program:
     if options.labels:
         state = state.configured(labels={**(state.config.labels or {}), **options.labels})
     history = settle_history(state.history, state.layers)
-    image = msgspec.structs.replace(_with_platform(state.image, options), history=history)
+    image = _as_json_can(msgspec.structs.replace(_with_platform(state.image, options), history=history))
     reached = work.definition.reached(state.head)
     return Program(
         Definition({vertex.digest: vertex for vertex in reached}),
         state.head,
         image,
-        history,
+        image.history,
         source_date_epoch=epoch,
     )
+
+
+def _as_json_can(image: ImageConfig) -> ImageConfig:
+    """The same config without what is no UTF-8, which a Dockerfile may hold and JSON may not."""
+
+    def valid(value: object) -> object:
+        match value:
+            case str():
+                return created_by.valid(value)
+            case dict():
+                return {valid(key): valid(item) for key, item in value.items()}
+            case list() | tuple():
+                return [valid(item) for item in value]
+        return value
+
+    return msgspec.convert(valid(msgspec.to_builtins(image)), ImageConfig)
 
 
 def _with_platform(image: ImageConfig, options: CompileOptions) -> ImageConfig:

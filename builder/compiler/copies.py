@@ -36,6 +36,7 @@ def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: 
     sources, inline = _read_sources(lowering, state, step)
     excludes = _read_excludes(lowering, step)
     dest = lowering.expand(step.dest, state, step)
+    lowering.refuse_nul(step, dest, chown, *sources, *excludes)
     parents = switch(step, "parents")
     linked = switch(step, "link") and not chmod
     op = files.Copy(
@@ -174,6 +175,7 @@ def _read_excludes(lowering: Lowering, step: Copy | Add) -> tuple[str, ...]:
 def lower_workdir(lowering: Lowering, state: StageState, step: Workdir) -> StageState:
     """WORKDIR: a folder of the image, made by USER; the root is there without a layer."""
     path = lowering.expand(step.path, state, step)
+    lowering.refuse_nul(step, path)
     folder = path if path.startswith("/") else paths.join(state.folder, path)
     state = state.configured(working_dir=folder)
     if folder == "/":

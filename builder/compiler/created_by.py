@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from builder.oci.spec import Healthcheck
 
+NOT_UTF8 = re.compile("[\ud800-\udfff]")
 SUFFIX = " # buildkit"
 ESCAPES = {
     "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
     "\\": "\\\\", '"': '\\"',
 }  # fmt: skip
+
+
+def valid(text: str) -> str:
+    """A text as JSON can have it: bytes that were no UTF-8 become U+FFFD."""
+    return text if text.isascii() else NOT_UTF8.sub("\ufffd", text)
 
 
 def quoted(text: str) -> str:

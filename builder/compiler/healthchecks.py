@@ -11,7 +11,7 @@ UNITS = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 1_000_000_000,
     "m": 60_000_000_000, "h": 3_600_000_000_000,
 }  # fmt: skip
-PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+PART = re.compile(r"([0-9]{0,19})(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
 LONGEST = 2**63 - 1
 SHORTEST = 1_000_000  # a millisecond, as docker has it
 
@@ -65,7 +65,7 @@ def parse_duration(text: str) -> int:
         if part is None or not (part[1] or part[2]):
             break
         size = UNITS[part[3]]
-        total += int(part[1][:19] or 0) * size
+        total += int(part[1] or 0) * size
         if part[2]:
             total += int(part[2][:18]) * size // 10 ** len(part[2][:18])
         position = part.end()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from builder.compiler import scope
+from builder.compiler import created_by, scope
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions
 from builder.compiler.sources import FromContext, FromImage, Source
@@ -81,6 +81,11 @@ class Lowering:
         """Several words, each on its own."""
         return tuple(self.expand(word, state, step) for word in words)
 
+    def refuse_nul(self, step: AnyInstruction, *texts: str) -> None:
+        """Raise DockerfileError where a text that the kernel is told holds a NUL."""
+        if any("\0" in text for text in texts):
+            raise self.fault(step, f"{step.keyword} holds a NUL character", "nul-character")
+
     def add(
         self, op: Op[Any, Any], inputs: tuple[Input, ...], state: StageState, step: AnyInstruction, text: str
     ) -> tuple[Digest, StageState]:
@@ -98,7 +103,7 @@ class Lowering:
         """`[stage 2/7] RUN make`, on one line; what a trigger does is called ONBUILD."""
         name = f"{self.shown} " if self.shown else ""
         trigger = "ONBUILD " if self.onbuild else ""
-        line = " ".join(text.split("\n"))
+        line = created_by.valid(" ".join(text.split("\n")))
         return f"[{name}{number:>{len(str(self.total))}}/{self.total}] {trigger}{line}"
 
     def add_internal(self, op: Op[Any, Any], inputs: tuple[Input, ...], label: str) -> Digest:

@@ -89,10 +89,13 @@ def lower_label(lowering: Lowering, state: StageState, step: Label) -> StageStat
 def _expand_pairs(
     lowering: Lowering, state: StageState, step: Env | Label, pairs: tuple[Pair, ...]
 ) -> list[tuple[str, str]]:
-    return [
+    expanded = [
         (lowering.expand(pair.name, state, step), lowering.expand(pair.value or "", state, step))
         for pair in pairs
     ]
+    if not all(name for name, _ in expanded):
+        raise lowering.fault(step, f"a name of {step.keyword} comes out empty", "empty-name")
+    return expanded
 
 
 def _pairs_text(keyword: str, pairs: list[tuple[str, str]]) -> str:

@@ -62,6 +62,7 @@ def lower_run(
         mountings.append(mounting.mount)
         inputs += [mounting.input] if mounting.input else []
     op = _exec(lowering, state, step, argv, tuple(mountings))
+    lowering.refuse_nul(step, *argv, op.cwd, op.user, *(text for entry in op.env for text in entry))
     head, grown = lowering.add(op, tuple(inputs), state, step, _label(step))
     return grown.grown(head, created_by.run_text(argv, state.args, state.variables))
 

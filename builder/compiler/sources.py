@@ -30,6 +30,7 @@ from builder.text import Location, SourceText
 SCRATCH = "scratch"
 MAIN_CONTEXT = "context"
 NUMBER = re.compile(r"[+-]?[0-9]+")
+LONG_NUMBER = 10  # digits; no Dockerfile has so many stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _copy_source(names: Names, name: str, step: Copy) -> Source:
     if expand(name, {}, names.escape, location) != name:
         raise _no_variables(location, f"--from={name}")
     if NUMBER.fullmatch(name):
-        number = int(name)
+        number = int(name) if len(name) < LONG_NUMBER else -1
         if not 0 <= number < len(names.stages):
             raise fault(
                 location,

@@ -22,6 +22,7 @@ KEYS = (
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 MAX_ID = 2**32 - 1
+MAX_SIZE = float(2**63)
 
 
 class MountError(ValueError):
@@ -176,9 +177,10 @@ def _number(key: str, value: str, base: int) -> int:
 def parse_size(text: str) -> int:
     """Bytes from `512`, `64m`, `1.5GiB`; units count in 1024. Raises MountError."""
     found = SIZE.fullmatch(text)
-    if found is None or len(found[1]) > 20:
+    size = float(found[1]) * 1024 ** UNITS[(found[2] or "").lower()] if found else MAX_SIZE
+    if size >= MAX_SIZE:
         raise MountError(f"size {text!r} is no number of bytes, such as 64m or 1g")
-    return int(float(found[1]) * 1024 ** UNITS[(found[2] or "").lower()])
+    return int(size)
 
 
 def split_fields(text: str) -> Iterator[str]:

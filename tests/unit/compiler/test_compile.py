@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from builder.compiler.program import Missing, NamedContext, Program
 from builder.errors import BuildError, DockerfileError
 from builder.graph.selection import Selection
-from builder.oci.spec import Platform
+from builder.oci.spec import Platform, encode
 from builder.ops.exec import BindMount, CacheMount, Exec, SecretMount, SshMount, TmpfsMount
 from builder.ops.files import Copy, InlineItem, MakeDir, Merge, PathItem
 from builder.ops.source import Image, Local, Scratch
@@ -797,3 +799,52 @@ def test_compiling_twice_gives_the_same(lines: list[str], args: dict[str, str]) 
     assert sum(not entry.empty_layer for entry in one.history) == 1 + sum(
         line.startswith(("RUN", "COPY", "WORKDIR")) for line in [*lines, "RUN first"]
     )
+
+
+def test_what_is_not_utf_8_reaches_the_command_but_not_the_config() -> None:
+    program = compile_text(
+        'FROM busybox\nRUN echo \udcff\nCMD ["\udcfe"]\nMAINTAINER \udcfd\n', labels={"a": "\udcff"}
+    )
+
+    assert the_run(program).argv[-1] == "echo \udcff"
+    assert config_of(program)["Cmd"] == ["\ufffd"]
+    assert encode(program.config)
+    assert vertex_of(program, "RUN").about.label.encode()
+
+
+@pytest.mark.parametrize(
+    "line", ["RUN a\0b", "WORKDIR /a\0", "COPY a\0 b", "COPY --chown=\0 a b", "ENV A=\0\nRUN true"]
+)
+def test_a_nul_is_refused_before_the_kernel_is_asked(line: str) -> None:
+    assert fails(f"FROM busybox\n{line}\n").code == "nul-character"
+
+
+@pytest.mark.parametrize("text", ["ENV $NOTHING=1", "LABEL $NOTHING=1", "COPY --from=" + "9" * 5000 + " a b"])
+def test_odd_names_and_numbers_are_errors(text: str) -> None:
+    assert line_of(fails(f"FROM busybox\n{text}\n")) == 2
+
+
+WORDS = st.text(alphabet="ab$\\{}:-=,/. <\"'[]@!0\0\udcff~`", max_size=12)
+TEXTS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["FROM", "RUN", "RUN --mount=", "COPY", "COPY --from=", "COPY --chmod=", "ADD", "ENV A=",
+             "ARG A=",
+             "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "HEALTHCHECK --interval=", "STOPSIGNAL",
+             "ONBUILD", "FROM --platform=", "COPY --exclude=", "SHELL", "CMD"]
+        ),
+        WORDS,
+        WORDS,
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS)
+def test_any_text_gives_a_program_or_an_error_for_people(lines: list[tuple[str, str, str]]) -> None:
+    text = "FROM scratch AS a\n" + "".join(f"{keyword} {one} {two}\n" for keyword, one, two in lines)
+
+    with contextlib.suppress(BuildError):
+        outcome = compile_once(text + "FROM a\n")
+        assert isinstance(outcome, Missing) or encode(outcome.config)
