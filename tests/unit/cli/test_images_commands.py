@@ -1,0 +1,146 @@
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder import cli
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cli, "_prepare_process", lambda *, debug: None)
+    monkeypatch.setenv("PYBUILD_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """What `docker save hello:1.0` writes, of an image with one empty layer."""
+    layer = io.BytesIO()
+    tarfile.open(fileobj=layer, mode="w").close()
+    diff_id = "sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "2020-01-01T00:00:00Z",
+            "config": {"Cmd": ["/hello"], "Env": ["A=1"]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "history": [
+                {"created": "2020-01-01T00:00:00Z", "created_by": "COPY hello /hello"},
+                {"created": "2020-01-01T00:00:00Z", "created_by": 'CMD ["/hello"]', "empty_layer": True},
+            ],
+        }
+    ).encode()
+    name = hashlib.sha256(config).hexdigest() + ".json"
+    manifest = [{"Config": name, "RepoTags": ["hello:1.0"], "Layers": ["layer.tar"]}]
+    path = tmp_path / "hello.tar"
+    with tarfile.open(path, "w") as tar:
+        for member, data in (
+            ("manifest.json", json.dumps(manifest).encode()),
+            (name, config),
+            ("layer.tar", layer.getvalue()),
+        ):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
+    assert cli.main(words) == status
+    captured = capsys.readouterr()
+    return captured.out if status == 0 else captured.err
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_an_empty_store_lists_a_heading_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "images") == "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n"
+    assert run(capsys, "images", "--format", "json") == ""
+
+
+def test_an_image_goes_through_its_life(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "load", "-i", str(archive)) == "Loaded image: hello:1.0\n"
+
+    heading, line = run(capsys, "images").splitlines()
+    assert heading.split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
+    assert line.split()[:2] == ["hello", "1.0"]
+    assert " years ago " in line
+
+    [listed] = objects(run(capsys, "images", "--format", "json"))
+    assert (listed["Repository"], listed["Tag"], listed["Platform"]) == ("hello", "1.0", "linux/amd64")
+    assert run(capsys, "images", "-q").strip() == listed["ID"].removeprefix("sha256:")[:12]
+    assert run(capsys, "images", "-q", "--no-trunc").strip() == listed["ID"]
+    assert listed["Digest"] in run(capsys, "images", "--digests")
+
+    assert run(capsys, "tag", "hello:1.0", "other", "third:3") == ""
+    assert len(objects(run(capsys, "images", "--format=json"))) == 3
+    assert len(run(capsys, "images", "-q").split()) == 1
+
+    steps = objects(run(capsys, "history", "hello:1.0", "--format", "json"))
+    assert [step["CreatedBy"] for step in steps] == ['CMD ["/hello"]', "COPY hello /hello"]
+    assert run(capsys, "history", "other").splitlines()[0].split()[0] == "IMAGE"
+
+    [described] = json.loads(run(capsys, "inspect", "third:3"))
+    assert described["Config"]["Cmd"] == ["/hello"]
+    assert sorted(described["RepoTags"]) == ["hello:1.0", "other:latest", "third:3"]
+    assert objects(run(capsys, "inspect", "--format=json", "third:3")) == [described]
+
+    assert run(capsys, "rmi", "other", "third:3") == "Untagged: other:latest\nUntagged: third:3\n"
+    assert objects(run(capsys, "rmi", "--format=json", "hello:1.0"))[0] == {"Untagged": "hello:1.0"}
+    assert run(capsys, "images", "-q") == ""
+
+
+def test_what_is_not_there_is_exit_1_with_the_nearest_name(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "load", str(archive))
+
+    for command in ("inspect", "history", "rmi"):
+        assert run(capsys, command, "helo:1.0", status=1) == (
+            "error: image helo:1.0 is not in the store\nhint: did you mean hello:1.0?\n"
+        )
+    assert run(capsys, "tag", "nothing", "x", status=1).startswith("error: image nothing is not in the store")
+    assert run(capsys, "load", "-i", "/not/there", status=1).startswith("error: archive /not/there")
+
+
+def test_what_is_there_is_shown_before_what_is_not_is_told(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "load", str(archive))
+
+    assert cli.main(["inspect", "nothing", "hello:1.0"]) == 1
+
+    captured = capsys.readouterr()
+    assert [image["RepoTags"] for image in json.loads(captured.out)] == [["hello:1.0"]]
+    assert "nothing is not in the store" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tag", "a"], "pybuild tag needs an image and a name"),
+        (["rmi"], "pybuild rmi needs an image"),
+        (["inspect"], "pybuild inspect needs an image"),
+        (["history", "a", "b"], "takes one argument at most, not 2"),
+        (["images", "a", "b"], "takes one argument at most, not 2"),
+        (["images", "--format", "{{.ID}}"], "templates are not available in this version"),
+        (["images", "--format", "yaml"], "no such format"),
+        (["load", "-i", "a", "b"], "takes one archive"),
+        (["tag", "a", "Upper"], "lower case"),
+    ],
+)
+def test_bad_usage_is_exit_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in run(capsys, *words, status=2)
+
+
+@pytest.mark.parametrize("command", ["images", "tag", "rmi", "history", "inspect", "load"])
+def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, command, "--help").startswith(f"Usage: pybuild {command} [FLAGS]")
