@@ -232,7 +232,7 @@ def mount_setattr(tree: int, attributes: int, *, clear: int = 0, recursive: bool
     _check(result, "mount_setattr")
 
 
-# --- the process: prctl(2), capset(2), seccomp(2), close_range(2), prlimit(2), keyctl(2) -----------
+# --- the process: prctl(2), capset(2), sigaction(2), seccomp(2), close_range(2), prlimit(2), keyctl(2)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
@@ -281,6 +281,15 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
     low, high = [mask & 0xFFFFFFFF for mask in sets], [mask >> 32 for mask in sets]
     data = (ctypes.c_uint32 * 6)(*low, *high)
     _check(_capset(ctypes.addressof(header), ctypes.addressof(data)), "capset")
+
+
+_rt_sigaction = _bind_number(134 if _ARM64 else 13, _INT, _POINTER, _POINTER, ctypes.c_size_t)
+
+
+def default_signal(number: int) -> None:
+    """Give a signal its default disposition, also those that the C library keeps for itself."""
+    action = (ctypes.c_uint64 * 4)()  # SIG_DFL, no flags, empty mask
+    _check(_rt_sigaction(number, ctypes.addressof(action), None, 8), "rt_sigaction")
 
 
 class _FilterProgram(ctypes.Structure):

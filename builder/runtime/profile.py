@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+
 EPERM, ENOSYS = 1, 38
 
 
@@ -98,6 +115,18 @@ ARCHITECTURES = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
 }
+
+
+def default_section(capabilities: Collection[str], machine: str) -> dict[str, Any] | None:
+    """The OCI `linux.seccomp` section; None on a machine that the profile does not know."""
+    if machine not in ARCHITECTURES:
+        return None
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": EPERM,
+        "architectures": list(ARCHITECTURES[machine]),
+        "syscalls": default_rules(capabilities, machine),
+    }
 
 
 def default_rules(capabilities: Collection[str], machine: str) -> list[dict[str, Any]]:

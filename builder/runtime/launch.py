@@ -1,0 +1,330 @@
+"""The builder's side of the runtime: run a spec, stream its output, never leave a process behind.
+
+The one idea: `run` is a block. However it is left (the command ended, the caller was cancelled, a reader
+of the output raised), the step's PID namespace is dead and its process reaped before the block is left.
+
+Output is read by the task that runs the step and handed on before more is read, so a slow reader slows
+the command down, and nothing is held but one unfinished line per stream.
+
+It knows no images, layers or caches; what it mounts and forbids is the spec's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from builder.errors import BuildError, SandboxError, StepFailed
+from builder.runtime import failure as failures
+from builder.runtime.failure import Failure
+from builder.runtime.probe import probe
+from builder.runtime.spawn import Zygote, start_zygote
+from builder.runtime.spec import RuntimeSpec, encode
+from builder.runtime.zygote import write_payload
+
+OnLine = Callable[[int, bytes], None]
+
+LONGEST_LINE = 65536
+_PATIENCE = 5.0  # seconds; a killed process can be held up in the kernel, but not the builder with it
+_LAST_WORDS = 1 << 20  # what is read of a stream after the step's end, at most: a pipe holds no more
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a step ended. `code` is its exit code, or 128 + `signal` where that killed it (0: none did).
+
+    `max_rss`: bytes, of its largest process; `cpu_seconds`: of its processes that were waited for.
+    """
+
+    code: int
+    signal: int
+    max_rss: int
+    cpu_seconds: float
+
+
+class Runtime:
+    """A running zygote, and the steps that it has started. Use `start`, and `close` when all is done."""
+
+    def __init__(self, zygote: Zygote) -> None:
+        self._zygote = zygote
+        self._steps: dict[int, _Step] = {}
+        self._last = 0
+        self._lost = False
+        asyncio.get_running_loop().add_reader(zygote.control, self._receive)
+
+    @classmethod
+    def start(cls, zygote: Zygote | None = None) -> Runtime:
+        """Take over a zygote (or start one); call it in the main thread, in a running event loop.
+
+        Raises SandboxError, with what to do, where this machine or user cannot run steps.
+        """
+        if zygote is None:
+            reason = probe()
+            if reason is not None:
+                raise reason
+            try:
+                zygote = start_zygote()
+            except OSError as error:
+                raise SandboxError(f"cannot start a process for RUN: {error.strerror}") from error
+        return cls(zygote)
+
+    async def run(
+        self, spec: RuntimeSpec, on_line: OnLine, files: Mapping[str, bytes] | None = None
+    ) -> ExitStatus:
+        """Run the spec's command to its end; `on_line(stream, line)` gets its output without newlines.
+
+        Stream 1 is standard output, 2 standard error; a line longer than LONGEST_LINE comes in pieces.
+        `files` are the bytes of the spec's SecretFile mounts.
+        Raises SandboxError where the sandbox could not be made, StepFailed (126, 127) where the command
+        could not be run, BuildError where the spec's mounts, limits or working folder are at fault.
+        """
+        if self._lost:
+            raise _lost()
+        step = _Step()
+        self._last += 1
+        number = self._last
+        try:
+            self._send(number, spec, files or {}, step)
+            self._steps[number] = step
+            try:
+                await step.follow(on_line)
+            finally:
+                await self._settle(number, step)
+        finally:
+            self._steps.pop(number, None)
+            step.close()
+        return step.result()
+
+    async def close(self) -> None:
+        """End the zygote, and with it whatever still runs."""
+        asyncio.get_running_loop().remove_reader(self._zygote.control)
+        self._zygote.control.close()
+        self._lose()
+        await _wait_for_end(self._zygote.pid)
+
+    def _send(self, number: int, spec: RuntimeSpec, files: Mapping[str, bytes], step: _Step) -> None:
+        payload = write_payload(encode(spec), dict(files))
+        try:
+            descriptors = [payload, *step.take_child_ends()]
+            try:
+                socket.send_fds(self._zygote.control, [json.dumps({"run": number}).encode()], descriptors)
+            finally:
+                for descriptor in descriptors[1:]:
+                    os.close(descriptor)
+        except OSError as error:
+            raise _lost() from error
+        finally:
+            os.close(payload)
+
+    async def _settle(self, number: int, step: _Step) -> None:
+        """Kill what is left of the step, and wait for its end, even if cancelled meanwhile."""
+        if step.ended.done():
+            return
+        try:
+            self._zygote.control.send(json.dumps({"kill": number}).encode())
+        except OSError:
+            return  # the zygote is gone, and its steps with it
+        loop = asyncio.get_running_loop()
+        deadline, cancelled = loop.time() + _PATIENCE, False
+        while not step.ended.done() and loop.time() < deadline:
+            try:
+                await asyncio.wait({step.ended}, timeout=deadline - loop.time())
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _receive(self) -> None:
+        try:
+            message = self._zygote.control.recv(4096, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            message = b""
+        if not message:
+            asyncio.get_running_loop().remove_reader(self._zygote.control)
+            self._lose()
+            return
+        fact = json.loads(message)
+        step = self._steps.get(fact["id"])
+        if step is not None:
+            step.learn(fact)
+
+    def _lose(self) -> None:
+        self._lost = True
+        for step in self._steps.values():
+            step.learn({"failed": "", "errno": 0})
+
+
+class _Step:
+    """One run: its pipes, and what the zygote said of it."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self.pid = 0
+        self._wake = asyncio.Event()
+        self._pipes: dict[int, _Stream] = {}
+        self._child_ends: list[int] = []
+        for stream in (1, 2, 0):
+            ours, theirs = os.pipe()
+            os.set_blocking(ours, False)
+            self._pipes[ours] = _Stream(stream)
+            self._child_ends.append(theirs)
+        self._ready: list[int] = []
+        self._failure = next(reversed(self._pipes.values()))
+
+    def take_child_ends(self) -> list[int]:
+        """The write ends (stdout, stderr, errors); the caller closes them."""
+        ends, self._child_ends = self._child_ends, []
+        return ends
+
+    def learn(self, fact: dict[str, Any]) -> None:
+        """Take a message of the zygote."""
+        if "pid" in fact:
+            self.pid = fact["pid"]
+        elif not self.ended.done():
+            self.ended.set_result(fact)
+            self._wake.set()
+
+    async def follow(self, on_line: OnLine) -> None:
+        """Hand output on until the step has ended and all of it was read."""
+        for pipe in self._pipes:
+            self._arm(pipe)
+        while not self.ended.done():
+            await self._wake.wait()
+            self._wake.clear()
+            ready, self._ready = self._ready, []
+            for pipe in ready:
+                if self._read(pipe, on_line):
+                    self._arm(pipe)
+        # every process that could write is dead, so what a pipe holds now is all there will be
+        for pipe, stream in self._pipes.items():
+            before = stream.total
+            while self._read(pipe, on_line, wait=False) and stream.total - before < _LAST_WORDS:
+                pass
+            stream.finish(on_line)
+
+    def _arm(self, pipe: int) -> None:
+        asyncio.get_running_loop().add_reader(pipe, self._on_ready, pipe)
+
+    def _on_ready(self, pipe: int) -> None:
+        asyncio.get_running_loop().remove_reader(pipe)
+        self._ready.append(pipe)
+        self._wake.set()
+
+    def _read(self, pipe: int, on_line: OnLine, *, wait: bool = True) -> bool:
+        """Read once; False where there is no more (or, not waiting, none now)."""
+        try:
+            chunk = os.read(pipe, LONGEST_LINE)
+        except BlockingIOError:
+            return wait
+        self._pipes[pipe].feed(chunk, on_line)
+        return bool(chunk)
+
+    def close(self) -> None:
+        """Close the pipes."""
+        loop = asyncio.get_running_loop()
+        for pipe in self._pipes:
+            loop.remove_reader(pipe)
+            os.close(pipe)
+        for pipe in self._child_ends:
+            os.close(pipe)
+
+    def result(self) -> ExitStatus:
+        """How it ended; raises as `Runtime.run` tells."""
+        fact = self.ended.result()
+        if "failed" in fact:
+            raise SandboxError(f"cannot start a process: {fact['failed']}") if fact["failed"] else _lost()
+        if self._failure.rest:
+            raise _error_of(failures.decode(bytes(self._failure.rest)))
+        code = os.waitstatus_to_exitcode(fact["status"])
+        return ExitStatus(
+            code=code if code >= 0 else 128 - code,
+            signal=max(-code, 0),
+            max_rss=fact["maxrss"] * 1024,
+            cpu_seconds=fact["cpu"],
+        )
+
+
+class _Stream:
+    """Cuts bytes into lines. Stream 0 is the pipe for a failure: it is kept whole in `rest`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.rest = b""
+        self.total = 0
+
+    def feed(self, chunk: bytes, on_line: OnLine) -> None:
+        self.total += len(chunk)
+        if self.number == 0:
+            self.rest += chunk
+            return
+        *lines, self.rest = (self.rest + chunk).split(b"\n")
+        for line in lines:
+            self._hand_on(line, on_line)
+        while len(self.rest) >= LONGEST_LINE:
+            on_line(self.number, self.rest[:LONGEST_LINE])
+            self.rest = self.rest[LONGEST_LINE:]
+
+    def finish(self, on_line: OnLine) -> None:
+        """Hand on a last line that has no newline."""
+        if self.number and self.rest:
+            on_line(self.number, self.rest)
+            self.rest = b""
+
+    def _hand_on(self, line: bytes, on_line: OnLine) -> None:
+        for start in range(0, len(line) or 1, LONGEST_LINE):
+            on_line(self.number, line[start : start + LONGEST_LINE])
+
+
+async def _wait_for_end(pid: int) -> None:
+    loop = asyncio.get_running_loop()
+    pidfd = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await ended.wait()
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    os.waitpid(pid, 0)
+
+
+def _lost() -> SandboxError:
+    return SandboxError(
+        "the process that starts RUN steps has ended",
+        hint="it may have been killed for lack of memory; see the kernel's log (dmesg)",
+    )
+
+
+def _error_of(failure: Failure) -> BuildError:
+    """Whose fault a failure is."""
+    match failure.step:
+        case "exec":
+            return StepFailed(failure.text, status=127 if failure.errno == 2 else 126)
+        case "mount":
+            return BuildError(failure.text, code="mount-failed")
+        case "cwd":
+            return BuildError(failure.text, code="workdir")
+        case "limit":
+            return BuildError(
+                failure.text,
+                code="ulimit",
+                hint="this machine or user has a lower hard limit (see ulimit -H)",
+            )
+        case _:
+            return SandboxError(failure.text, hint="`pybuild doctor` tells what this machine lacks")
