@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from builder import digest as digests
-from builder import prepare
+from builder import memo, prepare
 from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import Missing, Program
 from builder.dockerfile.parser import parse
@@ -22,38 +22,27 @@ from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
-from builder.output import Delivered, deliver, metadata, wanted
+from builder.output import Delivered, config_name, deliver, metadata, wanted
 from builder.parts import open_parts
 from builder.record import recorded
+from builder.result import BuildResult
 from builder.solver.solver import Solver, first_error
 from builder.sources.image import ImageSource
 from builder.store import locks
 from builder.store.ingest import sweep_ingest
 from builder.store.root import open_store
 from builder.text import SourceText
-from builder.value import Value
 from builder.worker import Worker
 
 if TYPE_CHECKING:
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
-    from builder.digest import Digest
     from builder.parts import Parts
+    from builder.snapshots.snapshot import Snapshot
+
+    Bases = dict[ImageRequest, BaseImage]
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.store.root import Store
-
-
-class BuildResult(Value):
-    """What a build gave: the manifest's digest (None where no image was made), its names, its size.
-
-    metadata is what --metadata-file holds, with buildx's names.
-    """
-
-    image: Digest | None
-    names: tuple[str, ...]
-    size: int
-    seconds: float
-    metadata: dict[str, object]
 
 
 async def build(request: BuildRequest, emit: Emit) -> BuildResult:
@@ -83,7 +72,7 @@ def load_program(request: BuildRequest) -> Program:
     """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
     store = open_store(request.root)
     texts = prepare.read_texts(request)
-    return asyncio.run(_compile(request, texts, _images(request, store)))
+    return asyncio.run(_compile(request, texts, _images(request, store)))[0]
 
 
 async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) -> BuildResult:
@@ -92,7 +81,7 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
     texts = prepare.read_texts(request)
     images = _images(request, store)
     try:
-        program = await _compile(request, texts, images)
+        program, bases = await _compile(request, texts, images)
         _announce(program, emit)
         async with open_parts(request, store, texts, images, program, emit) as parts:
             solver = _solver(request, program, parts)
@@ -100,24 +89,26 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
             delivered = await deliver(exports, program, snapshot, parts)
             if delivered.stored and solver.ran:
                 await _promote(solver, parts)
+            if delivered.stored:
+                _memoise(request, texts, program, bases, snapshot, delivered, parts)
     finally:
         await images.close()
     return _finish(program, solver, delivered, emit, begun)
 
 
-async def _compile(request: BuildRequest, texts: Texts, images: ImageSource) -> Program:
-    """Compile, resolving base images until nothing is missing."""
+async def _compile(request: BuildRequest, texts: Texts, images: ImageSource) -> tuple[Program, Bases]:
+    """Compile, resolving base images until nothing is missing; the program and the bases."""
     dockerfile = parse(SourceText(texts.name, texts.dockerfile))
     options = compile_options(request)
-    known: dict[ImageRequest, BaseImage] = {}
+    known: Bases = {}
     while True:
         outcome = compile_dockerfile(dockerfile, options, known)
         if isinstance(outcome, Program):
-            return outcome
+            return outcome, known
         known.update(await _resolve(outcome, images))
 
 
-async def _resolve(missing: Missing, images: ImageSource) -> dict[ImageRequest, BaseImage]:
+async def _resolve(missing: Missing, images: ImageSource) -> Bases:
     """All missing images at the same time."""
 
     async def one(wanted: ImageRequest) -> BaseImage:
@@ -217,6 +208,27 @@ async def _promote(solver: Solver, parts: Parts) -> None:
                 parts.cache.promote(key)
 
     await parts.thread(work)
+
+
+def _memoise(
+    request: BuildRequest,
+    texts: Texts,
+    program: Program,
+    bases: Bases,
+    snapshot: Snapshot,
+    delivered: Delivered,
+    parts: Parts,
+) -> None:
+    """Remember the compile and the image, for a build that finds nothing changed (see `warm`)."""
+    states = memo.states_of(parts.store.folder, bases, request.contexts)
+    image = delivered.made_by_default
+    if states is None or image is None:
+        return
+    config = config_name(program)
+    args = prepare.build_args(request, os.environ)
+    memo.save_plan(parts.cache, memo.name_of(request, texts, args), memo.plan_of(program, states, config))
+    name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""))
+    memo.save_image(parts.cache, name, memo.Finished(image.row(), image.size, metadata(delivered)))
 
 
 def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, begun: float) -> BuildResult:

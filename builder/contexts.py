@@ -10,15 +10,22 @@ import contextlib
 import os
 
 from builder.digest import hex_of, of_value
+from builder.dockerfile.ignore import parse as parse_ignore
+from builder.errors import BuildError
+from builder.prepare import ignore_of_named
 from builder.snapshots import selection
 from builder.sources import context
 from builder.store.statcache import StatCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.digest import Digest
     from builder.dockerfile.ignore import Ignore
     from builder.graph.selection import Selection
+    from builder.prepare import Texts
+    from builder.request import BuildRequest
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import Entry, LayerId
     from builder.snapshots.tree import Tree
@@ -69,3 +76,32 @@ class Context:
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             self._cache.save()
+
+
+def open_context(
+    name: str, asked: Sequence[Selection | None], request: BuildRequest, store: str, texts: Texts
+) -> Context:
+    """The context of that name ("context" is the build's). `asked`: what is selected from it, None: all.
+
+    Raises BuildError where it is not there, or its ignore file has a bad pattern.
+    """
+    if name == "context":
+        if texts.context is None:
+            raise BuildError(
+                "there is no build context: only a Dockerfile came in on standard input",
+                code="no-context",
+                hint="name a folder as the context, and the Dockerfile with -f -",
+            )
+        folder, ignore = texts.context, texts.ignore
+    else:
+        folder = os.path.abspath(request.contexts[name])
+        if not os.path.isdir(folder):
+            raise BuildError(
+                f"named context {name}: {request.contexts[name]} is not a folder", code="context"
+            )
+        ignore = ignore_of_named(folder)
+    ignore_name, text = ignore or (".dockerignore", "")
+    only: list[str] | None = []
+    for select in asked:
+        only = None if select is None or only is None else [*only, *select.patterns]
+    return Context(folder, parse_ignore(text, ignore_name), ignore_name, store, only)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from builder import digest as digests
 from builder import exporters
-from builder.digest import of_value
+from builder.digest import Digest, of_value
 from builder.errors import BuildError
 from builder.events import ExportFinished, ExportStarted
 from builder.exporters import Export, docker, local, oci, tar
@@ -42,6 +42,11 @@ class Delivered:
     names: tuple[str, ...] = ()
     stored: bool = False
     made: dict[object, Image] = field(default_factory=dict)
+
+    @property
+    def made_by_default(self) -> Image | None:
+        """The image with default compression and no annotations, if it was made."""
+        return self.made.get(_way(Export("image", None), None))
 
 
 def wanted(request: BuildRequest) -> list[Export]:
@@ -94,7 +99,7 @@ async def _image(
             code="source-date-epoch",
             hint="set it in the environment, or with --build-arg SOURCE_DATE_EPOCH=SECONDS",
         )
-    way = (export.compression, export.force_compression, clamp, tuple(sorted(export.annotations.items())))
+    way = _way(export, clamp)
     if way not in delivered.made:
         make = _blob_maker(export, clamp, parts)
         blobs = await asyncio.gather(*(parts.thread(make, layer) for layer in snapshot))
@@ -103,6 +108,12 @@ async def _image(
         delivered.made[way] = image
         delivered.image = delivered.image or image
     return delivered.made[way]
+
+
+def _way(export: Export, clamp: int | None) -> object:
+    """What tells two images of one filesystem apart."""
+    annotations = tuple(sorted(export.annotations.items()))
+    return (export.compression.kind, export.compression.level, export.force_compression, clamp, annotations)
 
 
 def _blob_maker(export: Export, clamp: int | None, parts: Parts) -> Callable[[LayerId], LayerBlob]:
@@ -120,8 +131,13 @@ def _blob_maker(export: Export, clamp: int | None, parts: Parts) -> Callable[[La
 def _created(program: Program, snapshot: Snapshot, parts: Parts) -> str:
     if program.source_date_epoch is not None:
         return rfc3339(program.source_date_epoch)
-    key = of_value([list(snapshot), digests.of_bytes(encode(program.config))])
-    return parts.cache.remembered("created", key, lambda: rfc3339(time.time()))
+    name = of_value([list(snapshot), config_name(program)])
+    return parts.cache.recall("created", name) or parts.cache.remember("created", name, rfc3339(time.time()))
+
+
+def config_name(program: Program) -> Digest:
+    """What names a program's config and history."""
+    return digests.of_bytes(encode(program.config))
 
 
 def _export_image(export: Export, image: Image, parts: Parts, delivered: Delivered) -> None:

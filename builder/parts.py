@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from builder import prepare
-from builder.contexts import Context
+from builder.contexts import Context, open_context
 from builder.digest import Digest
-from builder.dockerfile.ignore import parse as parse_ignore
 from builder.errors import BuildError, UsageError
 from builder.graph.definition import Definition, Vertex
 from builder.ops.exec import Exec
@@ -32,6 +30,7 @@ from builder.solver.cache import Cache
 if TYPE_CHECKING:
     from builder.compiler.program import Program
     from builder.events import Emit
+    from builder.graph.selection import Selection
     from builder.prepare import Texts
     from builder.request import BuildRequest, SecretSpec
     from builder.runtime.launch import Runtime
@@ -87,7 +86,7 @@ async def open_parts(
     layers = LayerStore(Path(store.folder, "layers"), store.blobs)
     reached = program.definition.reached(program.target)
     contexts = {
-        vertex.op.name: _open_context(vertex.op.name, _asked_of(vertex, reached), request, store, texts)
+        vertex.op.name: open_context(vertex.op.name, _asked_of(vertex, reached), request, store.folder, texts)
         for vertex in reached
         if isinstance(vertex.op, Local)
     }
@@ -147,38 +146,9 @@ def read_secret(spec: SecretSpec) -> bytes:
     return value
 
 
-def _asked_of(source: Vertex, reached: list[Vertex]) -> list[str] | None:
-    """The patterns that anybody selects from a vertex; None where somebody takes it whole."""
-    patterns: list[str] = []
-    for vertex in reached:
-        for item in vertex.inputs:
-            if item.of == source.digest:
-                if item.select is None:
-                    return None
-                patterns += item.select.patterns
-    return patterns
-
-
-def _open_context(
-    name: str, only: list[str] | None, request: BuildRequest, store: Store, texts: Texts
-) -> Context:
-    if name == "context":
-        if texts.context is None:
-            raise BuildError(
-                "there is no build context: only a Dockerfile came in on standard input",
-                code="no-context",
-                hint="name a folder as the context, and the Dockerfile with -f -",
-            )
-        folder, ignore = texts.context, texts.ignore
-    else:
-        folder = os.path.abspath(request.contexts[name])
-        if not os.path.isdir(folder):
-            raise BuildError(
-                f"named context {name}: {request.contexts[name]} is not a folder", code="context"
-            )
-        ignore = prepare.ignore_of_named(folder)
-    ignore_name, text = ignore or (".dockerignore", "")
-    return Context(folder, parse_ignore(text, ignore_name), ignore_name, store.folder, only)
+def _asked_of(source: Vertex, reached: list[Vertex]) -> list[Selection | None]:
+    """What is selected from a vertex by those that use it; None for who takes it whole."""
+    return [item.select for vertex in reached for item in vertex.inputs if item.of == source.digest]
 
 
 async def _start_runtime() -> Runtime:

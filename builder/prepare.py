@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.request import BuildRequest
 
 MAX_DOCKERFILE = 16 << 20
+EPOCH = "SOURCE_DATE_EPOCH"
 ARCHITECTURES = {
     "x86_64": ("amd64", ""),
     "aarch64": ("arm64", ""),
@@ -75,8 +76,8 @@ def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, s
     SOURCE_DATE_EPOCH of the environment counts as one, as buildx has it.
     """
     args: dict[str, str] = {}
-    if "SOURCE_DATE_EPOCH" in environ:
-        args["SOURCE_DATE_EPOCH"] = environ["SOURCE_DATE_EPOCH"]
+    if EPOCH in environ:
+        args[EPOCH] = environ[EPOCH]
     for name, value in request.build_args.items():
         if value is not None:
             args[name] = value

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.build import BuildResult
+    from builder.result import BuildResult
     from builder.ui.reader import Reader
 
 USAGE = "pybuild [build] [FLAGS] CONTEXT"
@@ -161,7 +161,11 @@ def _build(request: BuildRequest, display: Display, environ: Mapping[str, str]) 
 
 
 def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
-    """THE call site: a build that needs no work, else one that does."""
+    """A build that needs no work, else one that does."""
+    from builder.warm import try_warm
+
+    if (result := try_warm(request, reader.emit)) is not None:
+        return result
     from builder.build import build
     from builder.commands.drive import drive
 

@@ -85,16 +85,24 @@ class Cache:
 
     def content(self, snapshot: Snapshot, selection: Selection, make: Callable[[], Digest]) -> Digest:
         """The digest of a selection of a snapshot, remembered (layers never change under their id)."""
-        return Digest(self.remembered("content", of_value([list(snapshot), selection.plain()]), make))
+        name = _content_name(snapshot, selection)
+        return Digest(self.recall("content", name) or self.remember("content", name, make()))
 
-    def remembered(self, kind: str, key: Digest, make: Callable[[], str]) -> str:
-        """A text that is made once for a key and stays the same from then on."""
-        data = self._read(kind, key)
-        if data is not None and isinstance(data.get("text"), str):
-            return str(data["text"])
-        text = make()
-        self._write(kind, key, {"text": text})
+    def known_content(self, snapshot: Snapshot, selection: Selection) -> Digest | None:
+        """The digest of a selection of a snapshot, if it was asked for before."""
+        text = self.recall("content", _content_name(snapshot, selection))
+        return Digest(text) if text else None
+
+    def remember(self, kind: str, name: Digest, text: str) -> str:
+        """Keep a text under a name; what is there is replaced. Returns it."""
+        self._write(kind, name, {"text": text})
         return text
+
+    def recall(self, kind: str, name: Digest) -> str | None:
+        """The text under a name, if any."""
+        data = self._read(kind, name)
+        text = data.get("text") if data is not None else None
+        return text if isinstance(text, str) else None
 
     def records(self) -> Iterator[tuple[Digest, dict[str, Any]]]:
         """All records as plain data, for the garbage collector."""
@@ -167,6 +175,10 @@ class Claim:
         """Give the claim up."""
         os.unlink(self.path)
         os.close(self.fd)
+
+
+def _content_name(snapshot: Snapshot, selection: Selection) -> Digest:
+    return of_value([list(snapshot), selection.plain()])
 
 
 def _names(path: str, fd: int) -> bool:

@@ -1,0 +1,204 @@
+"""What a compile gave, remembered: enough of a program to find out that nothing has to be done.
+
+    ROOT/cache/programs/ab/abcd…   a Plan, under the digest of all that the compile was given
+    ROOT/cache/images/ab/abcd…     the finished image of a snapshot and a config
+
+Compile is pure, so a Plan found under the same digest is the one that it would give, as long as the base
+images are what they were (their `states` say so) and pybuild is the same (its files are in the digest).
+Plain data and json only: this is the path of a fully cached build.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from builder.digest import Digest, of_value
+from builder.graph.selection import Selection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from builder.compiler.program import ImageRequest, Program
+    from builder.prepare import Texts
+    from builder.request import BuildRequest
+    from builder.snapshots.snapshot import Snapshot
+    from builder.solver.cache import Cache
+
+FORMAT = 1
+
+
+class Row:
+    """A vertex: `inputs` are (index of a row, selection or None); `local` is a context's name or ""."""
+
+    __slots__ = ("digest", "inputs", "internal", "label", "line", "local", "op", "stage")
+
+    def __init__(
+        self,
+        digest: str,
+        op: str | None,
+        inputs: list[tuple[int, Selection | None]],
+        local: str,
+        label: str,
+        stage: str,
+        line: int,
+        internal: bool,
+    ) -> None:
+        self.digest = digest
+        self.op = op
+        self.inputs = inputs
+        self.local = local
+        self.label = label
+        self.stage = stage
+        self.line = line
+        self.internal = internal
+
+
+class Plan:
+    """A compiled definition. states: (locator, platform, state) of each base; config: see `config_name`."""
+
+    __slots__ = ("config", "rows", "states", "warnings")
+
+    def __init__(
+        self,
+        states: list[tuple[str, str, str]],
+        config: Digest,
+        rows: list[Row],
+        warnings: list[tuple[str, str, int]],
+    ) -> None:
+        self.states = states
+        self.config = config
+        self.rows = rows
+        self.warnings = warnings
+
+
+def name_of(request: BuildRequest, texts: Texts, args: Mapping[str, str]) -> Digest:
+    """The digest of all that the compile is given, but for the base images."""
+    return of_value(
+        [
+            FORMAT, fingerprint(), texts.name, texts.dockerfile, texts.context is None, dict(args),
+            request.target, dict(request.labels), dict(request.contexts), request.network,
+            [list(host) for host in request.add_hosts], request.shm_size, list(request.ulimits),
+            sorted(request.allow), request.platform, request.hostname, os.uname().machine,
+        ]
+    )  # fmt: skip
+
+
+def fingerprint() -> list[list[object]]:
+    """What tells one state of pybuild's own files from another: their names, sizes and times."""
+    top = os.path.dirname(os.path.abspath(__file__))
+    grammar = os.path.join(top, "grammar")
+    found: list[list[object]] = []
+    for root in (top, grammar if os.path.isdir(grammar) else os.path.join(os.path.dirname(top), "grammar")):
+        pending = [root]
+        while pending:
+            folder = pending.pop()
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith((".py", ".lark")):
+                        status = entry.stat()
+                        found.append([entry.path[len(root) :], status.st_size, status.st_mtime_ns])
+                    elif "." not in entry.name and entry.name != "__pycache__" and entry.is_dir():
+                        pending.append(entry.path)
+    return sorted(found, key=str)
+
+
+def plan_of(program: Program, states: list[tuple[str, str, str]], config: Digest) -> Plan:
+    """The Plan of a program."""
+    reached = program.definition.reached(program.target)
+    numbers = {vertex.digest: number for number, vertex in enumerate(reached)}
+    rows = [
+        Row(
+            vertex.digest,
+            vertex.op_digest,
+            [(numbers[item.of], item.select) for item in vertex.inputs],
+            getattr(vertex.op, "name", "") if vertex.op_digest is None else "",
+            vertex.about.label,
+            vertex.about.stage,
+            vertex.about.location.span.line if vertex.about.location else 0,
+            vertex.about.internal,
+        )
+        for vertex in reached
+    ]
+    return Plan(states, config, rows, [(w.message, w.rule, w.span.line) for w in program.warnings])
+
+
+def save_plan(cache: Cache, name: Digest, plan: Plan) -> None:
+    """Remember a plan."""
+    rows = [
+        [r.digest, r.op, [[i, s.plain() if s else None] for i, s in r.inputs], r.local, r.label, r.stage,
+         r.line, r.internal]
+        for r in plan.rows
+    ]  # fmt: skip
+    text = json.dumps([plan.states, plan.config, rows, plan.warnings])
+    cache.remember("programs", name, text)
+
+
+def load_plan(cache: Cache, name: Digest) -> Plan | None:
+    """The plan under that name; None where there is none, or it is damaged."""
+    text = cache.recall("programs", name)
+    if text is None:
+        return None
+    try:
+        states, config, rows, warnings = json.loads(text)
+        return Plan(
+            [(locator, platform, state) for locator, platform, state in states],
+            Digest(config),
+            [_row(row) for row in rows],
+            [(message, rule, line) for message, rule, line in warnings],
+        )
+    except (ValueError, TypeError):
+        return None
+
+
+def _row(row: list[Any]) -> Row:
+    digest, op, inputs, local, label, stage, line, internal = row
+    selected = [(number, Selection.from_plain(plain) if plain else None) for number, plain in inputs]
+    return Row(digest, op, selected, local, label, stage, line, internal)
+
+
+def states_of(
+    root: str, images: Mapping[ImageRequest, object], contexts: Mapping[str, str]
+) -> list[tuple[str, str, str]] | None:
+    """The states of the bases that a compile was told of; None where one cannot be remembered."""
+    from builder.sources.known import state_of
+
+    states = []
+    for request in images:
+        state = state_of(root, request.locator, str(request.platform), contexts)
+        if state is None:
+            return None
+        states.append((request.locator, str(request.platform), state))
+    return states
+
+
+class Finished:
+    """A finished image: its descriptor as plain data, its size, and what --metadata-file holds."""
+
+    __slots__ = ("metadata", "row", "size")
+
+    def __init__(self, row: dict[str, Any], size: int, metadata: dict[str, object]) -> None:
+        self.row = row
+        self.size = size
+        self.metadata = metadata
+
+
+def image_name(snapshot: Snapshot, config: Digest, epoch: str) -> Digest:
+    """What names a finished image in the store: its layers, its config, its time where that is given."""
+    return of_value([list(snapshot), config, epoch])
+
+
+def save_image(cache: Cache, name: Digest, image: Finished) -> None:
+    """Remember a finished image that the store has."""
+    cache.remember("images", name, json.dumps([image.row, image.size, image.metadata]))
+
+
+def load_image(cache: Cache, name: Digest) -> Finished | None:
+    """The finished image under that name, if any."""
+    text = cache.recall("images", name)
+    try:
+        return Finished(*json.loads(text)) if text is not None else None
+    except (ValueError, TypeError):
+        return None
