@@ -270,34 +270,46 @@ def may_pass(error: httpx.HTTPError) -> bool:
 
 def unreachable(registry: str, error: httpx.HTTPError) -> ImageError:
     """What went wrong with a connection, in words."""
+    who = _who(registry, error)
+    code = "registry-unreachable"
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
                 return ImageError(
-                    f"the certificate of registry {registry} is not trusted: {cause.verify_message}",
+                    f"the certificate of {who} is not trusted: {cause.verify_message}",
                     code="registry-tls",
                     hint="set SSL_CERT_FILE to a file with the certificate of its authority",
                 )
             case ssl.SSLError():
-                return ImageError(f"TLS with registry {registry} failed: {cause.reason}", code="registry-tls")
+                return ImageError(f"TLS with {who} failed: {cause.reason}", code="registry-tls")
             case socket.gaierror():
+                reason = (cause.strerror or "").lower()
                 return ImageError(
-                    f"registry {registry} cannot be found: {cause.strerror}".lower(),
-                    code="registry-unreachable",
-                    hint="check the name and the network",
+                    f"{who} cannot be found: {reason}", code=code, hint="check the name and the network"
                 )
             case ConnectionRefusedError():
                 return ImageError(
-                    f"registry {registry} refuses the connection: nothing listens there",
-                    code="registry-unreachable",
+                    f"{who} refuses the connection: nothing listens there",
+                    code=code,
                     hint="check the port, and that the registry runs",
                 )
     if isinstance(error, httpx.TimeoutException):
-        return ImageError(f"registry {registry} does not answer", code="registry-unreachable")
+        return ImageError(f"{who} does not answer", code=code)
     if isinstance(error, httpx.ProxyError):
-        return ImageError(f"the proxy refuses registry {registry}: {error}", code="registry-unreachable")
-    reason = str(error) or type(error).__name__
-    return ImageError(f"the connection to registry {registry} broke: {reason}", code="registry-unreachable")
+        return ImageError(f"the proxy refuses {who}: {error}", code=code)
+    return ImageError(f"the connection to {who} broke: {str(error) or type(error).__name__}", code=code)
+
+
+def _who(registry: str, error: httpx.HTTPError) -> str:
+    """The server that an error is about, which may be another one than the registry."""
+    try:
+        url = error.request.url
+    except RuntimeError:
+        return f"registry {registry}"
+    there = url.netloc.decode("ascii", "replace")
+    if there in (registry, HUB_HOST):
+        return f"registry {registry}"
+    return f"{there}, named by registry {registry},"
 
 
 def denied(registry: str, reason: str, name: str = "") -> ImageError:
