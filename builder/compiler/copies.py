@@ -14,7 +14,7 @@ from builder.compiler.flags import switch, texts
 from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.state import StageState
 from builder.dockerfile import ignore
-from builder.dockerfile.ast import Add, Copy, Heredoc, Workdir
+from builder.dockerfile.ast import Add, Copy, Heredoc, Run, Workdir
 from builder.dockerfile.heredocs import read_marker
 from builder.errors import DockerfileError
 from builder.graph.definition import Input
@@ -128,7 +128,7 @@ def _inline_item(lowering: Lowering, state: StageState, step: Copy | Add, heredo
     return InlineItem(heredoc.name, content)
 
 
-def check_file_name(lowering: Lowering, step: Copy | Add, name: str) -> None:
+def check_file_name(lowering: Lowering, step: Copy | Add | Run, name: str) -> None:
     """Refuse a heredoc's name that is no name of a file."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise lowering.fault(step, f"heredoc {name!r} cannot be the name of a file", "bad-heredoc-name")

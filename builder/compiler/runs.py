@@ -8,9 +8,10 @@ digest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from builder.compiler import created_by, paths, scope
+from builder.compiler.copies import check_file_name
 from builder.compiler.flags import texts
 from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.metadata import with_shell
@@ -31,14 +32,6 @@ AGENTS = "/run/buildkit/ssh_agent"
 SOCKET_VARIABLE = "SSH_AUTH_SOCK"
 
 
-@dataclass(frozen=True, slots=True)
-class Mounting:
-    """A mount, and the input that it needs (its number is one that the mount knows)."""
-
-    mount: Mount
-    input: Input | None = None
-
-
 def lower_run(
     lowering: Lowering, state: StageState, step: Run, origins: Sequence[Origin | None]
 ) -> StageState:
@@ -49,21 +42,15 @@ def lower_run(
     argv = with_shell(state, _command(step, script))
     if not argv:
         raise lowering.fault(step, "RUN has no command", "empty-command")
-    inputs = [Input(state.head)]
-    mountings: list[Mount] = []
+    mounting = Mounting(lowering, state, step, [Input(state.head)])
     if script is not None:
-        folder = lowering.inline_file(_file_name(lowering, step, script), script.text, "755")
-        mountings.append(BindMount(1, "/", SCRIPTS))
-        inputs.append(Input(folder))
+        mounting.add_script(script)
     for text, origin in zip(texts(step, "mount"), origins, strict=True):
-        options = _parse_mount(lowering, state, step, text)
-        agents = sum(isinstance(mount, SshMount) for mount in mountings)
-        mounting = _mounting(lowering, state, step, options, origin, len(inputs), agents)
-        mountings.append(mounting.mount)
-        inputs += [mounting.input] if mounting.input else []
-    op = _exec(lowering, state, step, argv, tuple(mountings))
+        mounting.add(_parse_mount(lowering, state, step, text), origin)
+    op = _exec(lowering, state, step, argv, tuple(mounting.mounts))
     lowering.refuse_nul(step, *argv, op.cwd, op.user, *(text for entry in op.env for text in entry))
-    head, grown = lowering.add(op, tuple(inputs), state, step, _label(step))
+    inputs = tuple(mounting.inputs)
+    head, grown = lowering.add(op, inputs, state, step, _label(step))
     return grown.grown(head, created_by.run_text(argv, state.args, state.variables))
 
 
@@ -148,14 +135,6 @@ def _command(step: Run, script: Heredoc | None) -> Command:
     return Command((" ".join(step.command.words) + bodies,), shell=True)
 
 
-def _file_name(lowering: Lowering, step: Run, script: Heredoc) -> str:
-    if script.name in ("", ".", "..") or "/" in script.name:
-        raise lowering.fault(
-            step, f"heredoc {script.name!r} cannot be the name of a file", "bad-heredoc-name"
-        )
-    return script.name
-
-
 def _label(step: Run) -> str:
     """The text as written (its variables are the shell's), with the first line of a lone heredoc."""
     lone = _lone_heredoc(step)
@@ -176,55 +155,75 @@ def _parse_mount(lowering: Lowering, state: StageState, step: Run, text: str) ->
         raise lowering.fault(step, str(error), "bad-mount", hint) from error
 
 
-def _mounting(
-    lowering: Lowering,
-    state: StageState,
-    step: Run,
-    options: MountOptions,
-    origin: Origin | None,
-    number: int,
-    agents: int,
-) -> Mounting:
-    """The mount that the options mean; `number` is that of its input, `agents` counts ssh mounts before."""
-    match options.kind:
-        case "secret":
-            return Mounting(_secret(state, options))
-        case "ssh":
-            return Mounting(_ssh(state, options, agents))
-    target = paths.join(state.folder, options.target)
-    if target == "/":
-        raise lowering.fault(step, f"a {options.kind} mount needs a target below /", "bad-mount")
-    source = paths.clean(options.source)
-    match options.kind:
-        case "tmpfs":
-            return Mounting(TmpfsMount(target, options.size))
-        case "cache":
-            return _cache(options, target, source, origin, number)
-    shown = origin or lowering.context()
-    mount = BindMount(number, source, target, readonly=options.readonly is not False)
-    return Mounting(mount, _shown_input(shown, source))
+@dataclass(slots=True)
+class Mounting:
+    """The mounts of one RUN as they are gathered, and the inputs that they need."""
+
+    lowering: Lowering
+    state: StageState
+    step: Run
+    inputs: list[Input]
+    mounts: list[Mount] = field(default_factory=list)
+
+    def add_script(self, script: Heredoc) -> None:
+        """A heredoc that is a program, where the command finds it."""
+        check_file_name(self.lowering, self.step, script.name)
+        folder = self.lowering.inline_file(script.name, script.text, "755")
+        self.mounts.append(BindMount(self._need(Input(folder)), "/", SCRIPTS))
+
+    def add(self, options: MountOptions, origin: Origin | None) -> None:
+        """A `--mount`; `origin` is where its `from` leads. Raises DockerfileError."""
+        match options.kind:
+            case "secret":
+                self.mounts.append(_secret(self.state, options))
+            case "ssh":
+                agents = sum(isinstance(mount, SshMount) for mount in self.mounts)
+                self.mounts.append(_ssh(self.state, options, agents))
+            case "tmpfs":
+                self.mounts.append(TmpfsMount(self._target(options), options.size))
+            case "cache":
+                self.mounts.append(self._cache(options, origin))
+            case _:
+                self.mounts.append(self._bind(options, origin or self.lowering.context()))
+
+    def _need(self, needed: Input) -> int:
+        self.inputs.append(needed)
+        return len(self.inputs) - 1
+
+    def _target(self, options: MountOptions) -> str:
+        target = paths.join(self.state.folder, options.target)
+        if target == "/":
+            message = f"a {options.kind} mount needs a target below /"
+            raise self.lowering.fault(self.step, message, "bad-mount")
+        return target
+
+    def _bind(self, options: MountOptions, origin: Origin) -> BindMount:
+        target, source = self._target(options), paths.clean(options.source)
+        number = self._need(_shown_input(origin, source))
+        return BindMount(number, source, target, readonly=options.readonly is not False)
+
+    def _cache(self, options: MountOptions, origin: Origin | None) -> CacheMount:
+        target, source = self._target(options), paths.clean(options.source)
+        number = None
+        if origin is not None and not isinstance(origin.source, FromScratch):
+            number = self._need(_shown_input(origin, source))
+        return CacheMount(
+            id=options.id or _cache_id(options.target),
+            target=target,
+            sharing=options.sharing or "shared",
+            mode=0o755 if options.mode is None else options.mode,
+            uid=options.uid or 0,
+            gid=options.gid or 0,
+            input=number,
+            source=source,
+            readonly=options.readonly is True,
+        )
 
 
 def _shown_input(origin: Origin, source: str) -> Input:
     if origin.is_image or isinstance(origin.source, FromScratch):
         return Input(origin.vertex)
     return Input(origin.vertex, Selection((source,), owners=not origin.is_folder, wildcards=False))
-
-
-def _cache(options: MountOptions, target: str, source: str, origin: Origin | None, number: int) -> Mounting:
-    filled = origin is not None and not isinstance(origin.source, FromScratch)
-    mount = CacheMount(
-        id=options.id or _cache_id(options.target),
-        target=target,
-        sharing=options.sharing or "shared",
-        mode=0o755 if options.mode is None else options.mode,
-        uid=options.uid or 0,
-        gid=options.gid or 0,
-        input=number if filled else None,
-        source=source,
-        readonly=options.readonly is True,
-    )
-    return Mounting(mount, _shown_input(origin, source) if origin is not None and filled else None)
 
 
 def _cache_id(target: str) -> str:
