@@ -47,6 +47,8 @@ def excerpt(location: Location, around: int = 2) -> str:
     """The span's lines with their numbers, `>>>` before those meant, `around` lines on each side."""
     lines = location.source.lines()
     first, last = location.span.line, location.span.last_line
+    if not lines[-1] and last < len(lines):  # what comes after the text's last newline is no line
+        lines.pop()
     rows = []
     for number in range(max(1, first - around), min(len(lines), last + around) + 1):
         marker = ">>>" if first <= number <= last else "   "

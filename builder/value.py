@@ -37,7 +37,7 @@ class Value:
             if values.keys() != self.fields.keys():
                 wrong = sorted(values.keys() ^ self.fields.keys())
                 raise TypeError(f"{type(self).__name__}: missing or unknown fields {', '.join(wrong)}")
-            self.__dict__.update(values)
+            self.__dict__.update({name: values[name] for name in self.fields})
 
         def __setattr__(self, name, value):
             raise AttributeError(f"{type(self).__name__} is frozen")
@@ -50,8 +50,8 @@ class Value:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
-        return hash((type(self), *(self.__dict__[name] for name in self.fields)))
+        return hash((type(self), *self.__dict__.values()))
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.fields)
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({inside})"

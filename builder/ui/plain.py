@@ -179,8 +179,9 @@ class Plain:
         self.close()
         text = [*warning_lines(self.warnings), *lines]
         self.warnings = []
-        if text:
-            self.out.write("\n" * bool(self.numbers) + "\n".join(text) + "\n")
+        if self.numbers:  # a blank line, before these or before the error that is told next
+            text.insert(0, "")
+        self.out.write("".join(f"{line}\n" for line in text))
 
 
 def transfer(done: int, total: int, unit: str) -> str:

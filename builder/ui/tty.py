@@ -78,6 +78,8 @@ class Terminal:
             self._write([(line, "" if number else "warn")])
         if self.board.finished is not None:
             self._write([(closing_line(self.board.finished, digest_length=12), "bold")])
+        elif self.board.begun:
+            self._write([])  # an error is told next
 
     def _write(self, row: Row) -> None:
         self.out.write("".join(paint(text, style, color=self.color) for text, style in row) + "\n")

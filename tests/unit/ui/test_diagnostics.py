@@ -49,7 +49,6 @@ def test_a_place_within_a_line_has_a_marker_notes_and_hint_follow() -> None:
         "   5 | >>> COPY a /b\n"
         "     |          ^\n"
         "   6 |     CMD a\n"
-        "   7 |\n"
         "\n"
         "note: the context is .\n"
         "note: it is left out by .dockerignore:3\n"
