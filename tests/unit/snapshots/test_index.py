@@ -1,0 +1,91 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.snapshots import index
+from builder.snapshots.snapshot import FILE, FOLDER, WHITEOUT, Entry
+
+text = st.text(min_size=1).map(lambda t: t.replace("/", "x"))
+entries = st.builds(
+    Entry,
+    text,
+    st.sampled_from("fdlcbpwo"),
+    st.integers(0, 0o7777),
+    st.integers(0, 2**32),
+    st.integers(0, 2**32),
+    st.integers(0, 2**63),
+    st.integers(-(2**70), 2**70),
+    link=st.text(),
+    hardlink=st.none() | text,
+    device=st.tuples(st.integers(0, 4095), st.integers(0, 2**20)),
+    xattrs=st.lists(st.tuples(text, st.binary()), max_size=2).map(tuple),
+    digest=st.none() | st.just("sha256:" + "a" * 64),
+    implied=st.booleans(),
+)
+
+
+@given(st.lists(entries, max_size=5))
+def test_an_index_is_read_as_it_was_written(tmp_path_factory, rows):
+    folder = str(tmp_path_factory.mktemp("layer"))
+
+    index.write_index(folder, rows)
+
+    assert index.read_index(folder) == rows
+    with open(os.path.join(folder, "index"), "rb") as file:
+        assert file.read().isascii()
+
+
+def test_names_that_are_no_utf_8_and_names_with_newlines_are_kept(tmp_path):
+    rows = [Entry("a\udcff\nb\u2028", FILE), Entry("c", WHITEOUT)]
+    index.write_index(str(tmp_path), rows)
+
+    assert index.read_index(str(tmp_path)) == rows
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "other format", "no index", "not json", "wrong shape"])
+def test_a_damaged_index_is_no_layer(tmp_path, damage):
+    index.write_index(str(tmp_path), [Entry("a", FOLDER), Entry("b", FOLDER)])
+    file = tmp_path / "index"
+    lines = file.read_text().splitlines(keepends=True)
+    match damage:
+        case "cut":
+            file.write_text("".join(lines[:-1]))
+        case "emptied":
+            file.write_text("")
+        case "other format":
+            file.write_text(file.read_text().replace('"format":1', '"format":2'))
+        case "no index":
+            file.unlink()
+        case "not json":
+            file.write_text("".join([*lines[:-1], "\0" * 20]))
+        case "wrong shape":
+            file.write_text("".join([*lines[:-1], "[1]\n"]))
+
+    assert index.read_index(str(tmp_path)) is None
+
+
+def test_digests_found_later_are_part_of_the_index(tmp_path):
+    digest = "sha256:" + "0" * 64
+    index.write_index(str(tmp_path), [Entry("a", FILE, size=1), Entry("b", FILE, size=1)])
+    lines = index.digest_line("a", digest) + b'["b","sha256:nonsense"]\n' + b'["b",\n' + b"\0\0\n"
+    (tmp_path / "digests").write_bytes(lines)
+
+    rows = index.read_index(str(tmp_path))
+
+    assert [row.digest for row in rows] == [digest, None]
+
+
+def test_a_boot_mark_is_replaced_whole(tmp_path):
+    assert index.read_boot(str(tmp_path)) is None
+
+    index.mark_boot(str(tmp_path), "one")
+    index.mark_boot(str(tmp_path), index.PROMOTED)
+
+    assert index.read_boot(str(tmp_path)) == index.PROMOTED
+    assert os.listdir(tmp_path) == ["boot"]
+
+
+def test_this_boot_has_one_name():
+    assert index.boot_id() == index.boot_id() != ""
