@@ -151,7 +151,7 @@ def scan(
     raises.
     """
     reader = _Hashed(comp.open_reader(stream, name=name, limits=limits))
-    index = LayerIndex(sink)
+    index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "")
     for entry, body in tar.read(reader):
         if whiteouts and _is_removal(entry, index):
             continue

@@ -26,10 +26,14 @@ CHUNK = 1 << 18
 
 
 class LayerIndex:
-    """Entries by path, in the order of the tar; each is passed on to the sink as it comes."""
+    """Entries by path, in the order of the tar; each is passed on to the sink as it comes.
 
-    def __init__(self, sink: Sink | None) -> None:
+    Names that begin with `reserved` cannot come to be by way of a symlink either.
+    """
+
+    def __init__(self, sink: Sink | None, reserved: str = "") -> None:
         self._sink = sink
+        self._reserved = reserved
         self._entries: dict[str, Entry] = {}
         self._children: dict[str, list[str]] = {}
         self._gone: dict[str, None] = {}
@@ -131,6 +135,8 @@ class LayerIndex:
             below = part if here == "." else f"{here}/{part}"
             entry = self._entries.get(below)
             if entry is None and make:
+                if self._reserved and part.startswith(self._reserved):
+                    raise ImageError(f"the layer has a link to {below!r}", code="damaged-archive")
                 entry = Entry(below, FOLDER, 0o755, implied=True)
                 self._put(entry)
                 self._tell(entry, None)
@@ -139,9 +145,8 @@ class LayerIndex:
                 continue
             links += 1
             if entry.kind != SYMLINK or links > MAX_LINKS:
-                raise ImageError(
-                    f"the layer has {path!r} below {below!r}, which is no folder", code="damaged-archive"
-                )
+                reason = "is no folder" if entry.kind != SYMLINK else "is a link without end"
+                raise ImageError(f"the layer has {path!r}, but {below!r} {reason}", code="damaged-archive")
             here = "." if entry.link.startswith("/") else here
             todo.extend(reversed(entry.link.split("/")))
         return here
@@ -164,7 +169,7 @@ class LayerIndex:
             linked = target.replace(path=entry.path, hardlink=path)
             group.append(linked)
         self._put(linked)
-        if path == entry.path or linked.kind == FOLDER or self._entries.get(path) is not target:
+        if path in (".", entry.path) or linked.kind == FOLDER or self._entries.get(path) is not target:
             raise ImageError(f"the layer has a hard link {entry.path!r} to {to!r}", code="damaged-archive")
         if group is not None:
             self._groups[entry.path] = group

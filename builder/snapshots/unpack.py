@@ -61,7 +61,7 @@ _DEVICE_TYPES = {CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 class TreeWriter:
     """Makes the folder (which may exist, empty) from entries as they come; a sink for `oci.layer.scan`.
 
-    Use it as a context manager or call `finish` at the end and `close` in any case. Raises ImageError for
+    Use it as a context manager, or call `finish` at the end, or `close` to give up. Raises ImageError for
     entries that contradict each other, OSError for what the disk refuses.
     """
 
@@ -120,9 +120,10 @@ class TreeWriter:
             self._mark_opaque(self._root)
         if "." in self._folders:
             self._finish_folder(self._root, ".", self._folders["."])
+        self.close()
 
     def close(self) -> None:
-        """Close the descriptors; what was made stays."""
+        """Close the descriptors (again is no error); what was made stays."""
         self._forget_open()
         if self._root >= 0:
             os.close(self._root)
