@@ -205,7 +205,9 @@ class Mounting:
     def _cache(self, options: MountOptions, origin: Origin | None) -> CacheMount:
         target, source = self._target(options), paths.clean(options.source)
         number = None
-        if origin is not None and not isinstance(origin.source, FromScratch):
+        # With an owner or a mode of its own, and no source, a cache starts empty, whatever `from` says.
+        fresh = source == "/" and (options.mode, options.uid, options.gid) != (None, None, None)
+        if origin is not None and not fresh and not isinstance(origin.source, FromScratch):
             number = self._need(_shown_input(origin, source))
         return CacheMount(
             id=options.id or _cache_id(options.target),

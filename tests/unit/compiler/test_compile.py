@@ -650,6 +650,17 @@ def test_a_wrong_mount_is_an_error_at_its_run(mount: str, word: str) -> None:
     assert word in error.message
 
 
+def test_a_cache_with_an_owner_starts_empty_unless_a_source_is_named() -> None:
+    text = "FROM busybox AS src\nFROM busybox\nRUN --mount=type=cache,target=/c,from=src{} true\n"
+
+    def seeded(options: str) -> bool:
+        mount = the_run(compile_text(text.format(options))).mounts[0]
+        assert isinstance(mount, CacheMount)
+        return mount.input is not None
+
+    assert [seeded(o) for o in ("", ",source=/s,uid=1", ",uid=1", ",mode=700")] == [True, True, False, False]
+
+
 def test_variables_are_expanded_in_mounts() -> None:
     program = compile_text(
         "FROM busybox\nARG KIND=cache\nENV T=/t\nRUN --mount=type=$KIND,target=${T}/x,id=${I:-i} true\n"
