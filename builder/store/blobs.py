@@ -290,7 +290,7 @@ class BlobStore:
     def digests(self) -> Iterator[Digest]:
         """All blobs there are, in no order; files of other names are left alone."""
         with told_as(self.folder, "listing the blobs"):
-            names = os.listdir(self._blobs)
+            names = os.listdir(self._blobs) if os.path.isdir(self._blobs) else []
         for name in names:
             if len(name) == 64 and digests.HEX.issuperset(name):
                 yield digests.from_hex(name)
@@ -319,13 +319,12 @@ def _hash_of(fd: int) -> Digest:
 
 def _link(source: str, target: str) -> bool:
     """Give a file its final name; False if something has that name already."""
+    if not os.path.isdir(folder := os.path.dirname(target)):
+        os.makedirs(folder, 0o700, exist_ok=True)
     try:
         os.link(source, target)
     except FileExistsError:
         return False
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-        os.link(source, target)
     return True
 
 
