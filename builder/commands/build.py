@@ -94,7 +94,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         no_cache_filter=tuple(filters),
         outputs=outputs,
         load=parsed.switch("load"),
-        platform=values.platform(parsed.all("platform")),
+        platform=values.platform(parsed.all("platform") or [environ.get("DOCKER_DEFAULT_PLATFORM", "")]),
         pull=parsed.switch("pull"),
         network=network,
         add_hosts=values.add_hosts(parsed.all("add-host")) if "add-host" in parsed else (),

@@ -97,7 +97,8 @@ def _take_long(long: dict[str, Flag], word: str, rest: list[str], parsed: Parsed
     name, has_value, value = word[2:].partition("=")
     flag = long.get(name)
     if flag is None:
-        raise UsageError(f"unknown flag --{name}", hint=nearest(f"--{name}", [f"--{n}" for n in long]))
+        offered = [f"--{known.name}" for known in long.values() if known.group]
+        raise UsageError(f"unknown flag --{name}", hint=nearest(f"--{name}", offered))
     _store(flag, f"--{name}", value if has_value else None, rest, parsed)
 
 

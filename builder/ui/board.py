@@ -8,8 +8,7 @@ On the path of a fully cached build: nothing is imported.
 from __future__ import annotations
 
 from builder import events
-from builder.ui.plain import transfer
-from builder.ui.words import clean, one_line, plural, seconds
+from builder.ui.words import clean, one_line, plural, seconds, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from builder import events
 from builder.ui.report import closing_line, warning_lines
-from builder.ui.words import clean, one_line, size
+from builder.ui.words import clean, one_line, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,13 +182,6 @@ class Plain:
         if self.numbers:  # a blank line, before these or before the error that is told next
             text.insert(0, "")
         self.out.write("".join(f"{line}\n" for line in text))
-
-
-def transfer(done: int, total: int, unit: str) -> str:
-    """How far a transfer is: `12.3 MB / 48.0 MB`, or what was done where the total is unknown."""
-    if unit == "B":
-        return f"{size(done)} / {size(total)}" if total else size(done)
-    return f"{done} / {total} {unit}" if total else f"{done} {unit}"
 
 
 def _export(name: str) -> str:

@@ -62,6 +62,13 @@ def size(count: int) -> str:
     return f"{value:.{digits}f} {unit}"
 
 
+def transfer(done: int, total: int, unit: str) -> str:
+    """How far a transfer is: `12.3 MB / 48.0 MB`, or what was done where the total is unknown."""
+    if unit == "B":
+        return f"{size(done)} / {size(total)}" if total else size(done)
+    return f"{done} / {total} {unit}" if total else f"{done} {unit}"
+
+
 def seconds(value: float) -> str:
     """A duration: 0.4s, 59.9s, 2m05s, 1h02m."""
     if value < 59.95:

@@ -113,6 +113,13 @@ def test_the_store_lies_where_the_data_of_a_user_lies(monkeypatch: pytest.Monkey
     assert request_of(".", environ={"XDG_DATA_HOME": "/data"}).root == "/var/lib/pybuild"
 
 
+def test_the_platform_may_come_from_dockers_variable() -> None:
+    environ = {**ENVIRON, "DOCKER_DEFAULT_PLATFORM": "linux/arm64"}
+
+    assert request_of(".", environ=environ).platform == "linux/arm64"
+    assert request_of("--platform", "linux/amd64", ".", environ=environ).platform == "linux/amd64"
+
+
 @pytest.mark.parametrize(
     ("words", "environ", "progress", "digest"),
     [

@@ -4,7 +4,7 @@ from builder.commands.flags import Flag, Parsed, parse
 from builder.errors import UsageError
 
 FLAGS = (
-    Flag(name="tag", short="t", kind="list", metavar="NAME"),
+    Flag(name="tag", short="t", kind="list", metavar="NAME", group="G"),
     Flag(name="file", short="f", metavar="FILE"),
     Flag(name="quiet", short="q", kind="switch"),
     Flag(name="pull", kind="switch"),
@@ -60,13 +60,14 @@ def test_empty_values_of_a_list_count_as_none() -> None:
     [
         (("--tags", "a"), "unknown flag --tags", "did you mean --tag?"),
         (("--zzz",), "unknown flag --zzz", None),
+        (("--pul",), "unknown flag --pul", None),
         (("-x",), "unknown flag -x", None),
         (("-qx",), "unknown flag -x in -qx", None),
         (("--tag",), "--tag needs a value: --tag NAME", None),
         (("-f",), "-f needs a value: -f FILE", None),
     ],
 )
-def test_a_mistake_is_named_with_the_nearest_flag(
+def test_a_mistake_is_named_with_the_nearest_flag_that_is_offered(
     words: tuple[str, ...], message: str, hint: str | None
 ) -> None:
     with pytest.raises(UsageError) as caught:
