@@ -154,6 +154,7 @@ def compile_options(request: BuildRequest) -> CompileOptions:
         ulimits=request.ulimits,
         entitlements=frozenset(request.allow),
         hostname=request.hostname,
+        platform_given=bool(request.platform),
     )
 
 

@@ -68,15 +68,20 @@ class CacheMounts:
         return fd
 
     def make(self, path: str, mount: CacheMount, fill: Callable[[str], None]) -> None:
-        """Make a held folder where it is missing; fill gives it what the mount starts with. Blocking."""
+        """Make a held folder where it is missing. Blocking.
+
+        A cache that starts with something gets it from `fill`, its mode and owner too.
+        """
         if os.path.isdir(path):
             return
         temporary = f"{path}.new-{os.getpid()}-{os.urandom(4).hex()}"
         os.mkdir(temporary, 0o700)
         try:
-            fill(temporary)
-            os.chown(temporary, mount.uid, mount.gid)
-            os.chmod(temporary, mount.mode)
+            if mount.input is None:
+                os.chown(temporary, mount.uid, mount.gid)
+                os.chmod(temporary, mount.mode)
+            else:
+                fill(temporary)
             os.rename(temporary, path)
         except FileExistsError:  # another step that shares it was faster
             remove_tree(temporary)

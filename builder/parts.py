@@ -121,8 +121,9 @@ def wanted_as_folders(definition: Definition, target: Digest) -> frozenset[Diges
     """The vertices whose result a later RUN mounts, so that their layers are best made as folders."""
     wanted: set[Digest] = set()
     for vertex in reversed(definition.reached(target)):
-        passes = vertex.digest in wanted and isinstance(vertex.op, Copy | MakeDir | Merge)
-        if isinstance(vertex.op, Exec) or passes:
+        if isinstance(vertex.op, Exec):
+            wanted.update(item.of for item in vertex.inputs)
+        elif vertex.digest in wanted and isinstance(vertex.op, Copy | MakeDir | Merge):
             wanted.update(item.of for item in vertex.inputs if item.select is None)
     return frozenset(wanted)
 

@@ -22,7 +22,7 @@ from builder.events import Log
 from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
 from builder.runtime import spec
 from builder.snapshots import graft, owners
-from builder.snapshots.snapshot import FOLDER, Snapshot
+from builder.snapshots.snapshot import FOLDER, Entry, Snapshot
 from builder.snapshots.unpack import write_tree
 from builder.store.ingest import IngestFolder
 from builder.worker import accounts, no_content
@@ -208,10 +208,10 @@ class Step:
         return spec.Bind(target=mount.target, source=path, readonly=mount.readonly, options=("nosuid",))
 
     def _fill_cache(self, mount: CacheMount, folder: str) -> None:
-        """What a cache starts with: a folder of the input that it names."""
-        if mount.input is None:
-            return
-        tree = self.parts.layers.tree(self.inputs[mount.input])
+        """Give a new cache what it starts with: a folder of the input that it names, as it is there."""
+        assert mount.input is not None
+        layers = self.parts.layers
+        tree = layers.tree(self.inputs[mount.input])
         top = tree.resolve(mount.source)
         start = tree.get(top)
         if top != "." and (start is None or start.kind != FOLDER):
@@ -219,8 +219,10 @@ class Step:
         offset = 0 if top == "." else len(top) + 1
         nodes = {e.path[offset:]: tree.nodes[e.path] for e in tree.walk(top) if e.path != top}
         entries = [node.entry.replace(path=path, hardlink=None) for path, node in nodes.items()]
-        layers = self.parts.layers
         write_tree(folder, entries, lambda e: layers.open(nodes[e.path].layer, nodes[e.path].entry))
+        owner = start or Entry(".", FOLDER, 0o755)
+        os.chown(folder, owner.uid, owner.gid)
+        os.chmod(folder, owner.mode)
 
     def _secret(
         self, mount: SecretMount, secrets: dict[str, bytes], variables: dict[str, str]

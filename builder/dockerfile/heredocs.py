@@ -26,22 +26,26 @@ class Marker(NamedTuple):
 
 
 def find_markers(line: str) -> list[Marker]:
-    """The heredocs that a line opens, in order; none if a quote stays open."""
+    """The heredocs that a line opens, in order; none if a quote stays open. Raises WordError for a bad name."""
     if "<<" not in line:
         return []
-    found = [read_marker(word) for word in words.split_raw(line)]
+    found = [_read(word) for word in words.split_raw(line)]
     return [marker for marker in found if marker is not None]
 
 
-def read_marker(word: str) -> Marker | None:
-    """The heredoc that a word opens, None if it opens none."""
+def is_marker(word: str) -> bool:
+    """Whether a word, as COPY and ADD part them, opens a heredoc."""
+    try:
+        return _read(word) is not None
+    except words.WordError:
+        return False
+
+
+def _read(word: str) -> Marker | None:
     match = OPENING.fullmatch(word)
     if match is None or not match[3]:
         return None
-    try:
-        names = words.unquote(match[3])
-    except words.WordError:
-        return None
+    names = words.unquote(match[3])
     if len(names) != 1:
         return None
     name = names[0]

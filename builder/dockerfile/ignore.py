@@ -172,15 +172,17 @@ def _read(line: str, number: int) -> Pattern | None:
     text = line.strip(SPACE)
     if not text:
         return None
-    keeps = text.startswith("!")
-    if keeps:
-        text = text[1:].strip(SPACE)
     path = _clean(text)
-    if path:
-        return Pattern(path, keeps=keeps, line=number)
-    if keeps and (not text or text.startswith("/")):
+    if text.startswith("!"):
+        text = text[1:].strip(SPACE)
+        path = _clean(text)
+        if path or text.startswith("/") or not text:
+            path = _clean("!" + path)  # so that `!../../a` is `a`, as in the reference builder
+    keeps = path.startswith("!")  # `/!a` is `!a`
+    path = path.removeprefix("!")
+    if keeps and not path:
         raise ValueError("there is nothing behind the exclamation mark")
-    return None
+    return Pattern(path, keeps=keeps, line=number) if path else None
 
 
 def _clean(path: str) -> str:
@@ -208,18 +210,17 @@ def _translate(pattern: str) -> str:
     """A regular expression for the whole of a path. Raises ValueError."""
     if not WILD.search(pattern):
         return re.escape(pattern) + r"\Z"
-    tokens = _tokens(pattern)
-    plain_rest = all(kind == CHAR and text == re.escape(char) for kind, text, char in tokens[1:])
-    if pattern.startswith("**") and not pattern.startswith("**/") and plain_rest and tokens[1:]:
-        return "(?:.*)" + "".join(text for _, text, _ in tokens[1:]) + r"\Z"
-    return "|".join(f"(?:{_regex(reading)})" for reading in _readings(tokens))
+    end = pattern[2:]
+    if pattern.startswith("**") and end and not end.startswith("/") and not WILD.search(end):
+        return "(?:.*)" + re.escape(end) + r"\Z"  # `**x` alone is any path that ends so
+    return "|".join(f"(?:{_regex(reading)})" for reading in _readings(_tokens(pattern)))
 
 
-Token = tuple[str, str, str]
+Token = tuple[str, str]
 
 
 def _tokens(pattern: str) -> list[Token]:
-    """(kind, regular expression, character): one token for each wildcard and each character."""
+    """(kind, regular expression): one token for each wildcard and each character."""
     tokens: list[Token] = []
     at = 0
     while at < len(pattern):
@@ -228,21 +229,21 @@ def _tokens(pattern: str) -> list[Token]:
             kind = FOLDERS if at == 0 or pattern[at - 1] == "/" else GLUED
             at += 3 if pattern.startswith("**/", at) else 2
             if at >= len(pattern):
-                tokens.append((REST, "", ""))
+                tokens.append((REST, ""))
             elif not tokens or tokens[-1][0] not in (FOLDERS, GLUED):
-                tokens.append((kind, "", ""))
+                tokens.append((kind, ""))
         elif char == "[":
             end, text = _class(pattern, at)
-            tokens.append((CHAR, text, ""))
+            tokens.append((CHAR, text))
             at = end
         elif char == "\\":
             if at + 1 == len(pattern):
                 raise ValueError("there is nothing behind the backslash")
-            tokens.append((CHAR, re.escape(pattern[at + 1]), ""))
+            tokens.append((CHAR, re.escape(pattern[at + 1])))
             at += 2
         else:
             text = "" if char == "*" else "[^/]" if char == "?" else re.escape(char)
-            tokens.append((STAR if char == "*" else CHAR, text, char))
+            tokens.append((STAR if char == "*" else CHAR, text))
             at += 1
     return tokens
 
@@ -300,7 +301,7 @@ def _regex(tokens: list[Token]) -> str:
     """
     out = ""
     folders = name = False  # whether a group of the one and of the other kind is open
-    for kind, text, _ in tokens:
+    for kind, text in tokens:
         if kind == CHAR:
             out += text
             continue

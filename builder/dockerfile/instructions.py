@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.dockerfile import arrays, ast
 from builder.dockerfile.blanks import SPACE
-from builder.dockerfile.heredocs import read_marker
+from builder.dockerfile.heredocs import is_marker
 from builder.errors import DockerfileError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def build(form: Form, escape: str, trigger: str, common: dict[str, Any]) -> ast.
         case "LABEL":
             return ast.Label(pairs=_pairs(form, escape), legacy=form.words[0].type == "NAME", **common)
         case "ARG":
-            return ast.Arg(pairs=tuple(_argument(word, escape) for word in words), **common)
+            return ast.Arg(pairs=tuple(_argument(word) for word in _whole_words(form, escape)), **common)
         case "ONBUILD":
             return ast.Onbuild(trigger=trigger, **common)
         case _:
@@ -145,7 +145,7 @@ def _check_command(form: Form) -> ast.Command | None:
 
 def _destination(form: Form) -> str:
     dest = _at_least(2, form)[-1]
-    if read_marker(dest):
+    if is_marker(dest):
         raise DockerfileError(f"the destination of {form.keyword} cannot be a heredoc", code="bad-heredoc")
     return dest
 
@@ -161,8 +161,8 @@ def _pairs(form: Form, escape: str) -> tuple[ast.Pair, ...]:
     if form.words[0].type == "NAME":
         return (ast.Pair(str(form.words[0]), str(form.words[1])),)
     pairs = []
-    for word in form.texts():
-        name, equals, value = _without_loose_escape(word, escape).partition("=")
+    for word in _whole_words(form, escape):
+        name, equals, value = word.partition("=")
         if not equals:
             raise DockerfileError(
                 f"there is no = in {word!r}", code="no-equals", hint=f"{form.keyword} takes NAME=value pairs"
@@ -171,8 +171,8 @@ def _pairs(form: Form, escape: str) -> tuple[ast.Pair, ...]:
     return tuple(pairs)
 
 
-def _argument(word: str, escape: str) -> ast.Pair:
-    name, equals, value = _without_loose_escape(word, escape).partition("=")
+def _argument(word: str) -> ast.Pair:
+    name, equals, value = word.partition("=")
     return ast.Pair(_named(name, "ARG") if equals else name, value if equals else None)
 
 
@@ -182,7 +182,12 @@ def _named(name: str, keyword: str) -> str:
     return name
 
 
-def _without_loose_escape(word: str, escape: str) -> str:
-    """The word without an escape character at its end that has nothing to escape."""
-    run = len(word) - len(word.rstrip(escape))
-    return word[:-1] if run % 2 else word
+def _whole_words(form: Form, escape: str) -> list[str]:
+    """The words, without an escape character at the very end that has nothing to escape."""
+    words = list(form.texts())
+    last = words.pop()
+    loose = (len(last) - len(last.rstrip(escape))) % 2
+    last = last[: len(last) - loose]
+    if not (words or last):
+        raise DockerfileError(f"{form.keyword} needs at least one word", code="incomplete")
+    return [*words, last] if last else words

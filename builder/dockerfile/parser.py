@@ -22,6 +22,7 @@ from builder.dockerfile.flags import check_flags, meant, read_flag
 from builder.dockerfile.heredocs import Marker, find_markers
 from builder.dockerfile.instructions import Form, build, check_trigger, trigger_text
 from builder.dockerfile.lines import LogicalLine, Reader
+from builder.dockerfile.words import WordError
 from builder.errors import DockerfileError
 from builder.text import Location, SourceText, Span
 
@@ -163,7 +164,12 @@ class _LineParser:
         keyword, is_array = form.keyword, form.is_array
         if keyword == "ONBUILD":
             keyword, is_array = self._read_trigger(str(form.words[0]))
-        return find_markers(self.line.text) if keyword in WITH_HEREDOCS and not is_array else []
+        if keyword not in WITH_HEREDOCS or is_array:
+            return []
+        try:
+            return find_markers(self.line.text)
+        except WordError as error:
+            raise DockerfileError(f"the name of a heredoc: {error}", code="bad-heredoc") from error
 
     def _read_trigger(self, text: str) -> tuple[str, bool]:
         """The keyword of a trigger, and whether its words are an array. Most faults wait for its use."""
@@ -210,7 +216,7 @@ class _LineParser:
         usage = f"usage: {USAGE[keyword]}"
         at = error.pos_in_stream or 0
         if isinstance(error, UnexpectedToken) and error.token.type == "$END":
-            if keyword in ("ENV", "LABEL") and len(text.split()) > 1:
+            if keyword in ("ENV", "LABEL") and error.expected == {"TEXT"}:
                 return DockerfileError(f"{keyword} has a name but no value", code="no-value", hint=usage)
             return DockerfileError(f"{keyword} is not complete", code="incomplete", hint=usage)
         if keyword in WITH_ARRAY:

@@ -12,6 +12,7 @@ changed. On the path of a fully cached build.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -84,7 +85,7 @@ class Hasher:
 
     def fill(self, entries: Iterable[Entry], *, threads: int = 0) -> None:
         """Hash those of the entries that have no digest, in threads where they are many."""
-        todo = [entry for entry in entries if entry.kind == FILE and entry.digest is None]
+        todo = [e for e in entries if e.kind == FILE and e.digest is None and e.hardlink is None]
         threads = threads or os.cpu_count() or 1
         if len(todo) < MANY or threads == 1:
             self._hash_all(todo)
@@ -169,8 +170,20 @@ def _unreadable(folder: str, path: str, error: OSError) -> BuildError:
     )
 
 
+class _Found:
+    """A path that was found in a folder: its entry, and whether it is left out, and whether to look into it."""
+
+    __slots__ = ("enters", "entry", "excluded", "status")
+
+    def __init__(self, entry: Entry, status: os.stat_result, *, excluded: bool, enters: bool) -> None:
+        self.entry = entry
+        self.status = status
+        self.excluded = excluded
+        self.enters = enters
+
+
 class _Walk:
-    """One walk over a context."""
+    """One walk over a context: one folder open at a time, however deep it is."""
 
     def __init__(
         self, folder: str, ignore: Ignore | None, cache: StatCache | None, wanted: Wanted | None
@@ -181,76 +194,84 @@ class _Walk:
         self.wanted = wanted
         self.entries: list[Entry] = []
         self.links: dict[tuple[int, int], Entry] = {}
+        self.at = "."  # what an error would be about
         self.untold: list[Entry] = []  # excluded folders on the way, told once something in them is not
 
     def run(self) -> list[Entry]:
         """The entries, read anew."""
         self.entries, self.links, self.untold = [], {}, []
+        self.at = "."
         fd = -1
         try:
             fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            status = os.fstat(fd)
-            self.entries.append(_entry(".", FOLDER, status))
+            root = os.fstat(fd)
+            self.entries.append(_entry(".", FOLDER, root))
+            above = [_identity(root)]
+            pending = [self._listed(fd, "")]
+            while True:
+                if pending[-1]:
+                    found = pending[-1].pop()
+                    self._tell(found)
+                    if found.enters:
+                        path = self.at = found.entry.path
+                        fd = _moved(fd, path.rpartition("/")[2])
+                        above.append(_identity(os.fstat(fd)))
+                        pending.append(self._listed(fd, path + "/"))
+                    continue
+                pending.pop()
+                above.pop()
+                if not pending:
+                    return self.entries
+                fd = _moved(fd, "..", above[-1])
         except OSError as error:
+            raise _unreadable(self.folder, self.at, error) from error
+        finally:
             if fd >= 0:
                 os.close(fd)
-            raise _unreadable(self.folder, ".", error) from error
-        self._folder(fd, "")
-        return self.entries
 
-    def _folder(self, fd: int, prefix: str) -> None:
-        """All in the folder at `fd`, which is closed."""
-        try:
-            with os.scandir(fd) as found:
-                names = sorted(found, key=_name_of)
+    def _listed(self, fd: int, prefix: str) -> list[_Found]:
+        """What counts in the folder at `fd`, last first."""
+        listed: list[_Found] = []
+        with os.scandir(fd) as names:
             for item in names:
-                self._path(item, fd, prefix + item.name)
-        except OSError as error:
-            raise _unreadable(self.folder, prefix.rstrip("/") or ".", error) from error
-        finally:
-            os.close(fd)
+                found = self._found(item, fd, prefix + item.name)
+                if found is not None:
+                    listed.append(found)
+        listed.sort(key=_path_of, reverse=True)
+        return listed
 
-    def _path(self, item: os.DirEntry[str], fd: int, path: str) -> None:
+    def _found(self, item: os.DirEntry[str], fd: int, path: str) -> _Found | None:
         wanted = self.wanted
         if wanted is not None and not wanted.may_need(path):
-            return
+            return None
         excluded = self.ignore is not None and self.ignore.excludes(path)
-        folder = item.is_dir(follow_symlinks=False)
-        if excluded and (not folder or self.ignore is None or self.ignore.prunes(path)):
-            return
-        try:
-            status = item.stat(follow_symlinks=False)
-            kind = KINDS.get(stat.S_IFMT(status.st_mode))
-            if kind is None:
-                return  # a socket
-            entry = _entry(path, kind, status)
-            if kind == SYMLINK:
-                entry.link = os.readlink(item.name, dir_fd=fd)
-            below = os.open(item.name, FOLDER_FLAGS, dir_fd=fd) if folder and self._enters(path) else -1
-        except OSError as error:
-            raise _unreadable(self.folder, path, error) from error
-        if not excluded:
-            self._tell(entry, status)
-        if below >= 0:
-            self._below(below, entry, excluded=excluded)
+        is_folder = item.is_dir(follow_symlinks=False)
+        if excluded and (not is_folder or self.ignore is None or self.ignore.prunes(path)):
+            return None
+        self.at = path
+        status = item.stat(follow_symlinks=False)
+        kind = KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return None  # a socket
+        entry = _entry(path, kind, status)
+        if kind == SYMLINK:
+            entry.link = os.readlink(item.name, dir_fd=fd)
+        enters = kind == FOLDER and (wanted is None or wanted.looks_into(path))
+        return _Found(entry, status, excluded=excluded, enters=enters)
 
-    def _enters(self, path: str) -> bool:
-        return self.wanted is None or self.wanted.looks_into(path)
-
-    def _below(self, fd: int, folder: Entry, *, excluded: bool) -> None:
-        if excluded:
-            self.untold.append(folder)
-        self._folder(fd, folder.path + "/")
-        if excluded and self.untold and self.untold[-1] is folder:
+    def _tell(self, found: _Found) -> None:
+        entry, status = found.entry, found.status
+        while self.untold and not entry.path.startswith(self.untold[-1].path + "/"):
             self.untold.pop()
-
-    def _tell(self, entry: Entry, status: os.stat_result) -> None:
+        if found.excluded:
+            self.untold.append(entry)
+            return
         if self.untold:
             self.entries += self.untold
             self.untold.clear()
         if entry.kind == FILE:
             if status.st_nlink > 1:
-                first = self.links.setdefault((status.st_dev, status.st_ino), entry)
+                first = self.links.setdefault(_identity(status), entry)
                 if first is not entry:
                     entry.hardlink = first.path
             if self.cache is not None:
@@ -258,8 +279,22 @@ class _Walk:
         self.entries.append(entry)
 
 
-def _name_of(item: os.DirEntry[str]) -> str:
-    return item.name
+def _path_of(found: _Found) -> str:
+    return found.entry.path
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _moved(fd: int, name: str, expected: tuple[int, int] | None = None) -> int:
+    """Step into a folder, no link followed; up only to where we came from. Closes `fd`. Raises OSError."""
+    there = os.open(name, FOLDER_FLAGS, dir_fd=fd)
+    if expected is not None and _identity(os.fstat(there)) != expected:
+        os.close(there)
+        raise OSError(errno.ESTALE, "a folder was moved while it was read")
+    os.close(fd)
+    return there
 
 
 def _entry(path: str, kind: str, status: os.stat_result) -> Entry:

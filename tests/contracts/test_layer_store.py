@@ -190,8 +190,8 @@ def in_child(function: Callable[[], None]) -> int:
 def at_call(number: int, happen: Callable[[], None]) -> None:
     """Let something happen at the n-th system call on files from now on (in this process, for good)."""
     left = [number]
-    changing = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod",
-                "os.chown", "os.utime", "os.scandir", "os.listdir", "os.truncate", "os.removexattr")  # fmt: skip
+    calls = "mkdir rename remove rmdir symlink link chmod chown utime scandir listdir truncate removexattr"
+    changing = {"open", *(f"os.{call}" for call in calls.split())}
 
     def hook(event: str, _: object) -> None:
         if event in changing:

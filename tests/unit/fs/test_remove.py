@@ -112,10 +112,9 @@ def bind_mount(tmp_path):
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_bind_mount_is_not_entered(bind_mount):
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="something is mounted there"):
         remove_tree(bind_mount / "top")
 
-    assert caught.value.errno == errno.EBUSY
     assert (bind_mount / "host/precious").exists()
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 
@@ -38,6 +39,11 @@ def read(root, path, flags=os.O_RDONLY):
         return os.read(fd, 100).decode()
 
 
+def failing(*codes):
+    """Expects an OSError with one of these errnos."""
+    return pytest.raises(OSError, match="|".join(os.strerror(code) for code in codes))
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -67,9 +73,8 @@ def test_every_way_of_writing_a_path_stays_inside(root, path):
     ],
 )
 def test_failures_are_those_of_the_kernel(root, path, flags, code):
-    with pytest.raises(OSError) as caught:
+    with failing(code):
         rooted.open_in(root, path, flags, 0o600)
-    assert caught.value.errno == code
 
 
 @pytest.mark.parametrize("path", [".", "/", "..", "etc/..", "etc/up", "/../.."])
@@ -94,10 +99,9 @@ def test_magic_links_of_proc_lead_nowhere(tmp_path, resolver):
     with (
         opened(rooted.open_root("/proc")) as proc,
         opened(rooted.open_root(tmp_path)) as target,
-        pytest.raises(OSError) as caught,
+        failing(errno.ELOOP, errno.ENOENT),
     ):
         rooted.open_in(proc, f"self/fd/{target}", os.O_RDONLY)
-    assert caught.value.errno in (errno.ELOOP, errno.ENOENT)
 
 
 def test_forty_links_are_followed_and_no_more(tmp_path, resolver):
@@ -107,9 +111,8 @@ def test_forty_links_are_followed_and_no_more(tmp_path, resolver):
 
     with opened(rooted.open_root(tmp_path)) as fd:
         assert read(fd, "40") == "end"
-        with pytest.raises(OSError) as caught:
+        with failing(errno.ELOOP):
             read(fd, "41")
-    assert caught.value.errno == errno.ELOOP
 
 
 def test_a_path_longer_than_the_kernel_takes_is_walked(tmp_path, resolver):
@@ -161,23 +164,20 @@ def test_folders_are_made_through_links_that_stay_inside(root, tmp_path):
 
 @pytest.mark.parametrize(("path", "code"), [("etc/passwd/a", errno.ENOTDIR), ("dangling/a", errno.ENOENT)])
 def test_folders_are_not_made_below_what_is_none(root, path, code):
-    with pytest.raises(OSError) as caught:
+    with failing(code):
         rooted.make_folders(root, path)
-    assert caught.value.errno == code
 
 
 def test_a_small_file_is_read_within_its_limit(root):
     assert rooted.read_file_in(root, "climbing/passwd", 6) == b"inside"
-    with pytest.raises(OSError) as caught:
+    with failing(errno.EFBIG):
         rooted.read_file_in(root, "etc/passwd", 5)
-    assert caught.value.errno == errno.EFBIG
 
 
 def test_a_fifo_in_the_place_of_a_file_does_not_hang(root):
     os.mkfifo("fifo", dir_fd=root)
-    with pytest.raises(OSError) as caught:
+    with failing(errno.EINVAL):
         rooted.read_file_in(root, "fifo", 100)
-    assert caught.value.errno == errno.EINVAL
 
 
 def test_a_filter_that_blocks_openat2_leads_to_the_walk(root, monkeypatch):
@@ -204,8 +204,6 @@ def test_a_kernel_without_openat2_is_asked_once(root, monkeypatch):
 def test_no_descriptor_is_left_open(root):
     before = len(os.listdir("/proc/self/fd"))
     for path in ("etc/passwd", "loop", "missing/x", "climbing/../etc/up/etc"):
-        try:
+        with contextlib.suppress(OSError):
             os.close(rooted.open_in(root, path, os.O_RDONLY))
-        except OSError:
-            pass
     assert len(os.listdir("/proc/self/fd")) == before

@@ -17,6 +17,9 @@ SECOND = 1_000_000_000
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 
 
+PLAIN = Compression("none")
+
+
 class Notes:
     """A sink that remembers what passed."""
 
@@ -27,7 +30,7 @@ class Notes:
         self.seen.append((entry.path, entry.kind, entry.hardlink, reader.read() if reader else None))
 
 
-def pack(entries, contents=None, compression=Compression("none"), **options):
+def pack(entries, contents=None, compression=PLAIN, **options):
     out = io.BytesIO()
     contents = contents or {}
     blob = layer.pack(entries, lambda entry: io.BytesIO(contents[entry.path]), out, compression, **options)

@@ -204,7 +204,9 @@ async def test_a_failure_cancels_the_others_and_is_the_error_that_comes_out(worl
     with pytest.raises(BuildError, match="bad failed"):
         await solver.solve(target)
 
-    assert {(world.definition[e.vertex].op.name, e.cancelled) for e in world.events if isinstance(e, Failed)} == {
+    assert {
+        (world.definition[e.vertex].op.name, e.cancelled) for e in world.events if isinstance(e, Failed)
+    } == {
         ("slow", True),
         ("bad", False),
     }
