@@ -70,7 +70,7 @@ def run(
         failure = known
     except OSError as error:
         failure = because("namespace", "cannot set up the sandbox", error)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         failure = Failure("spec", 0, f"the spec cannot be understood: {error!r}")
     finally:
         os.write(pipe.descriptor, failure.encode())

@@ -61,6 +61,7 @@ def become(process: Mapping[str, Any], program: bytes | None) -> None:
     """Take the spec's identity. `program`: the system call filter, or None."""
     user = process["user"]
     capabilities = process.get("capabilities", {})
+    _check_ids(user)
     os.umask(user.get("umask", 0o022))
     _give_streams(user["uid"])
     reachable = _enter(process["cwd"], may_fail=True)
@@ -76,6 +77,14 @@ def become(process: Mapping[str, Any], program: bytes | None) -> None:
     if not reachable:  # as in runc: root's rights or the user's, whichever opens the folder
         _enter(process["cwd"], may_fail=False)
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials has cleared it
+
+
+def _check_ids(user: Mapping[str, Any]) -> None:
+    """An id that the kernel would cut to 32 bits is another user's, maybe root's (CVE-2024-40635)."""
+    for number in (user["uid"], user["gid"], *user.get("additionalGids", ())):
+        if not 0 <= number < (1 << 32) - 1:
+            what = f"cannot become user {user['uid']}:{user['gid']}: {number} is not a user or group id"
+            raise Failure("identity", errno.EINVAL, what)
 
 
 def _mask(names: Iterable[str]) -> int:
@@ -132,11 +141,9 @@ def _switch_user(user: Mapping[str, Any], capabilities: Mapping[str, Any]) -> No
         libc.prctl(libc.PR_SET_KEEPCAPS, 0)
         libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
         libc.set_capabilities(effective, permitted, 0)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         what = f"cannot become user {user['uid']}:{user['gid']}"
-        raise because(
-            "identity", what, error if isinstance(error, OSError) else OSError(22, str(error))
-        ) from None
+        raise because("identity", what, error) from error
 
 
 def execute(process: Mapping[str, Any]) -> NoReturn:
