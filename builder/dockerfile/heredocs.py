@@ -26,7 +26,7 @@ class Marker(NamedTuple):
 
 
 def find_markers(line: str) -> list[Marker]:
-    """The heredocs that a line opens, in order; none if a quote stays open. Raises WordError for a bad name."""
+    """The heredocs that a line opens, in order; none if a quote stays open. Raises WordError."""
     if "<<" not in line:
         return []
     found = [_read(word) for word in words.split_raw(line)]

@@ -160,15 +160,13 @@ def _volumes(form: Form) -> tuple[str, ...]:
 def _pairs(form: Form, escape: str) -> tuple[ast.Pair, ...]:
     if form.words[0].type == "NAME":
         return (ast.Pair(str(form.words[0]), str(form.words[1])),)
-    pairs = []
-    for word in _whole_words(form, escape):
-        name, equals, value = word.partition("=")
+    parted = [word.partition("=") for word in _whole_words(form, escape)]
+    for word, equals, _ in parted:
         if not equals:
             raise DockerfileError(
                 f"there is no = in {word!r}", code="no-equals", hint=f"{form.keyword} takes NAME=value pairs"
             )
-        pairs.append(ast.Pair(_named(name, form.keyword), value))
-    return tuple(pairs)
+    return tuple(ast.Pair(_named(name, form.keyword), value) for name, _, value in parted)
 
 
 def _argument(word: str) -> ast.Pair:
