@@ -70,10 +70,11 @@ def test_threads_and_sizes_of_writes_do_not_change_the_bytes(compression):
 def test_any_bytes_in_any_pieces_come_back(pieces, compression):
     out = io.BytesIO()
     with open_writer(out, compression, threads=1) as writer:
+        writer.write(b"no magic")
         for piece in pieces:
             writer.write(piece)
 
-    assert unpack(out.getvalue()) == b"".join(pieces)
+    assert unpack(out.getvalue()) == b"no magic" + b"".join(pieces)
 
 
 def test_others_read_what_is_written():
@@ -109,7 +110,8 @@ def test_a_slow_stream_is_recognised(part, kind):
 @pytest.mark.parametrize(
     "packed",
     [gzip.compress(SHORT), bz2.compress(SHORT), lzma.compress(SHORT),
-     zstandard.ZstdCompressor(write_checksum=True).compress(SHORT), pack(TEXT, Compression("zstd")), pack(TEXT, Compression("gzip"))],
+     zstandard.ZstdCompressor(write_checksum=True).compress(SHORT), pack(TEXT, Compression("zstd")),
+     pack(TEXT, Compression("gzip"))],
     ids=["gzip", "bzip2", "xz", "zstd", "our zstd", "our gzip"],
 )  # fmt: skip
 def test_a_stream_that_is_cut_off_or_changed_is_an_image_error(packed):
@@ -200,6 +202,5 @@ def test_a_full_disk_ends_the_threads():
         pytest.raises(OSError, match="No space"),
         open_writer(Full(), Compression("gzip"), threads=2) as writer,
     ):
-        for _ in range(20):
-            writer.write(TEXT)
+        writer.write(TEXT * 20)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("gzip")]

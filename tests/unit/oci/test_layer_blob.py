@@ -182,7 +182,8 @@ def test_a_later_entry_replaces_the_former():
 
 def test_links_to_folders_are_followed_inside_the_layer():
     data = archive(
-        ("usr/lib", "5"), ("lib", "2", "usr/lib"), ("abs", "2", "/usr/../../usr"), ("lib/a", "0"), ("abs/lib/b", "0"),
+        ("usr/lib", "5"), ("lib", "2", "usr/lib"), ("abs", "2", "/usr/../../usr"), ("lib/a", "0"),
+        ("abs/lib/b", "0"),
         ("lib/.wh.c", "0"), ("lib/.wh..wh..opq", "0"), ("h", "1", "abs/lib/a"), ("dangling", "2", "var/new"),
         ("dangling/d", "0"),
     )  # fmt: skip
