@@ -202,8 +202,11 @@ def at_call(number: int, happen: Callable[[], None]) -> None:
     sys.addaudithook(hook)
 
 
-def check_whole(tmp_path: Path, most: int) -> LayerStore:
-    """Every layer that is there has all its bytes, in both forms, and nothing else is left after a sweep."""
+def check_whole(tmp_path: Path, most: int) -> None:
+    """Every layer that is there has all its bytes, in both forms, and nothing else is left after a sweep.
+
+    Then all of them go, for the next trial.
+    """
     sweep_ingest(tmp_path / "root")
     assert os.listdir(tmp_path / "root/ingest") == []
     layers = open_layers(tmp_path)
@@ -216,7 +219,7 @@ def check_whole(tmp_path: Path, most: int) -> LayerStore:
                 with layers.open(layer, entry) as file:
                     assert file.read() == FILES[entry.path]
         layers.blob(layer, Compression())
-    return layers
+        layers.delete(layer)
 
 
 @pytest.mark.parametrize("work", WORK)
@@ -225,8 +228,7 @@ def test_a_process_killed_at_any_call_leaves_whole_layers_only(
 ) -> None:
     number = 1
     while True:
-        root = tmp_path / str(number)
-        layers = open_layers(root)
+        layers = open_layers(tmp_path)
         base = make_layer(layers, FILES, unpacked=False)
 
         def run(layers: LayerStore = layers, base: LayerId = base, number: int = number) -> None:
@@ -235,7 +237,7 @@ def test_a_process_killed_at_any_call_leaves_whole_layers_only(
 
         status = in_child(run)
 
-        check_whole(root, most=2)
+        check_whole(tmp_path, most=2)
         if status == 0:
             break
         assert os.WIFSIGNALED(status)
@@ -252,10 +254,9 @@ def test_a_disk_that_is_full_at_any_call_is_a_clear_error_and_leaves_whole_layer
 
     number = 1
     while True:
-        root = tmp_path / str(number)
-        layers = open_layers(root)
+        layers = open_layers(tmp_path)
         base = make_layer(layers, FILES, unpacked=False)
-        reached = root / "reached"
+        reached = tmp_path / f"reached-{number}"
 
         def happen(reached: Path = reached) -> None:
             os.close(os.open(reached, os.O_CREAT))
@@ -267,7 +268,7 @@ def test_a_disk_that_is_full_at_any_call_is_a_clear_error_and_leaves_whole_layer
 
         status = in_child(run)
 
-        check_whole(root, most=2)
+        check_whole(tmp_path, most=2)
         assert os.waitstatus_to_exitcode(status) in (0, 3)
         if not reached.exists():
             break
