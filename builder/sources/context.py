@@ -171,7 +171,7 @@ def _unreadable(folder: str, path: str, error: OSError) -> BuildError:
 
 
 class _Found:
-    """A path that was found in a folder: its entry, and whether it is left out, and whether to look into it."""
+    """A path in a folder: its entry, whether it is left out, whether it is looked into."""
 
     __slots__ = ("enters", "entry", "excluded", "status")
 
