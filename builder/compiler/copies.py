@@ -15,7 +15,7 @@ from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.state import StageState
 from builder.dockerfile import ignore
 from builder.dockerfile.ast import Add, Copy, Heredoc, Run, Workdir
-from builder.dockerfile.heredocs import read_marker
+from builder.dockerfile.heredocs import is_marker
 from builder.errors import DockerfileError
 from builder.graph.definition import Input
 from builder.graph.selection import Selection
@@ -101,13 +101,13 @@ def _read_sources(
     lowering: Lowering, state: StageState, step: Copy | Add
 ) -> tuple[tuple[str, ...], tuple[InlineItem, ...]]:
     """The paths, expanded, and the heredocs as files: those come last, whatever the order."""
-    if step.heredocs and read_marker(step.dest):
+    if step.heredocs and is_marker(step.dest):
         raise lowering.fault(step, f"{step.keyword} cannot have a heredoc as destination", "bad-destination")
     heredocs = list(step.heredocs)
     words: list[str] = []
     inline: list[Heredoc] = []
     for source in step.sources:
-        if heredocs and read_marker(source):
+        if heredocs and is_marker(source):
             inline.append(heredocs.pop(0))
         else:
             words.append(source)

@@ -20,7 +20,7 @@ from builder.compiler.sources import FromScratch
 from builder.compiler.state import StageState
 from builder.dockerfile import mounts
 from builder.dockerfile.ast import Command, Heredoc, Run
-from builder.dockerfile.heredocs import read_marker
+from builder.dockerfile.heredocs import is_marker
 from builder.dockerfile.mounts import MountError, MountOptions
 from builder.graph.definition import Input
 from builder.graph.selection import Selection
@@ -119,7 +119,7 @@ def _script(state: StageState, step: Run) -> Heredoc | None:
 def _lone_heredoc(step: Run) -> Heredoc | None:
     if not step.command.shell or len(step.heredocs) != 1:
         return None
-    return step.heredocs[0] if read_marker(" ".join(step.command.words).strip()) else None
+    return step.heredocs[0] if is_marker(" ".join(step.command.words).strip()) else None
 
 
 def _command(step: Run, script: Heredoc | None) -> Command:
