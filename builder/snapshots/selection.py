@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from builder.graph.selection import Selection
 
     DigestOf = Callable[[LayerId, Entry], Digest]
+    Fill = Callable[[Iterable[Entry]], None]
     HiddenBy = Callable[[str], str | None]  # the ignore file's line that hides a path, as people know it
 
 CAPABILITY = "security.capability"  # the one xattr that images keep
@@ -145,12 +146,22 @@ def patterns_of(excludes: Iterable[str]) -> Patterns | None:
 
 
 def digest(
-    tree: Tree, selection: Selection, digest_of: DigestOf, *, hidden_by: HiddenBy | None = None
+    tree: Tree,
+    selection: Selection,
+    digest_of: DigestOf,
+    *,
+    hidden_by: HiddenBy | None = None,
+    fill: Fill | None = None,
 ) -> Digest:
-    """The digest of what COPY would write for this selection; raises as `select` does."""
-    excludes = patterns_of(selection.excludes)
+    """The digest of what COPY would write for this selection; raises as `select` does.
+
+    fill: told all files whose digests will be asked for, to get them at once (and set them).
+    """
+    chosen = _Chosen(tree, selection, hidden_by)
+    if fill is not None and (wanted := chosen.files()):
+        fill(entry for _, entry in wanted)
     total = hashlib.sha256(b"selection 1\n")
-    for match in select(tree, selection, hidden_by=hidden_by):
+    for match, found in chosen.matches:
         rows: list[str] = []
         if not match.is_folder:
             rows.append(_row(match.name, match.node, selection, tree, digest_of, ""))
@@ -158,13 +169,11 @@ def digest(
             rows.append(_row(".", match.node, selection, tree, digest_of, ""))
         else:
             rows.append("contents\0")
-        if match.is_folder:
-            found = list(items(tree, match, excludes))
-            first_names = link_groups(found)
-            for item in found:
-                first = first_names.get(item.path, "")
-                row = _row(item.path, item.node, selection, tree, digest_of, first)
-                rows.append(row + "carried\0" if item.carried else row)
+        first_names = link_groups(found)
+        for item in found:
+            first = first_names.get(item.path, "") if first_names else ""
+            row = _row(item.path, item.node, selection, tree, digest_of, first)
+            rows.append(row + "carried\0" if item.carried else row)
         rows.append(f"{len(rows)}\n")
         total.update("".join(rows).encode("utf-8", "surrogateescape"))
     return from_hex(total.hexdigest())
@@ -173,18 +182,32 @@ def digest(
 def files(
     tree: Tree, selection: Selection, *, hidden_by: HiddenBy | None = None
 ) -> list[tuple[LayerId, Entry]]:
-    """The files that `digest` will ask the digests of, for whoever can get many at once; raises as it."""
-    excludes = patterns_of(selection.excludes)
-    wanted: dict[tuple[LayerId, str], tuple[LayerId, Entry]] = {}
-    for match in select(tree, selection, hidden_by=hidden_by):
-        nodes = [match.node]
-        if match.is_folder:
-            nodes = [item.node for item in items(tree, match, excludes)]
-        for node in nodes:
-            if node.entry.kind == FILE:
-                entry = bytes_of(tree, node)
-                wanted[node.layer, entry.path] = (node.layer, entry)
-    return list(wanted.values())
+    """The files that `digest` will ask the digests of; raises as `select` does."""
+    return _Chosen(tree, selection, hidden_by).files()
+
+
+class _Chosen:
+    """A selection's matches, each with what is in it."""
+
+    __slots__ = ("_tree", "matches")
+
+    def __init__(self, tree: Tree, selection: Selection, hidden_by: HiddenBy | None) -> None:
+        excludes = patterns_of(selection.excludes)
+        self._tree = tree
+        self.matches = [
+            (match, list(items(tree, match, excludes)) if match.is_folder else [])
+            for match in select(tree, selection, hidden_by=hidden_by)
+        ]
+
+    def files(self) -> list[tuple[LayerId, Entry]]:
+        """The entries with the bytes that have no digest yet, each once."""
+        wanted: dict[tuple[LayerId, str], tuple[LayerId, Entry]] = {}
+        for match, found in self.matches:
+            for node in (match.node, *(item.node for item in found)):
+                if node.entry.digest is None and node.entry.kind == FILE:
+                    entry = bytes_of(self._tree, node)
+                    wanted[node.layer, entry.path] = (node.layer, entry)
+        return list(wanted.values())
 
 
 def link_groups(found: Iterable[Item]) -> dict[str, str]:
@@ -227,17 +250,19 @@ def _row(
 ) -> str:
     """All that counts of one path. Fields end in NUL, which no name and no target can hold."""
     entry = node.entry
-    content = ""
-    if entry.kind == FILE:
+    kind = entry.kind
+    content = capability = ""
+    if kind == FILE:
         content = entry.digest or digest_of(node.layer, bytes_of(tree, node))
-    elif entry.kind == SYMLINK:
+    elif kind == SYMLINK:
         content = entry.link
-    elif entry.kind in (CHAR, BLOCK):
+    elif kind in (CHAR, BLOCK):
+        kind = CHAR
         content = f"{entry.device[0]}:{entry.device[1]}"
-    kind = CHAR if entry.kind == BLOCK else entry.kind
+    if entry.xattrs:
+        capability = "".join(value.hex() for _, value in capability_of(entry))
     mode = f"{entry.mode:o}" if selection.modes and kind != SYMLINK else ""
     owner = f"{entry.uid}:{entry.gid}" if selection.owners else ""
-    capability = "".join(value.hex() for _, value in capability_of(entry))
     return f"{name}\0{kind}\0{mode}\0{owner}\0{content}\0{capability}\0{first_name}\0"
 
 
