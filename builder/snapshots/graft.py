@@ -18,23 +18,16 @@ from builder.digest import Digest, of_bytes
 from builder.graph.selection import Selection
 from builder.snapshots.archive import Archive, apply
 from builder.snapshots.canvas import Canvas, Origin, Planned, join
+from builder.snapshots.matches import ROOT, Match, items, patterns_of, select
 from builder.snapshots.modes import Chmod, parse
 from builder.snapshots.patterns import Patterns, clean
-from builder.snapshots.selection import (
-    ROOT,
-    Match,
-    bytes_of,
-    capability_of,
-    inode,
-    items,
-    patterns_of,
-    select,
-)
+from builder.snapshots.selection import bytes_of, capability_of, inode
 from builder.snapshots.snapshot import BLOCK, CHAR, FILE, FOLDER, SYMLINK, Entry, LayerId
 from builder.snapshots.tree import Node, Tree
 
 if TYPE_CHECKING:
-    from builder.snapshots.selection import DigestOf, HiddenBy
+    from builder.snapshots.matches import HiddenBy
+    from builder.snapshots.selection import DigestOf
 
 __all__ = ["Archive", "CopyOp", "Origin", "Planned", "plan", "plan_dir"]
 
@@ -119,7 +112,7 @@ def plan(
     sources: the tree of each input that a source path names; owner: what --chown resolved to, None to keep
     the sources' owners; now: mtime in nanoseconds of what has no other (folders made on the way, heredocs);
     digest_of: a FILE's digest, asked only where all else is equal to what is below; archive: for ADD, what
-    a file holds if it is an archive; hidden_by: see `selection.select`. With --link, `below` is the empty
+    a file holds if it is an archive; hidden_by: see `matches.select`. With --link, `below` is the empty
     tree. Raises MissingPath and BuildError.
     """
     rules = _Rules(

@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 from builder.digest import Digest
 from builder.errors import BuildError, MissingPath
 from builder.graph.selection import Selection
-from builder.snapshots import selection
+from builder.snapshots import matches, selection
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, Entry, LayerId
 from builder.snapshots.tree import Tree
 from tests.support.trees import content_digest, device, file, folder, link, no_digest, tree
 
 
 def select(where: Tree, *patterns: str, **options: object) -> list[tuple[str, str]]:
-    matches = selection.select(where, Selection(patterns, **options))  # type: ignore[arg-type]
-    return [(match.path, match.name) for match in matches]
+    found = matches.select(where, Selection(patterns, **options))  # type: ignore[arg-type]
+    return [(match.path, match.name) for match in found]
 
 
 def items(where: Tree, *patterns: str, excludes: tuple[str, ...] = (), parents: bool = False) -> list[str]:
     chosen = Selection(patterns, excludes, parents=parents)
     found: list[str] = []
-    for match in selection.select(where, chosen):
+    for match in matches.select(where, chosen):
         if match.is_folder:
-            for item in selection.items(where, match, selection.patterns_of(excludes)):
+            for item in matches.items(where, match, matches.patterns_of(excludes)):
                 found.append(f"({item.path})" if item.carried else item.path)
         else:
             found.append(match.name)
@@ -92,7 +92,7 @@ def test_a_missing_path_names_those_that_are_near() -> None:
 
 def test_a_missing_path_names_the_line_that_hides_it() -> None:
     with pytest.raises(MissingPath, match=r"\.dockerignore:3") as caught:
-        selection.select(tree("b"), Selection(("/d/a",)), hidden_by=lambda path: ".dockerignore:3 (d)")
+        matches.select(tree("b"), Selection(("/d/a",)), hidden_by=lambda path: ".dockerignore:3 (d)")
 
     assert "!d/a" in (caught.value.hint or "")
 
