@@ -275,13 +275,13 @@ class _Lexer:
         value = self.env.get(name)
         if self.lookups is not None:
             (self.lookups.missing if value is None else self.lookups.found).add(name)
-        return value if value is None else self._bounded(value)
+        self._grow(len(value or ""))
+        return value
 
-    def _bounded(self, value: str) -> str:
-        self.added += len(value)
+    def _grow(self, length: int) -> None:
+        self.added += length
         if self.added > MAX_LENGTH:
             raise WordError(f"variables make it longer than {MAX_LENGTH} characters")
-        return value
 
     def _braced(self) -> str:
         """The inside of `${…}`, behind the brace."""
@@ -349,5 +349,5 @@ class _Lexer:
             pieces = patterns.part(value or "", pattern, every=every)
         except patterns.PatternError as error:
             raise WordError(str(error)) from error
-        self.added += len(new) * len(pieces)
-        return self._bounded(new.join(pieces))
+        self._grow(len(new) * len(pieces))
+        return new.join(pieces)
