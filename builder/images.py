@@ -127,7 +127,7 @@ def inspect(store: Store, wanted: str) -> dict[str, Any]:
         "Os": config.os,
         "Size": _size(manifest),
         "RootFS": {"Type": "layers", "Layers": list(config.rootfs.diff_ids)},
-        "Config": {**_CONFIG, **msgspec.to_builtins(config.config)},
+        "Config": {**_CONFIG, **msgspec.json.decode(msgspec.json.encode(config.config))},
         "Descriptor": {key: row[key] for key in ("mediaType", "digest", "size") if key in row},
     }
     if config.variant:
