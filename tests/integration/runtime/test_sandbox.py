@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from pathlib import Path
@@ -56,10 +57,13 @@ async def test_standard_input_is_empty_and_no_terminal(sandbox: Sandbox) -> None
 
 
 async def test_no_descriptor_is_inherited(sandbox: Sandbox) -> None:
-    with open("/etc/hostname", "rb") as file:
-        os.set_inheritable(file.fileno(), True)
+    leak = os.open("/etc", os.O_RDONLY)
+    try:
+        os.set_inheritable(leak, True)
         # descriptor 3 is that of the listing itself
         assert await sandbox.says(["/bin/ls", "/proc/self/fd"]) == ["0", "1", "2", "3"]
+    finally:
+        os.close(leak)
 
 
 async def test_the_host_name_is_buildkits_or_the_specs(sandbox: Sandbox) -> None:
@@ -415,13 +419,12 @@ async def test_a_secret_is_a_file_in_memory_and_on_no_disk(sandbox: Sandbox, tmp
     mount = SecretFile("/run/secrets/key", "key", mode=0o440, uid=1000, gid=7)
     said = await sandbox.says(
         "stat -c '%a %u %g' /run/secrets/key; sha256sum < /run/secrets/key; "
-        "(echo > /run/secrets/key) 2>/dev/null || echo read-only; (rm /run/secrets/key) 2>/dev/null || echo kept;"
+        "(echo > /run/secrets/key) 2>/dev/null || echo read-only; "
+        "(rm /run/secrets/key) 2>/dev/null || echo kept; "
         "grep -c ' /run/secrets/key .*tmpfs' /proc/self/mountinfo",
         mounts=[mount],
         files={"key": value},
     )
-    import hashlib
-
     assert said == ["440 1000 7", f"{hashlib.sha256(value).hexdigest()}  -", "read-only", "kept", "1"]
     for path in tmp_path.rglob("*"):
         if path.is_file():

@@ -1,0 +1,82 @@
+"""What crosses between the builder, the zygote and a step."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.errors import BuildError, SandboxError, StepFailed
+from builder.runtime import failure, probe
+from builder.runtime.launch import LONGEST_LINE, _error_of, _Stream
+from builder.runtime.zygote import read_payload, write_payload
+
+
+@given(st.binary(max_size=50), st.dictionaries(st.text(max_size=5), st.binary(max_size=50), max_size=3))
+def test_a_payload_comes_back_as_it_was(document: bytes, files: dict[str, bytes]) -> None:
+    payload = write_payload(document, files)
+    try:
+        assert read_payload(payload) == (document, files)
+    finally:
+        os.close(payload)
+
+
+def test_a_failure_comes_back_as_it_was() -> None:
+    told = failure.decode(failure.Failure("mount", 2, "cannot mount 'x'").encode())
+    assert (told.step, told.errno, told.text) == ("mount", 2, "cannot mount 'x'")
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"[]", b'{"step": 1}', b"\xff"])
+def test_a_broken_failure_is_one_too(document: bytes) -> None:
+    assert "broke off" in failure.decode(document).text
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [("exec", StepFailed), ("mount", BuildError), ("cwd", BuildError), ("limit", BuildError)],
+)
+def test_the_steps_own_faults_are_not_the_sandboxs(step: str, kind: type[BuildError]) -> None:
+    error = _error_of(failure.Failure(step, 13, "no"))
+    assert type(error) is kind
+    assert isinstance(_error_of(failure.Failure("root", 13, "no")), SandboxError)
+
+
+@given(
+    chunks=st.lists(st.binary(max_size=20) | st.just(b"\n") | st.just(b"x" * LONGEST_LINE), max_size=12),
+)
+def test_lines_do_not_depend_on_how_bytes_arrive(chunks: list[bytes]) -> None:
+    lines: list[bytes] = []
+    stream = _Stream(1)
+    for chunk in chunks:
+        stream.feed(chunk, lambda _, line: lines.append(line))
+        assert len(stream.rest) < LONGEST_LINE
+    stream.finish(lambda _, line: lines.append(line))
+    whole = b"".join(chunks)
+    assert b"".join(lines) == whole.replace(b"\n", b"")
+    assert all(len(line) <= LONGEST_LINE for line in lines)
+    if len(whole) < LONGEST_LINE:
+        assert lines == whole.removesuffix(b"\n").split(b"\n") or whole in (b"", b"\n")
+
+
+def test_kernel_releases_are_read_as_numbers() -> None:
+    assert probe._version("6.18.44-fc-v669") == (6, 18)
+    assert probe._version("5.4.0-1-amd64") == (5, 4)
+
+
+def test_a_plain_user_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    reason = probe.probe()
+    assert reason is not None
+    assert "root" in reason.message
+    assert reason.hint
+
+
+def test_a_store_on_an_ordinary_filesystem_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe.libc, "filesystem_type", lambda folder: 0xEF53)
+    assert probe.probe_store("/store") is None
+    monkeypatch.setattr(probe.libc, "filesystem_type", lambda folder: 0x794C7630)
+    reason = probe.probe_store("/store")
+    assert reason is not None
+    assert "overlayfs" in reason.message
