@@ -24,6 +24,7 @@ from builder.errors import BuildError, ImageError
 from builder.oci import compression as comp
 from builder.oci import spec, tar
 from builder.oci.layer_index import LayerIndex
+from builder.oci.readahead import ReadAhead
 from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, WHITEOUT, Entry, order, parent_of
 
 if TYPE_CHECKING:
@@ -150,19 +151,20 @@ def scan(
     names (ADD of an archive). Raises ImageError for what is damaged or hostile, and whatever the sink
     raises.
     """
-    reader = _Hashed(comp.open_reader(stream, name=name, limits=limits))
+    hashed = _Hashed(comp.open_reader(stream, name=name, limits=limits))
     index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "")
-    for entry, body in tar.read(reader):
-        if whiteouts and _is_removal(entry, index):
-            continue
-        _tame(entry)
-        if entry.kind == FILE and entry.hardlink is None:
-            index.add_file(entry, body)
-        else:
-            index.add(entry)
-    while reader.read(CHUNK):
-        pass
-    return canonical(index.finish()), digest.from_hex(reader.sha.hexdigest())
+    with ReadAhead(hashed) as reader:
+        for entry, body in tar.read(reader):
+            if whiteouts and _is_removal(entry, index):
+                continue
+            _tame(entry)
+            if entry.kind == FILE and entry.hardlink is None:
+                index.add_file(entry, body)
+            else:
+                index.add(entry)
+        while reader.read(CHUNK):
+            pass
+    return canonical(index.finish()), digest.from_hex(hashed.sha.hexdigest())
 
 
 class _Hashed:

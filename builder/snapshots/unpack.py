@@ -69,7 +69,6 @@ class TreeWriter:
         os.makedirs(folder, 0o755, exist_ok=True)
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._privileged = os.geteuid() == 0 if privileged is None else privileged
-        self._owner = (os.geteuid(), os.getegid())
         self._open: dict[str, int] = {}
         self._folders: dict[str, Entry] = {}
         self._gone: set[str] = set()
@@ -327,12 +326,10 @@ class TreeWriter:
     # ── attributes ───────────────────────────────────────────────────────────────────────────────────────
 
     def _set_owner(self, entry: Entry, fd: int) -> None:
-        owner = (entry.uid, entry.gid)
-        if owner != self._owner:
-            try:
-                os.fchown(fd, *owner)
-            except OSError as error:
-                self._tolerate(error)
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+        except OSError as error:
+            self._tolerate(error)
 
     def _tolerate(self, error: OSError) -> None:
         """Without privilege an owner that the kernel refuses is in the index only."""
@@ -341,12 +338,10 @@ class TreeWriter:
 
     def _set_owner_and_time(self, entry: Entry, folder: int, name: str) -> None:
         """Owner, mode and time of what cannot be opened: links, devices, fifos."""
-        owner = (entry.uid, entry.gid)
-        if owner != self._owner:
-            try:
-                os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
-            except OSError as error:
-                self._tolerate(error)
+        try:
+            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            self._tolerate(error)
         if entry.kind != SYMLINK:
             with opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)) as fd:
                 os.chmod(f"/proc/self/fd/{fd}", entry.mode)

@@ -360,3 +360,14 @@ def test_what_is_on_disk_is_what_scan_says(tmp_path_factory, found):
     write_tree(again, entries, lambda entry: io.BytesIO(b""))
     assert {(e.path, e.kind) for e in read(again)} == {(e.path, e.kind) for e in read(folder)}
     remove_tree(folder.parent)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and trusted xattrs need root")
+def test_a_store_in_a_setgid_folder_gives_its_group_to_nothing(tmp_path):
+    os.chown(tmp_path, 0, 77)
+    tmp_path.chmod(0o2755)
+
+    write(tmp_path / "t", Entry("d", FOLDER, 0o755), Entry("d/f", FILE, 0o644))
+
+    assert [(e.gid, e.mode) for e in read(tmp_path / "t")] == [(0, 0o755), (0, 0o644)]
