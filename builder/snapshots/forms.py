@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import msgspec
 
 from builder import digest as digests
 from builder.errors import BuildError
-from builder.fs.rooted import open_in
+from builder.fs.rooted import open_in, open_root, opened
 from builder.oci import spec
 from builder.oci.compression import Compression, open_reader, open_writer
 from builder.oci.layer import MEDIA_TYPES, pack, scan
@@ -210,6 +211,35 @@ def open_file(root_fd: int, path: str) -> BinaryIO:
     """The bytes of a regular file in a layer's folder; no link is followed in the last place."""
     fd = open_in(root_fd, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     return cast(BinaryIO, open(fd, "rb", buffering=0))
+
+
+def open_lent(folder: str, entry: Entry) -> BinaryIO:
+    """The bytes of a file of a context, if it is the file that was looked at.
+
+    Raises BuildError: changed-during-build, or that it cannot be read.
+    """
+    try:
+        with opened(open_root(folder)) as fd:
+            file = open_file(fd, entry.hardlink or entry.path)
+    except PermissionError as error:
+        raise BuildError(f"cannot read {entry.path!r}: permission denied") from error
+    except OSError as error:
+        raise changed(entry) from error
+    status = os.fstat(file.fileno())
+    if (stat.S_ISREG(status.st_mode), status.st_size, status.st_mtime_ns) != (True, entry.size, entry.mtime):
+        file.close()
+        raise changed(entry)
+    return file
+
+
+def same_bytes(one: BinaryIO, other: BinaryIO) -> bool:
+    """Whether two streams give the same bytes; what differs early is known early."""
+    while True:
+        ours, theirs = one.read(CHUNK), other.read(CHUNK)
+        if ours != theirs:
+            return False
+        if not ours:
+            return True
 
 
 def _pack_into(

@@ -19,7 +19,7 @@ from builder.digest import Digest, hex_of, of_value, parse
 from builder.errors import ImageError
 from builder.oci.layer import canonical
 from builder.snapshots import forms
-from builder.snapshots.layers import TREE, LayerStore, new_id
+from builder.snapshots.edit import TREE, new_id
 from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId
 from builder.snapshots.tree import Tree
 from builder.store.ingest import IngestFolder
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.oci.spec import LayerBlob
+    from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import Snapshot
 
 

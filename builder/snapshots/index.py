@@ -4,6 +4,7 @@
     blob.json the blobs that it has; see `forms`
     digests   JSON rows [path, digest], appended when somebody asked for the digest of a file
     boot      a symlink to nowhere: its text is the boot in which the layer was made, or `promoted`
+    tree-boot the same of the layer's folder, where that was made later
 
 A symlink, since it is made, replaced and read whole by one system call each, and its text lies in the
 same journal as the folder: after a power cut it is there or not, but never empty. An index is written
@@ -31,6 +32,7 @@ INDEX = "index"
 DIGESTS = "digests"
 BLOBS = "blob.json"
 BOOT = "boot"
+TREE_BOOT = "tree-boot"
 PROMOTED = "promoted"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

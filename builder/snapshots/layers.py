@@ -20,91 +20,47 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import threading
 
 from builder.digest import Digest, from_hex, parse
-from builder.errors import BuildError, StoreError
+from builder.errors import StoreError
 from builder.snapshots import index
-from builder.snapshots.snapshot import FILE, FOLDER, Entry, LayerId
-from builder.snapshots.tree import Tree
+from builder.snapshots.edit import TREE, Edit, is_id, new_id
+from builder.snapshots.snapshot import FOLDER, Entry, LayerId
+from builder.snapshots.tree import Node, Tree
 from builder.store.failure import told_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import BinaryIO
 
     from builder.oci.compression import Compression
     from builder.oci.spec import LayerBlob
     from builder.snapshots.snapshot import Snapshot
-    from builder.snapshots.tree import Node
     from builder.store.blobs import BlobStore
     from builder.store.ingest import IngestFolder
 
     Content = Callable[[Entry], BinaryIO]
 
-TREE = "tree"
-TREE_BOOT = "tree-boot"
-OPAQUE_XATTR = "trusted.overlay.opaque"
-ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
-ID_LENGTH = 16
+OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
 KEPT_TREES = 32
 CHUNK = 1 << 20
-
-
-def new_id() -> LayerId:
-    """A random layer id: 80 bits in base32, short enough for overlay's options."""
-    letters = "abcdefghijklmnopqrstuvwxyz234567"
-    return LayerId("".join([letters[byte & 31] for byte in os.urandom(ID_LENGTH)]))
-
-
-class Edit:
-    """The upper and work folders of an overlay whose changes may become the layer `id`.
-
-    Leaving the block without a commit discards it.
-    """
-
-    __slots__ = ("_ingest", "folder", "id", "upper", "work")
-
-    def __init__(self, ingest: IngestFolder) -> None:
-        from pathlib import Path
-
-        self._ingest = ingest
-        self.id = new_id()
-        self.folder = os.path.join(ingest.path, "layer")
-        self.upper = Path(self.folder, TREE)
-        self.work = Path(ingest.path, "work")
-        for path in (self.folder, self.upper, self.work):
-            os.mkdir(path, 0o700)
-        os.chmod(self.upper, 0o755)
-
-    def discard(self) -> None:
-        """Remove the folders, unless they became a layer; more than once does no harm."""
-        self._ingest.close()
-
-    def __enter__(self) -> Edit:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
 
 
 class LayerStore:
     """The layers below `root` (ROOT/layers), whose blobs are in `blobs`.
 
-    opaque: the xattr by which an overlay marks a folder that hides what is below (in a user namespace it
-    is user.overlay.opaque). Raises StoreError where the disk fails, and as each call says.
+    opaque: the xattr by which an overlay marks a folder that hides what is below; the default is that of
+    overlays mounted with, or without, privilege. Raises StoreError where the disk fails, and as each
+    call says.
     """
 
-    def __init__(self, root: str | os.PathLike[str], blobs: BlobStore, *, opaque: str = OPAQUE_XATTR) -> None:
+    def __init__(self, root: str | os.PathLike[str], blobs: BlobStore, *, opaque: str | None = None) -> None:
         self.folder = os.fspath(root)
         self.blobs = blobs
-        self.opaque = opaque
+        self.opaque = opaque or OPAQUE_XATTRS[os.geteuid() != 0]
         self.store = os.path.dirname(self.folder)
         self.boot = index.boot_id()
         self._guard = threading.Lock()
@@ -134,7 +90,7 @@ class LayerStore:
         found = self._entries.get(layer)
         if found is None:
             with told_as(self.folder, "reading a layer"):
-                found = index.read_index(self._path(layer)) if _is_id(layer) else None
+                found = index.read_index(self._path(layer)) if is_id(layer) else None
             if found is None:
                 raise lost(layer)
             self._entries[layer] = found
@@ -165,7 +121,7 @@ class LayerStore:
             except FileNotFoundError:
                 return
         for name in names:
-            if _is_id(name):
+            if is_id(name):
                 yield LayerId(name)
 
     def blob_digests(self, layer: LayerId) -> list[Digest]:
@@ -181,10 +137,10 @@ class LayerStore:
         StoreError if the layer has lost its bytes.
         """
         from builder.fs.rooted import open_root, opened
-        from builder.snapshots.forms import open_file
+        from builder.snapshots.forms import open_file, open_lent
 
         if layer in self._lent:
-            return _open_lent(self._lent[layer], entry)
+            return open_lent(self._lent[layer], entry)
         folder = self.unpacked(layer)
         with told_as(self.folder, f"reading {entry.path!r} of a layer"), opened(open_root(folder)) as fd:
             return open_file(fd, entry.hardlink or entry.path)
@@ -270,12 +226,17 @@ class LayerStore:
 
     def edit(self, below: Snapshot = ()) -> Edit:
         """New folders for an overlay on `below`, whose root has the mode and owner that it has there."""
+        root = self.tree(below).get(".")
         with told_as(self.folder, "making a folder to work in"):
-            edit = Edit(self._ingest())
-            root = self.tree(below).get(".")
-            if root is not None and root.kind == FOLDER and not root.implied:
-                os.chown(edit.upper, root.uid, root.gid)
-                os.chmod(edit.upper, root.mode)
+            ingest = self._ingest()
+            try:
+                edit = Edit(ingest)
+                if root is not None and root.kind == FOLDER and not root.implied:
+                    os.chown(edit.upper, root.uid, root.gid)
+                    os.chmod(edit.upper, root.mode)
+            except BaseException:
+                ingest.close()
+                raise
         return edit
 
     def commit(self, edit: Edit, below: Snapshot, stubs: Sequence[str]) -> LayerId:
@@ -286,11 +247,17 @@ class LayerStore:
         """
         from builder.fs.rooted import open_root, opened
         from builder.snapshots import changes
+        from builder.snapshots.forms import open_file, same_bytes
 
-        tree = self.tree(below)
         with edit, told_as(self.folder, "committing a step"), opened(open_root(edit.upper)) as fd:
+
+            def is_same(path: str, node: Node) -> bool:
+                with open_file(fd, path) as new, self.open(node.layer, node.entry) as old:
+                    return same_bytes(new, old)
+
+            tree = self.tree(below)
             upper = changes.read(fd, self.opaque)
-            entries = changes.compare(upper, tree, stubs, lambda path, node: self._same_bytes(fd, path, node))
+            entries = changes.compare(upper, tree, stubs, is_same)
             changes.tidy(fd, upper, entries, tree)
             return self.place(edit.id, edit.folder, entries)
 
@@ -333,14 +300,17 @@ class LayerStore:
 
     def promote(self, layers: Iterable[LayerId]) -> None:
         """Note that the layers have a barrier behind them. Call it only after syncfs(2) of the store."""
+        from builder.snapshots import durable
+
         with told_as(self.folder, "marking a layer"):
-            for layer in layers:
-                folder = self._path(layer)
-                if index.read_boot(folder) == self.boot:
-                    index.mark_boot(folder, index.PROMOTED)
-                has_tree = os.path.isdir(os.path.join(folder, TREE))
-                if has_tree and index.read_boot(folder, TREE_BOOT) == self.boot:
-                    index.mark_boot(folder, index.PROMOTED, TREE_BOOT)
+            durable.promote(durable.find_unpromoted([self._path(layer) for layer in layers], self.boot))
+
+    def barrier(self, layers: Iterable[LayerId]) -> None:
+        """Bring the store's file system to the disk and promote the layers, if any of them needs it."""
+        from builder.snapshots import durable
+
+        with told_as(self.folder, "writing layers to the disk"):
+            durable.pass_barrier(self.folder, [self._path(layer) for layer in layers], self.boot)
 
     def delete(self, layer: LayerId) -> None:
         """Remove a layer; it is gone at once, whatever then happens. One that is not there is no error."""
@@ -363,7 +333,7 @@ class LayerStore:
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _path(self, layer: LayerId) -> str:
-        if not _is_id(layer):
+        if not is_id(layer):
             raise lost(layer)
         return os.path.join(self.folder, layer)
 
@@ -377,7 +347,7 @@ class LayerStore:
             return self._locks.setdefault(f"{kind}:{name}", threading.Lock())
 
     def _is_present(self, layer: LayerId) -> bool:
-        if not _is_id(layer):
+        if not is_id(layer):
             return False
         boot = index.read_boot(self._path(layer))
         if boot is None:
@@ -395,7 +365,7 @@ class LayerStore:
         tree = os.path.join(folder, TREE)
         if not os.path.isdir(tree):
             return False
-        if index.read_boot(folder, TREE_BOOT) in (None, self.boot, index.PROMOTED):
+        if index.read_boot(folder, index.TREE_BOOT) in (None, self.boot, index.PROMOTED):
             return True
         self._remove(tree)
         return False
@@ -424,7 +394,7 @@ class LayerStore:
         with self._ingest() as work:
             made = os.path.join(work.path, TREE)
             forms.unpack_blob(self.blobs, blob, entries, Path(made))
-            index.mark_boot(folder, self.boot, TREE_BOOT)
+            index.mark_boot(folder, self.boot, index.TREE_BOOT)
             try:
                 os.rename(made, os.path.join(folder, TREE))
             except OSError:
@@ -464,18 +434,6 @@ class LayerStore:
                 self._unpacked.add(layer)
         return tree
 
-    def _same_bytes(self, upper_fd: int, path: str, node: Node) -> bool:
-        """Whether a file of an upper folder has the bytes of one below."""
-        from builder.snapshots.forms import open_file
-
-        with open_file(upper_fd, path) as new, self.open(node.layer, node.entry) as old:
-            while True:
-                ours, theirs = new.read(CHUNK), old.read(CHUNK)
-                if ours != theirs:
-                    return False
-                if not ours:
-                    return True
-
     def _note_digest(self, layer: LayerId, path: str, digest: Digest) -> None:
         """Append to the layer's digests. One write(2) of a short line, so lines of two writers do not mix."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -494,29 +452,3 @@ def lost(layer: str) -> StoreError:
         code="layer-lost",
         hint="build again with --no-cache, or pull the base image again with --pull",
     )
-
-
-def _is_id(name: str) -> bool:
-    return len(name) == ID_LENGTH and ID_LETTERS.issuperset(name)
-
-
-def _open_lent(folder: str, entry: Entry) -> BinaryIO:
-    """The bytes of a file of a context, if it is the file that was looked at."""
-    from builder.fs.rooted import open_root, opened
-    from builder.snapshots.forms import changed, open_file
-
-    try:
-        with opened(open_root(folder)) as fd:
-            file = open_file(fd, entry.hardlink or entry.path)
-    except PermissionError as error:
-        raise BuildError(f"cannot read {entry.path!r}: permission denied") from error
-    except OSError as error:
-        raise changed(entry) from error
-    status = os.fstat(file.fileno())
-    if (stat.S_ISREG(status.st_mode), status.st_size, status.st_mtime_ns) != (True, entry.size, entry.mtime):
-        file.close()
-        raise changed(entry)
-    return file
-
-
-__all__ = ["FILE", "Edit", "LayerStore", "lost", "new_id"]

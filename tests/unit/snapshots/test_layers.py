@@ -218,6 +218,19 @@ def test_promoting_what_is_not_there_or_is_already_is_no_error(layers):
     assert list(layers.all()) == [layer]
 
 
+def test_a_barrier_promotes_layers_and_their_folders(layers, tmp_path):
+    layer, other = make_layer(layers, {"a": b"1"}, unpacked=False), make_layer(layers, {"b": b"2"})
+    layers.unpacked(layer)
+
+    layers.barrier([layer])
+    layers.barrier([layer, "a" * 16])
+
+    later = other_boot(tmp_path)
+    assert later.exists((layer,))
+    assert os.path.isdir(os.path.join(layers.folder, layer, "tree"))
+    assert not later.exists((other,))
+
+
 def test_a_mark_cut_short_is_as_none(layers, tmp_path):
     layer = make_layer(layers, {"a": b"1"})
     os.unlink(os.path.join(layers.folder, layer, "boot"))

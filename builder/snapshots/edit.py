@@ -1,0 +1,64 @@
+"""An edit: the folders in which a layer comes to be, and the id that it will have.
+
+On the path of a fully cached build, for the sake of ids.
+"""
+
+from __future__ import annotations
+
+import os
+
+from builder.snapshots.snapshot import LayerId
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from builder.store.ingest import IngestFolder
+
+TREE = "tree"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_LETTER_SET = frozenset(_LETTERS)
+_LENGTH = 16
+
+
+def new_id() -> LayerId:
+    """A random layer id: 80 bits in base32, short enough for overlay's options."""
+    return LayerId("".join([_LETTERS[byte & 31] for byte in os.urandom(_LENGTH)]))
+
+
+def is_id(name: str) -> bool:
+    """Whether a text has the form of a layer id, and so may be part of a path."""
+    return len(name) == _LENGTH and _LETTER_SET.issuperset(name)
+
+
+class Edit:
+    """The upper and work folders of an overlay whose changes may become the layer `id`.
+
+    Leaving the block without a commit discards it. `folder` is what becomes the layer's, `upper` in it.
+    """
+
+    __slots__ = ("_ingest", "folder", "id", "upper", "work")
+
+    def __init__(self, ingest: IngestFolder) -> None:
+        from pathlib import Path
+
+        self._ingest = ingest
+        self.id = new_id()
+        self.folder = os.path.join(ingest.path, "layer")
+        self.upper = Path(self.folder, TREE)
+        self.work = Path(ingest.path, "work")
+        for path in (self.folder, self.upper, self.work):
+            os.mkdir(path, 0o700)
+        os.chmod(self.upper, 0o755)
+
+    def discard(self) -> None:
+        """Remove the folders, unless they became a layer; more than once does no harm."""
+        self._ingest.close()
+
+    def __enter__(self) -> Edit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
