@@ -56,7 +56,10 @@ def load(stream: Readable, blobs: BlobStore, platform: Platform, name: str) -> l
     Where an image is there for several platforms, the one for `platform` is taken. Raises ImageError,
     StoreError.
     """
-    members = _read(compression.open_reader(stream, name=name), blobs, name)
+    try:
+        members = _read(compression.open_reader(stream, name=name), blobs, name)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error.message}", code=error.code, hint=error.hint) from error
     if members.has("index.json"):
         loaded = _from_index(members, blobs, platform)
     elif members.has("manifest.json"):

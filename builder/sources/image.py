@@ -8,6 +8,7 @@ without the network until somebody says `--pull`. It never unpacks a layer.
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from builder.errors import ImageError, StoreError
 from builder.oci import documents, reference
 from builder.oci.image import platform_of
 from builder.oci.layout import Layout, LayoutName
-from builder.oci.names import Names, Row
+from builder.oci.names import Names, Row, name_of, stored_name
 from builder.oci.platform import choose, fits
 from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor, ImageConfig, Index, LayerBlob, Manifest, Platform
@@ -146,7 +147,11 @@ class ImageSource:
             return await self._narrow(found[0], request.platform, name, origin, 0)
         if not self._pull and (row := self._local(origin, request.platform)) is not None:
             return await self._narrow(_descriptor(row), request.platform, name, origin, 0)
-        descriptor = await self._ask(origin)
+        try:
+            descriptor = await self._ask(origin)
+        except ImageError as error:
+            error.notes += self._known_like(origin, request.platform)
+            raise
         narrowed = await self._narrow(descriptor, request.platform, name, origin, 0)
         row = {"mediaType": narrowed.media_type, "digest": narrowed.digest, "size": narrowed.size}
         await asyncio.to_thread(self._names.remember, str(origin), str(request.platform), row)
@@ -162,6 +167,14 @@ class ImageSource:
             return row
         row = self._names.recall(str(origin), str(platform))
         return row if row is not None and self._has(row["digest"]) else None
+
+    def _known_like(self, origin: Reference, platform: Platform) -> tuple[str, ...]:
+        """What to tell of the store when a registry does not help."""
+        if self._pull and self._local(origin, platform) is not None:
+            return (f"without --pull, {origin.familiar()} would be taken from the store",)
+        known = sorted({name for row in self._names.rows() if (name := name_of(row)) is not None})
+        near = difflib.get_close_matches(stored_name(origin), known, 3, 0.6)
+        return (f"the store has {' and '.join(near)}",) if near else ()
 
     def _is_for(self, row: Row, platform: Platform) -> bool:
         told = row.get("platform")

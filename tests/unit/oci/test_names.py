@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from builder.digest import Digest, of_bytes
 from builder.errors import StoreError
-from builder.oci import reference
-from builder.oci.names import REF_NAME, Names, Row, name_of, stored_names, with_image
+from builder.oci import names as table_of_names
+from builder.oci import reference, spec
+from builder.oci.names import Names, Row, name_of, stored_names, with_image
 from builder.sources.known import state_of
 from builder.store.root import Store, open_store
 from tests.support.layouts import LayoutMaker
@@ -37,6 +38,10 @@ APP, WEB = reference.parse("app:1"), reference.parse("host.x/web")
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store")
+
+
+def test_annotations_are_those_of_the_documents() -> None:
+    assert (table_of_names.REF_NAME, table_of_names.IMAGE_NAME) == (spec.REF_NAME, spec.IMAGE_NAME)
 
 
 def test_an_image_has_as_many_entries_as_names(store: Store) -> None:
@@ -221,4 +226,3 @@ def test_skopeo_reads_the_store_by_familiar_names(tmp_path: Path, store: Store) 
     for name in ("app:1.0", "127.0.0.1:5000/team/app:latest"):
         told = json.loads(run(["skopeo", "inspect", f"oci:{store.folder}:{name}"]).stdout)
         assert told["Digest"] == image["digest"]
-    assert REF_NAME in json.dumps(Names(store).rows())

@@ -205,6 +205,14 @@ async def test_an_encoded_body_is_refused() -> None:
             await get_manifest(fake)
 
 
+async def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    async with fake_registry(lambda _asked: Answer(200, MANIFEST)) as fake:
+        assert await get_manifest(fake) == MANIFEST
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [

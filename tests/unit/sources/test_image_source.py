@@ -83,6 +83,24 @@ async def test_the_store_is_asked_before_the_network(store: Store, layout: Layou
         assert base.digest == row["digest"]
 
 
+async def test_what_the_store_has_is_told_when_a_registry_does_not_help(
+    store: Store, layout: LayoutMaker
+) -> None:
+    name = reference.parse("127.0.0.1:1/app:1.0")
+    row = layout.image(tag="x")
+    for path in layout.blobs.iterdir():
+        store.blobs.put(path.read_bytes())
+    Names(store).add(row, [name])
+
+    with pytest.raises(ImageError, match="refuses") as mistyped:
+        await ImageSource(store, {}).resolve(ImageRequest("127.0.0.1:1/app:1.1", AMD64))
+    with pytest.raises(ImageError, match="refuses") as pulled:
+        await ImageSource(store, {}, pull=True).resolve(ImageRequest(str(name), AMD64))
+
+    assert mistyped.value.notes == ("the store has 127.0.0.1:1/app:1.0",)
+    assert pulled.value.notes == ("without --pull, 127.0.0.1:1/app:1.0 would be taken from the store",)
+
+
 async def test_errors_are_placed_where_the_image_is_asked_for(store: Store, layout: LayoutMaker) -> None:
     location = Location(SourceText("Dockerfile", "FROM base"), Span(1))
 
