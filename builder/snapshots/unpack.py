@@ -284,6 +284,8 @@ class TreeWriter:
         with opened(os.dup(folder)) as folder:
             source, source_name = self._folder(parent), target.rpartition("/")[2]
             try:
+                if _is_whiteout(os.stat(source_name, dir_fd=source, follow_symlinks=False)):
+                    raise _missing_target(entry)
                 link = partial(
                     os.link, source_name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False
                 )

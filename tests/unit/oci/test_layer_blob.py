@@ -338,7 +338,7 @@ members = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(members, max_size=10))
 def test_any_layer_is_canonical_or_an_image_error(found):
     try:

@@ -228,7 +228,7 @@ def test_a_sparse_file_of_holes_needs_no_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_any_bytes_are_entries_or_an_image_error(data):
     archive = bytearray(

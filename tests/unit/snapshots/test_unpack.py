@@ -201,6 +201,8 @@ def test_a_hard_link_into_nothing_names_both_ends(tmp_path):
         with pytest.raises(ImageError, match=f"'new' to '{target}', which it does not hold"):
             add_all(tmp_path / "t", Entry("d", FOLDER), Entry("new", FILE, hardlink=target))
     with pytest.raises(ImageError, match="does not hold"):
+        add_all(tmp_path / "t", Entry("gone", WHITEOUT), Entry("smuggled", FILE, hardlink="gone"))
+    with pytest.raises(ImageError, match="does not hold"):
         add_all(tmp_path / "t", Entry("d", FOLDER), Entry("d/x", FILE), Entry("d", FILE, hardlink="d/x"))
 
 
@@ -343,7 +345,7 @@ members = st.tuples(
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and trusted xattrs need root")
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(members, max_size=10))
 def test_what_is_on_disk_is_what_scan_says(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("any") / "t"
