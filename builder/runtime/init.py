@@ -138,7 +138,10 @@ def _leave_namespaces(spec: Mapping[str, Any]) -> None:
     if "network" in kinds:
         libc.raise_loopback()
     if spec.get("hostname"):
-        libc.sethostname(spec["hostname"])
+        try:
+            libc.sethostname(spec["hostname"])
+        except OSError as error:
+            raise because("namespace", f"cannot set the host name {spec['hostname']}", error) from error
     try:
         libc.join_new_keyring()
     except OSError:  # no keyrings in this kernel, or a quota: the filter refuses keyctl anyway

@@ -45,7 +45,7 @@ _LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
-_PLAIN = ("/proc", "/sys", "/dev")
+_KERNELS_OWN = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs"}
 
 
 def enter(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -106,11 +106,10 @@ class _RootFilesystem:
     # --- the spec's mounts ---
 
     def _lay(self, mount: Mapping[str, Any]) -> None:
-        target = mount["destination"]
         try:
             tree = self._tree(mount)
             if tree is not None:
-                self._attach(tree, target)
+                self._attach(tree, mount)
         except OSError as error:
             raise because("mount", self._describe(mount), error) from error
 
@@ -134,8 +133,9 @@ class _RootFilesystem:
             options.attributes |= libc.MOUNT_ATTR_NODEV
         return mounts.new_filesystem(kind, options.parameters, options.attributes)
 
-    def _attach(self, tree: int, target: str) -> None:
-        own = target in _PLAIN and target not in self.kernel
+    def _attach(self, tree: int, mount: Mapping[str, Any]) -> None:
+        target = mount["destination"]
+        own = _KERNELS_OWN.get(target) == mount["type"] and target not in self.kernel
         place = mounts.open_target(self.root, target, folder=mounts.is_folder(tree), plain=own)
         if "/proc" in self.kernel and os.fstat(place).st_dev == os.fstat(self.kernel["/proc"]).st_dev:
             os.close(place)

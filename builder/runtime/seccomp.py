@@ -39,7 +39,8 @@ _ACTIONS = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 
-# AUDIT_ARCH_* of linux/audit.h, the numbers, and what is added to them
+# AUDIT_ARCH_* of linux/audit.h, the numbers, and what is added to them. 32-bit arm (SCMP_ARCH_ARM) has no
+# table: its calls get the default answer on an arm64 machine.
 _ARCHES: dict[str, tuple[int, Mapping[str, int], int]] = {
     "SCMP_ARCH_X86_64": (0xC000003E, syscalls.X86_64, 0),
     "SCMP_ARCH_X32": (0xC000003E, syscalls.X32, _X32_BIT),

@@ -11,7 +11,8 @@ Three things go beyond the OCI runtime-spec, so that the builder itself never mo
   "bind" may have `x-subpath=PATH`, resolved inside the mounted tree;
 - a mount of type "tmpfs" with `x-file=NAME` is one file, whose bytes travel beside the spec, never in it.
 
-It knows no layers, images or Dockerfiles, and does no I/O. Invariant: secret bytes are in no spec.
+It knows no layers, images or Dockerfiles, and does no I/O. Invariant: the bytes of a secret's file are in
+no spec, and no spec is written to a disk.
 See https://github.com/opencontainers/runtime-spec/blob/main/config.md.
 """
 
@@ -25,39 +26,9 @@ from typing import Any
 import msgspec
 
 from builder.errors import BuildError
-from builder.runtime.profile import CAPABILITIES, default_section
+from builder.runtime.profile import CAPABILITIES, FURTHER_CAPABILITIES, default_section
 
 ROOTFS_ANNOTATION = "org.pybuild.rootfs"
-
-FURTHER_CAPABILITIES = (
-    "CAP_AUDIT_CONTROL",
-    "CAP_AUDIT_READ",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_LEASE",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_MAC_ADMIN",
-    "CAP_MAC_OVERRIDE",
-    "CAP_NET_ADMIN",
-    "CAP_NET_BROADCAST",
-    "CAP_PERFMON",
-    "CAP_SYSLOG",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_NICE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_WAKE_ALARM",
-)
 
 MASKED_PATHS = (
     "/proc/acpi",

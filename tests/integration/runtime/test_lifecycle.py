@@ -212,6 +212,19 @@ async def test_the_zygotes_death_is_an_error_and_ends_its_steps(
     await runtime.close()
 
 
+async def test_a_runtime_can_be_started_beside_threads_and_leaves_the_thread_as_it_was(
+    base: Path, tmp_path: Path
+) -> None:
+    before = os.readlink("/proc/thread-self/ns/pid_for_children")
+    waiting = asyncio.create_task(asyncio.to_thread(asyncio.run, asyncio.sleep(0.2)))
+    await asyncio.sleep(0)
+    runtime = Runtime.start()
+    assert os.readlink("/proc/thread-self/ns/pid_for_children") == before
+    assert await Sandbox(runtime, base, tmp_path).says("echo ran") == ["ran"]
+    await waiting
+    await runtime.close()
+
+
 async def test_the_zygote_ignores_the_terminals_signals(sandbox: Sandbox) -> None:
     await sandbox.says("true")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
