@@ -14,7 +14,8 @@ from tests.support.machine import run
 
 
 def skopeo_inspect(root: Path, name: str, *, config: bool = False) -> dict[str, Any]:
-    flags = ["--config"] if config else []
+    """The manifest's summary, or the whole config document: skopeo's own form of it drops what is docker's."""
+    flags = ["--config", "--raw"] if config else []
     data: dict[str, Any] = json.loads(run(["skopeo", "inspect", *flags, f"oci:{root}:{name}"]).stdout)
     return data
 
