@@ -20,7 +20,7 @@ from builder.errors import ImageError
 from builder.oci import documents, spec
 from builder.oci.reference import DEFAULT_TAG, TAG, InvalidReference
 from builder.oci.reference import parse as parse_reference
-from builder.oci.spec import Descriptor, Index
+from builder.oci.spec import Descriptor
 from builder.store.blobs import CHUNK, BlobStore, WrongContent
 
 
@@ -169,11 +169,6 @@ def tags_of(descriptor: Descriptor) -> list[str]:
         if reference.tag:
             found.append(reference.tag)
     return found
-
-
-def as_index(descriptors: Iterable[Descriptor]) -> Index:
-    """Several manifests of one tag, as the index that they would be."""
-    return Index(manifests=tuple(descriptors))
 
 
 def _distinct(descriptors: Iterable[Descriptor]) -> tuple[Descriptor, ...]:
