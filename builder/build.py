@@ -110,16 +110,9 @@ async def _compile(request: BuildRequest, texts: Texts, images: ImageSource) -> 
 
 async def _resolve(missing: Missing, images: ImageSource) -> Bases:
     """All missing images at the same time."""
-
-    async def one(wanted: ImageRequest) -> BaseImage:
-        try:
-            return await images.resolve(wanted)
-        except BuildError as error:
-            raise error.at(wanted.location) from error.__cause__
-
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {wanted: group.create_task(one(wanted)) for wanted in missing.images}
+            tasks = {wanted: group.create_task(images.resolve(wanted)) for wanted in missing.images}
     except BaseExceptionGroup as errors:
         raise first_error(errors) from errors
     return {wanted: task.result() for wanted, task in tasks.items()}
@@ -202,8 +195,7 @@ async def _promote(solver: Solver, parts: Parts) -> None:
     layers = {layer for _, snapshot in made for layer in snapshot if layer not in lent}
 
     def work() -> None:
-        parts.store.blobs.barrier()
-        parts.layers.promote(layers)
+        parts.layers.barrier(layers)
         for key, _ in made:
             if key is not None:
                 parts.cache.promote(key)

@@ -62,9 +62,9 @@ class Context:
 
     def digest(self, tree: Tree, select: Selection) -> Digest:
         """The digest of a selection of the context, its files hashed in threads where they are many."""
-        wanted = selection.files(tree, select, hidden_by=self.hidden_by)
-        self._hasher.fill(entry for _, entry in wanted)
-        return selection.digest(tree, select, self.digest_of, hidden_by=self.hidden_by)
+        return selection.digest(
+            tree, select, self.digest_of, hidden_by=self.hidden_by, fill=self._hasher.fill
+        )
 
     def hidden_by(self, path: str) -> str | None:
         """The line of the ignore file that hides a path, as `.dockerignore:3`; None where none does."""

@@ -208,7 +208,7 @@ def _ignore_of(context: str, dockerfile: str | None) -> tuple[str, str] | None:
         try:
             with open(path, "rb") as file:
                 return name, file.read(MAX_DOCKERFILE).decode("utf-8", "surrogateescape")
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except OSError as error:
             raise BuildError(f"{path} cannot be read: {error.strerror}", code="dockerignore") from error

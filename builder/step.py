@@ -24,6 +24,7 @@ from builder.runtime import spec
 from builder.snapshots import graft, owners
 from builder.snapshots.snapshot import FOLDER, Entry, Snapshot
 from builder.snapshots.unpack import write_tree
+from builder.store.failure import full_disk_hint
 from builder.store.ingest import IngestFolder
 from builder.worker import accounts, no_content
 
@@ -48,7 +49,7 @@ async def run_step(
     step = Step(parts, vertex, op, below, inputs)
     async with contextlib.AsyncExitStack() as stack:
         await step.hold_caches(stack)
-        edit = await parts.thread(parts.layers.edit)
+        edit = await parts.thread(parts.layers.edit, below)
         stack.callback(edit.discard)
         prepared = await parts.thread(step.prepare, edit, stack)
         status = await step.run(prepared)
@@ -130,11 +131,12 @@ class Step:
 
     def failure(self, status: ExitStatus) -> StepFailed:
         """The error for a command that ended badly."""
+        tail, hint = tuple(self.tail), full_disk_hint(self.parts.store.folder)
         if status.signal:
             message = f"process {shown(self.op.argv)} was killed by signal {status.signal}"
-            return StepFailed(message, status=128 + status.signal, tail=tuple(self.tail))
+            return StepFailed(message, status=128 + status.signal, tail=tail, hint=hint)
         message = f"process {shown(self.op.argv)} did not complete successfully: exit code: {status.code}"
-        return StepFailed(message, status=status.code, tail=tuple(self.tail))
+        return StepFailed(message, status=status.code, tail=tail, hint=hint)
 
     def _on_line(self, stream: int, line: bytes) -> None:
         text = line.decode("utf-8", "replace")
