@@ -60,8 +60,10 @@ class StepFailed(BuildError):
 
     code = "step-failed"
 
-    def __init__(self, message: str, *, status: int, tail: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, status: int, tail: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.status = status
         self.tail = tail
 

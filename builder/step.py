@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from builder.graph.definition import Vertex
     from builder.parts import Parts
     from builder.runtime.launch import ExitStatus
-    from builder.snapshots.layers import Edit
+    from builder.snapshots.edit import Edit
     from builder.snapshots.owners import User
     from builder.snapshots.tree import Tree
 
@@ -133,7 +134,7 @@ class Step:
         """The error for a command that ended badly."""
         tail, hint = tuple(self.tail), full_disk_hint(self.parts.store.folder)
         if status.signal:
-            message = f"process {shown(self.op.argv)} was killed by signal {status.signal}"
+            message = f"process {shown(self.op.argv)} was killed by {signal_name(status.signal)}"
             return StepFailed(message, status=128 + status.signal, tail=tail, hint=hint)
         message = f"process {shown(self.op.argv)} did not complete successfully: exit code: {status.code}"
         return StepFailed(message, status=status.code, tail=tail, hint=hint)
@@ -260,6 +261,14 @@ def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
         by_target.pop(key, None)
         by_target[key] = mount
     return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
+
+
+def signal_name(number: int) -> str:
+    """`signal 9 (SIGKILL)`; those without a name have their number alone."""
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
 
 
 def shown(argv: Sequence[str]) -> str:

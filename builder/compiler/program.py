@@ -15,12 +15,14 @@ class ImageRequest:
     """A base image that the compiler must know before it can go on.
 
     locator: a normalised reference ("docker.io/library/debian:12"), or "oci-layout://NAME" for the
-    named context NAME; location: where the Dockerfile asks for it.
+    named context NAME; location: where the Dockerfile asks for it; hint: what may have been meant, if it is
+    not there (a stage with a name much like it).
     """
 
     locator: str
     platform: Platform
     location: Location | None = field(default=None, compare=False)
+    hint: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

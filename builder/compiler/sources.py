@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from builder.compiler import platforms
 from builder.compiler.flags import texts
-from builder.compiler.nearest import meant
+from builder.compiler.nearest import meant, nearest
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions, ImageRequest, NamedContext
 from builder.compiler.scope import expand
@@ -221,7 +221,9 @@ def _find_image(
     context = _named_context(names, _familiar(found), platform)
     if context:
         return _source_of_context(names, context, platform, location)
-    return FromImage(ImageRequest(str(found), platform, location))
+    near = nearest(name, hints)
+    hint = f"no stage is named {name}; did you mean {near}?" if near else None
+    return FromImage(ImageRequest(str(found), platform, location, hint))
 
 
 def _named_context(names: Names, name: str, platform: Platform) -> str | None:

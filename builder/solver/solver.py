@@ -217,6 +217,11 @@ def placed(vertex: Vertex) -> Iterator[None]:
         yield
     except BuildError as error:
         raise error.at(vertex.about.location) from error.__cause__
+    except ExceptionGroup as group:  # of work that is done in parallel: a base image's layers
+        first = first_error(group)
+        if isinstance(first, BuildError):
+            raise first.at(vertex.about.location) from first.__cause__
+        raise
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

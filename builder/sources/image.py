@@ -19,7 +19,7 @@ import msgspec
 from builder import digest as digests
 from builder.compiler.program import BaseImage, ImageRequest
 from builder.digest import Digest
-from builder.errors import ImageError, StoreError
+from builder.errors import BuildError, ImageError, StoreError
 from builder.oci import documents, reference
 from builder.oci.image import platform_of
 from builder.oci.layout import Layout, LayoutName
@@ -90,14 +90,14 @@ class ImageSource:
                 origin = self._origin(request.locator)
                 descriptor = await self._find(request, origin)
                 manifest, config = await self._documents(origin, descriptor)
+            documents.check_layers(manifest, config, _shown(request.locator))
         except (ImageError, StoreError) as error:
-            raise error.at(request.location) from error.__cause__
+            raise _explained(error, request) from error.__cause__
         found = platform_of(config)
         if not fits(found, request.platform):
             self._warn(
                 f"base image {_shown(request.locator)} is for {found}, expected {request.platform}", request
             )
-        documents.check_layers(manifest, config, _shown(request.locator))
         return BaseImage(digest=digests.parse(descriptor.digest), config=config)
 
     async def manifest(self, op: Image) -> tuple[Manifest, ImageConfig]:
@@ -313,6 +313,16 @@ def _shown(locator: str) -> str:
         return reference.parse(locator).familiar()
     except reference.InvalidReference:
         return locator
+
+
+def _explained(error: ImageError | StoreError, request: ImageRequest) -> BuildError:
+    """The error with what it does not know itself: which image, where it is asked for, what may be meant."""
+    name = _shown(request.locator)
+    if isinstance(error, ImageError):
+        if not request.locator.startswith(LAYOUT) and name not in error.message:
+            error.message = f"image {name}: {error.message}"
+        error.hint = request.hint or error.hint
+    return error.at(request.location)
 
 
 def _lacks(name: str, wanted: Platform, manifests: list[Descriptor]) -> ImageError:

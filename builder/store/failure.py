@@ -6,6 +6,7 @@ Knows errno and sentences, nothing of the store's format. On the path of a fully
 from __future__ import annotations
 
 import errno
+import os
 
 from builder.errors import StoreError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM)
+_FREE_SPACE = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
+_NO_ROOM = 64 << 10  # bytes; a disk that somebody filled can have a few blocks left
 
 
 def store_error(error: OSError, path: str, doing: str) -> StoreError:
@@ -22,7 +25,7 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
     code, hint = "store-error", None
     if error.errno in _FULL:
         reason, code = "no space left on the device", "disk-full"
-        hint = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
+        hint = _FREE_SPACE
     elif error.errno in _DENIED:
         reason, code = "permission denied", "store-permission"
         hint = "run as the user who owns it, or choose another folder with --root or PYBUILD_ROOT"
@@ -32,6 +35,16 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
     else:
         reason = (error.strerror or str(error) or type(error).__name__).lower()
     return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
+
+
+def full_disk_hint(path: str) -> str | None:
+    """What to do if the disk that `path` is on is full, None while it is not.
+
+    For who failed on it without our seeing it: a command in a RUN step.
+    """
+    disk = os.statvfs(path)
+    has_room = disk.f_bavail * disk.f_frsize >= _NO_ROOM and (disk.f_favail > 0 or disk.f_files == 0)
+    return None if has_room else f"the disk of {path} is full: {_FREE_SPACE}"
 
 
 class told_as:  # noqa: N801 - reads as a statement: `with told_as(root, "writing a blob"):`
