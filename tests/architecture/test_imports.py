@@ -1,0 +1,71 @@
+"""Who may import whom is told in pyproject.toml; what a started process holds is told here.
+
+What the processes of a RUN step import is held by tests/unit/runtime/test_imports.py.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import CHECKOUT, run
+
+# What a process that has nothing to build must not pay for.
+HEAVY = {
+    "argparse", "asyncio", "ctypes", "dataclasses", "httpx", "isal", "lark", "logging", "msgspec", "networkx",
+    "pathlib", "rich", "shutil", "socket", "subprocess", "tempfile", "typing", "zstandard",
+    "builder.build", "builder.compiler", "builder.runtime", "builder.dockerfile.parser",
+}  # fmt: skip
+
+
+def loaded_by(*lines: str, cwd: Path) -> set[str]:
+    """The modules of a bare interpreter (no site-packages at all) after these lines of Python."""
+    report = cwd / "modules"
+    program = [
+        "import sys",
+        f"sys.path.insert(0, {str(CHECKOUT)!r})",
+        *lines,
+        f"open({str(report)!r}, 'w').write(' '.join(sys.modules))",
+    ]
+    run([sys.executable, "-I", "-S", "-c", "\n".join(program)], cwd=cwd)
+    return set(report.read_text().split())
+
+
+def test_import_contracts_hold() -> None:
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+    done = run([sys.executable, "-c", command, "--no-cache"], cwd=CHECKOUT, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = loaded_by("import builder.cli", cwd=tmp_path)
+
+    assert not loaded & HEAVY
+    assert len([name for name in loaded if name.startswith("builder.")]) < 12
+
+
+@pytest.mark.parametrize("edit", ["nothing", "a file that no step selects"])
+def test_a_fully_cached_build_needs_no_package_and_loads_nothing_heavy(tmp_path: Path, edit: str) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nARG V=1\nCOPY app /app\nWORKDIR /srv\nLABEL v=$V\n")
+    (context / "app").write_text("app")
+    words = ["--root", str(tmp_path / "store"), "-t", "app:1", "--progress=plain", str(context)]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    subprocess.run(
+        [sys.executable, "-m", "builder", *words], env=environment, check=True, capture_output=True
+    )
+    if edit != "nothing":
+        (context / "notes").write_text("new")
+
+    call = f"status = main({words!r}); assert status == 0, status"
+    loaded = loaded_by("from builder.cli import main", call, cwd=tmp_path)
+
+    assert "builder.warm" in loaded
+    assert not loaded & HEAVY
