@@ -79,7 +79,7 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
     exports = wanted(request)
     sweep_ingest(store.folder)
     texts = prepare.read_texts(request)
-    images = _images(request, store)
+    images = _images(request, store, emit)
     try:
         program, bases = await _compile(request, texts, images)
         _announce(program, emit)
@@ -151,13 +151,18 @@ def compile_options(request: BuildRequest) -> CompileOptions:
     )
 
 
-def _images(request: BuildRequest, store: Store) -> ImageSource:
+def _images(request: BuildRequest, store: Store, emit: Emit = lambda _event: None) -> ImageSource:
     layouts = {
         name: parse_layout_name(value)
         for name, value in request.contexts.items()
         if value.startswith("oci-layout://")
     }
-    return ImageSource(store, layouts, pull=request.pull)
+
+    def warn(message: str, wanted: ImageRequest) -> None:
+        line = wanted.location.span.line if wanted.location else 0
+        emit(Warned(time=time.time(), message=message, rule="InvalidBaseImagePlatform", line=line))
+
+    return ImageSource(store, layouts, pull=request.pull, warn=warn)
 
 
 def _solver(request: BuildRequest, program: Program, parts: Parts) -> Solver:

@@ -52,7 +52,7 @@ class Parts:
     images: ImageSource
     contexts: Mapping[str, Context]
     secrets: Mapping[str, bytes]
-    runtime: Runtime | None
+    sandboxes: Sandboxes
     emit: Emit
     epoch: int | None
     unpack: frozenset[Digest]
@@ -73,6 +73,33 @@ class Parts:
         return next((c for c in self.contexts.values() if c.layer == layer), None)
 
 
+class Sandboxes:
+    """The runtime, started when the first step needs it: a build whose steps are cached starts none."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._runtime: Runtime | None = None
+
+    def start(self) -> Runtime:
+        """The runtime; call it in the main thread, in the running loop.
+
+        Raises SandboxError, with what to do, where this machine or user cannot run steps.
+        """
+        if self._runtime is None:
+            from builder.runtime.launch import Runtime
+            from builder.runtime.probe import probe_store
+
+            if (reason := probe_store(self._store)) is not None:
+                raise reason
+            self._runtime = Runtime.start()
+        return self._runtime
+
+    async def close(self) -> None:
+        """End the runtime, and with it whatever still runs."""
+        if self._runtime is not None:
+            await self._runtime.close()
+
+
 @contextlib.asynccontextmanager
 async def open_parts(
     request: BuildRequest,
@@ -91,7 +118,7 @@ async def open_parts(
         if isinstance(vertex.op, Local)
     }
     secrets = {spec.id: read_secret(spec) for spec in request.secrets}
-    runtime = await _start_runtime() if any(isinstance(vertex.op, Exec) for vertex in reached) else None
+    sandboxes = Sandboxes(store.folder)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
     try:
         yield Parts(
@@ -101,7 +128,7 @@ async def open_parts(
             images=images,
             contexts=contexts,
             secrets=secrets,
-            runtime=runtime,
+            sandboxes=sandboxes,
             emit=emit,
             epoch=program.source_date_epoch,
             unpack=wanted_as_folders(program.definition, program.target),
@@ -112,8 +139,7 @@ async def open_parts(
         for context in contexts.values():
             context.save()
         layers.close()
-        if runtime is not None:
-            await runtime.close()
+        await sandboxes.close()
         await images.close()
 
 
@@ -150,9 +176,3 @@ def read_secret(spec: SecretSpec) -> bytes:
 def _asked_of(source: Vertex, reached: list[Vertex]) -> list[Selection | None]:
     """What is selected from a vertex by those that use it; None for who takes it whole."""
     return [item.select for vertex in reached for item in vertex.inputs if item.of == source.digest]
-
-
-async def _start_runtime() -> Runtime:
-    from builder.runtime.launch import Runtime
-
-    return Runtime.start()

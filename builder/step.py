@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from builder import stepfiles
 from builder.cachemounts import CacheMounts
 from builder.digest import of_value
-from builder.errors import BuildError, MissingPath, SandboxError, StepFailed
+from builder.errors import BuildError, MissingPath, StepFailed
 from builder.events import Log
 from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
 from builder.runtime import spec
@@ -47,13 +47,14 @@ async def run_step(
 
     Raises StepFailed where the command fails, SandboxError where it cannot be run at all.
     """
+    runtime = parts.sandboxes.start()
     step = Step(parts, vertex, op, below, inputs)
     async with contextlib.AsyncExitStack() as stack:
         await step.hold_caches(stack)
         edit = await parts.thread(parts.layers.edit, below)
         stack.callback(edit.discard)
         prepared = await parts.thread(step.prepare, edit, stack)
-        status = await step.run(prepared)
+        status = await runtime.run(prepared.spec, step.on_line, prepared.secrets)
         if status.code or status.signal:
             raise step.failure(status)
         return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs))
@@ -124,12 +125,6 @@ class Step:
         stubs = stepfiles.mount_stubs(tree, [mount.target for mount in mounts])
         return Prepared(sandbox, secrets, stubs)
 
-    async def run(self, prepared: Prepared) -> ExitStatus:
-        """Run the command; each line of its output is an event."""
-        if self.parts.runtime is None:
-            raise SandboxError("a RUN step was reached without a runtime")
-        return await self.parts.runtime.run(prepared.spec, self._on_line, prepared.secrets)
-
     def failure(self, status: ExitStatus) -> StepFailed:
         """The error for a command that ended badly."""
         tail, hint = tuple(self.tail), full_disk_hint(self.parts.store.folder)
@@ -139,7 +134,8 @@ class Step:
         message = f"process {shown(self.op.argv)} did not complete successfully: exit code: {status.code}"
         return StepFailed(message, status=status.code, tail=tail, hint=hint)
 
-    def _on_line(self, stream: int, line: bytes) -> None:
+    def on_line(self, stream: int, line: bytes) -> None:
+        """Make an event of a line of output."""
         text = line.decode("utf-8", "replace")
         self.tail.append(text)
         del self.tail[:-TAIL_LINES]
