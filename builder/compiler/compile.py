@@ -159,7 +159,7 @@ class Work:
             case FromScratch():
                 return from_scratch(lowering.scratch(), base.platform)
             case FromImage(request):
-                head = self._image(request, lowering.about(f"FROM {request.locator}", 1, stage.start))
+                head = self._image(request, lowering.about(f"FROM {_shown(request.locator)}", 1, stage.start))
                 state = from_image(head, self.known[request], base.platform)
                 return replace(state, steps=1)
             case FromContext(name):
@@ -206,7 +206,7 @@ class Work:
             case FromScratch():
                 return Origin(self._scratch(), source)
             case FromImage(request):
-                about = About(f"FROM {request.locator}", location=location)
+                about = About(f"FROM {_shown(request.locator)}", location=location)
                 return Origin(self._image(request, about), source)
             case FromContext(name):
                 return Origin(self._local(name), source)
@@ -261,3 +261,8 @@ def _with_platform(image: ImageConfig, options: CompileOptions) -> ImageConfig:
     return msgspec.structs.replace(
         image, architecture=own.architecture, os=own.os, variant=own.variant, os_version=own.os_version
     )
+
+
+def _shown(locator: str) -> str:
+    """A locator as people know it: a named context by its name."""
+    return locator.removeprefix("oci-layout://")
