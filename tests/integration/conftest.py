@@ -1,25 +1,49 @@
-"""What tests of the whole command stand on: a store with a small base image in it."""
+"""The small base (a static busybox), built once a session; every test gets a store of its own with it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.busybox import make_store
-from tests.support.machine import Pybuild, run
+from tests.support.machine import FIXTURES, Pybuild, run
+from tests.support.workshop import Workshop
+
+sys.path.insert(0, str(FIXTURES.parent))
+
+import bases
 
 
 @pytest.fixture(scope="session")
-def busybox_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that holds `busybox:latest` and nothing else; copied, never built in."""
-    return make_store(tmp_path_factory.mktemp("busybox"))
+def busybox_seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds busybox:latest, to be copied."""
+    folder = tmp_path_factory.mktemp("seed")
+    root = folder / "store"
+    context = bases.busybox_context(folder)
+    Pybuild(root).build(context, "-t", "busybox", "-f", str(bases.BASES / "busybox" / "Dockerfile"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def busybox_layout(busybox_seed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same image as a layout of its own, tagged `1`; to be copied where it is to be broken."""
+    folder = tmp_path_factory.mktemp("layout")
+    (folder / "Dockerfile").write_text("FROM busybox\n")
+    layout = folder / "busybox"
+    Pybuild(busybox_seed).build(folder, "-t", "layout:1", "-o", f"type=oci,tar=false,dest={layout}")
+    return layout
 
 
 @pytest.fixture
-def pybuild(busybox_store: Path, tmp_path: Path) -> Pybuild:
-    """The command with a store of the test's own, which holds `busybox:latest`."""
-    run(["cp", "-a", busybox_store, tmp_path / "store"])
+def workshop(tmp_path: Path, busybox_seed: Path) -> Workshop:
+    return Workshop(tmp_path, busybox_seed)
+
+
+@pytest.fixture
+def pybuild(tmp_path: Path, busybox_seed: Path) -> Pybuild:
+    """The command with a store of the test's own, which holds busybox:latest."""
+    run(["cp", "-a", busybox_seed, tmp_path / "store"])
     return Pybuild(tmp_path / "store")
 
 
