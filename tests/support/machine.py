@@ -57,15 +57,26 @@ class Pybuild:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def __call__(self, *words: str | os.PathLike[str], check: bool = True, stdin: bytes | None = None,
-                 env: Mapping[str, str] | None = None, cwd: Path | None = None
-                 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    def __call__(
+        self,
+        *words: str | os.PathLike[str],
+        check: bool = True,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "builder", *words]
         merged = {"PYTHONPATH": str(CHECKOUT), "PYBUILD_ROOT": str(self.root), **(env or {})}
         done = run(command, check=check, stdin=stdin, env=merged, cwd=cwd)
         assert "Traceback (most recent call last)" not in done.stderr, done.stderr
         return done
 
-    def build(self, context: str | os.PathLike[str], *flags: str, check: bool = True, stdin: bytes | None = None,
-              env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    def build(
+        self,
+        context: str | os.PathLike[str],
+        *flags: str,
+        check: bool = True,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         return self("build", "--progress=plain", *flags, context, check=check, stdin=stdin, env=env)

@@ -14,7 +14,7 @@ from tests.support.machine import run
 
 
 def skopeo_inspect(root: Path, name: str, *, config: bool = False) -> dict[str, Any]:
-    """The manifest's summary, or the whole config document: skopeo's own form of it drops what is docker's."""
+    """The manifest's summary, or the whole config document (skopeo's own form drops what is docker's)."""
     flags = ["--config", "--raw"] if config else []
     data: dict[str, Any] = json.loads(run(["skopeo", "inspect", *flags, f"oci:{root}:{name}"]).stdout)
     return data
@@ -85,6 +85,11 @@ class Service:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no answer from {url}: {self.podman('logs', self.name, check=False)}")
             time.sleep(0.1)
+
+    def wait_for_port(self, port: int, seconds: float = 30) -> None:
+        """Until something listens on the container's 127.0.0.1."""
+        wait = f"until (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done"
+        run(["nsenter", "-t", str(self.pid), "-n", "timeout", str(seconds), "bash", "-c", wait])
 
     def exec(self, *words: str) -> str:
         return self.podman("exec", self.name, *words)
