@@ -53,3 +53,9 @@ def context(tmp_path: Path) -> Path:
     folder = tmp_path / "context"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def empty_workshop(tmp_path: Path) -> Workshop:
+    """One whose store has to be made yet."""
+    return Workshop(tmp_path, None)

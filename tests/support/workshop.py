@@ -1,0 +1,257 @@
+"""A store that holds a small base, a context, and the command over them; and what a build may leave behind."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.machine import CHECKOUT
+
+PR_SET_CHILD_SUBREAPER = 36
+NOISE = re.compile(
+    r"Traceback \(most recent|never retrieved|ExceptionGroup|unclosed|Warning:|Exception ignored|"
+    r"never awaited|pybuild itself went wrong"
+)
+GOOD = "FROM busybox\nRUN echo good > /good\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the command ended. `message` is its one error, without the word before it."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        found = re.findall(r"^(?:error|pybuild): (.*)$", self.err, re.MULTILINE)
+        assert len(found) == 1, f"{len(found)} errors, exit {self.status}:\n{self.err}"
+        return str(found[0])
+
+    @property
+    def hint(self) -> str:
+        found = re.findall(r"^hint: (.*)$", self.err, re.MULTILINE)
+        return str(found[0]) if found else ""
+
+    @property
+    def marked(self) -> str:
+        """The line of the Dockerfile that the error is about."""
+        found = re.findall(r"\| >>> (.*)$", self.err, re.MULTILINE)
+        return str(found[0]) if found else ""
+
+    @property
+    def digest(self) -> str:
+        found = re.findall(r"^built .*?(sha256:[0-9a-f]{64})", self.err, re.MULTILINE)
+        assert len(found) == 1, self.err
+        return str(found[0])
+
+    @property
+    def ran(self) -> list[str]:
+        """What the steps were called that were done, not taken from the cache."""
+        names = dict(re.findall(r"^#(\d+) (\[.*)$", self.err, re.MULTILINE))
+        done = [number for number, name in names.items() if f"#{number} DONE" in self.err]
+        return [names[number] for number in done if not names[number].startswith("[internal]")]
+
+
+class Workshop:
+    """root: the store; context: a folder to build from."""
+
+    def __init__(self, folder: Path, seed: Path | None) -> None:
+        self.folder = folder
+        self.root = folder / "store"
+        self.context = folder / "context"
+        self.context.mkdir()
+        if seed is not None:
+            shutil.copytree(seed, self.root, symlinks=True)
+        adopt_orphans()
+        self._others = descendants()
+
+    def write(self, path: str, data: str | bytes = "") -> Path:
+        """Write a file of the context."""
+        file = self.context / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return file
+
+    def dockerfile(self, text: str) -> None:
+        self.write("Dockerfile", text)
+
+    def command(self, *words: str | os.PathLike[str], root: Path | None = None) -> list[str]:
+        flags = ["build", "--root", os.fspath(root or self.root), "--progress=plain"]
+        return [sys.executable, "-m", "builder", *flags, *map(os.fspath, words)]
+
+    def start(
+        self,
+        *words: str | os.PathLike[str],
+        before: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        root: Path | None = None,
+        stdout: int = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
+        """Start a build. `before`: the words of a program that starts ours."""
+        return subprocess.Popen(
+            [*before, *self.command(*words, root=root)],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(CHECKOUT),
+                "PYTHONWARNINGS": "default",
+                "HOME": str(self.folder),
+                **(env or {}),
+            },
+        )
+
+    def run(
+        self,
+        *words: str | os.PathLike[str],
+        before: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        root: Path | None = None,
+    ) -> Outcome:
+        """Run a build to its end, whatever that is. What no build may ever write is looked for."""
+        return finish(self.start(*words, before=before, env=env, root=root))
+
+    def build(
+        self,
+        *words: str | os.PathLike[str],
+        dockerfile: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        """Build the context, which must go well."""
+        if dockerfile is not None:
+            self.dockerfile(dockerfile)
+        outcome = self.run(*words, self.context, env=env)
+        assert outcome.status == 0, outcome.err
+        return outcome
+
+    def fail(
+        self,
+        *words: str | os.PathLike[str],
+        dockerfile: str | None = None,
+        before: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        root: Path | None = None,
+    ) -> Outcome:
+        """Build the context, which must fail with one message, and leave nothing half-made."""
+        if dockerfile is not None:
+            self.dockerfile(dockerfile)
+        outcome = self.run(*words, self.context, before=before, env=env, root=root)
+        assert outcome.status in (1, 2), (outcome.status, outcome.err)
+        assert outcome.message
+        self.check_clean()
+        return outcome
+
+    def check_clean(self) -> None:
+        """Nothing of ended builds is left: no process, no mount, no temp folder."""
+        assert self.processes() == []
+        assert self.mounts() == []
+        assert self.ingest() == []
+
+    def check_usable(self, *words: str | os.PathLike[str]) -> None:
+        """A build goes well now."""
+        (self.folder / "good").write_text(GOOD)
+        outcome = self.run(*words, "-f", self.folder / "good", self.context)
+        assert outcome.status == 0, outcome.err
+        self.check_clean()
+
+    def processes(self, seconds: float = 2) -> list[str]:
+        """Command lines of processes that builds started here, once the dying have had time to die."""
+        deadline = time.monotonic() + seconds
+        while (left := descendants() - self._others) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return [command_line(pid) for pid in left]
+
+    def mounts(self) -> list[str]:
+        """The mounts of this machine that have to do with the store or the context."""
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        return [line for line in lines if str(self.folder) in line]
+
+    def ingest(self) -> list[str]:
+        folder = self.root / "ingest"
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def names(self) -> dict[str, str]:
+        """The names in the store, with their manifests' digests."""
+        rows = json.loads((self.root / "index.json").read_bytes())["manifests"]
+        key = "org.opencontainers.image.ref.name"
+        return {row["annotations"][key]: row["digest"] for row in rows if key in row.get("annotations", {})}
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> Outcome:
+    """Wait for a build's end; what no build may ever write must not be there."""
+    out, err = process.communicate(timeout=seconds)
+    assert NOISE.search(err) is None, err
+    return Outcome(process.returncode, out or "", err)
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals, seconds: float) -> Outcome:
+    """Send a signal; the build must have ended after that many seconds."""
+    process.send_signal(number)
+    return finish(process, seconds)
+
+
+def wait_until(claim: object, seconds: float = 60) -> None:
+    """Poll `claim()` until it holds."""
+    assert callable(claim)
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def adopt_orphans() -> None:
+    """Whatever a child of ours leaves behind becomes our child, so that it is found (prctl(2))."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants() -> set[int]:
+    """All living processes below this one."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            state, parent = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state not in "ZX":
+            parents[int(name)] = int(parent)
+    found, new = set[int](), {os.getpid()}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return f"{pid} (gone)"
+    return f"{pid} " + b" ".join(words).decode(errors="replace").strip()
+
+
+def find_process(text: str) -> int | None:
+    """A process below this one with `text` in its command line and no child: the innermost."""
+    for pid in sorted(descendants(), reverse=True):
+        line = command_line(pid)
+        if text in line and "-m builder" not in line:
+            return pid
+    return None
