@@ -32,6 +32,8 @@ from builder.text import Location, SourceText, Span
 MAX_LINE = 64 * 1024  # bytes; a line of that many is refused
 DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*")
 KNOWN_DIRECTIVES = frozenset({"syntax", "check", "escape"})
+# The frontends that stand for this very language, wherever they are mirrored; none is ever fetched.
+OWN_FRONTEND = re.compile(r"(?:[^/]+/)*docker/dockerfile(?:-upstream)?(?:[:@].*)?")
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -190,6 +192,8 @@ class Reader:
         self.directives = tuple(found.values())
         if "escape" in found:
             self._set_escape(found["escape"])
+        if "syntax" in found:
+            self._check_frontend(found["syntax"])
 
     def _set_escape(self, directive: Directive) -> None:
         if directive.value not in ("\\", "`"):
@@ -197,5 +201,13 @@ class Reader:
             self._refuse(directive.span.line, message, "bad-escape-directive")
         self.escape = directive.value
 
-    def _refuse(self, line: int, message: str, code: str) -> None:
-        raise DockerfileError(message, code=code, location=Location(self.source, Span(line)))
+    def _check_frontend(self, directive: Directive) -> None:
+        if OWN_FRONTEND.fullmatch(directive.value) is None:
+            message = (
+                f"the frontend {directive.value} is not available: Dockerfiles are read by pybuild itself"
+            )
+            hint = "leave the line out, or write # syntax=docker/dockerfile:1"
+            self._refuse(directive.span.line, message, "unknown-frontend", hint)
+
+    def _refuse(self, line: int, message: str, code: str, hint: str | None = None) -> None:
+        raise DockerfileError(message, code=code, location=Location(self.source, Span(line)), hint=hint)

@@ -174,10 +174,10 @@ def test_most_faults_of_a_trigger_wait_for_its_use(line: str) -> None:
 
 
 def test_directives_are_kept() -> None:
-    dockerfile = parse(SourceText("d", "# syntax=a\n# escape=`\nFROM a\n"))
+    dockerfile = parse(SourceText("d", "# syntax=docker/dockerfile:1\n# escape=`\nFROM a\n"))
 
     assert [(found.name, found.value) for found in dockerfile.directives] == [
-        ("syntax", "a"),
+        ("syntax", "docker/dockerfile:1"),
         ("escape", "`"),
     ]
     assert dockerfile.escape == "`"

@@ -86,7 +86,12 @@ def test_directives_stand_at_the_very_top(text: str, expected: dict[str, str]) -
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("# escape=x\n", 1), ("# check=a\n# CHECK=b\n", 2), ("# syntax=a\n# escape=``\n", 2)],
+    [
+        ("# escape=x\n", 1),
+        ("# check=a\n# CHECK=b\n", 2),
+        ("# syntax=a\n# escape=``\n", 2),
+        ("#!x\n# syntax=example.com/a\n", 2),
+    ],
 )
 def test_bad_directives_are_refused_where_they_stand(text: str, line: int) -> None:
     with pytest.raises(DockerfileError) as caught:
@@ -94,6 +99,18 @@ def test_bad_directives_are_refused_where_they_stand(text: str, line: int) -> No
 
     assert caught.value.location is not None
     assert caught.value.location.span.line == line
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docker/dockerfile",
+        "docker/dockerfile:1.7-labs",
+        "mirror.example.com/x/docker/dockerfile-upstream@sha256:1",
+    ],
+)
+def test_docker_s_own_frontend_is_this_language(name: str) -> None:
+    assert directives(f"# syntax={name}\n") == {"syntax": name}
 
 
 def test_a_line_of_64_kib_is_refused_and_a_joined_one_is_not() -> None:
