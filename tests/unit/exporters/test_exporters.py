@@ -56,7 +56,8 @@ def test_an_oci_archive_is_a_layout(tmp_path: Path, store: Store, image: Image) 
 
     with tarfile.open(dest) as archive:
         names = archive.getnames()
-        archive.extractall(tmp_path / "x", filter="data")
+    (tmp_path / "x").mkdir()
+    run(["tar", "-xf", dest, "-C", tmp_path / "x"])
     assert names[:2] == ["blobs", "blobs/sha256"]
     assert len(names) == len(set(names))
     layout = Layout(tmp_path / "x")

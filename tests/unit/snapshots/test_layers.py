@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_opened_is_named(layers, unpacked):
 
 
 def test_a_file_that_grew_is_taken_as_long_as_it_was(layers):
-    layer = layers.create([Entry("a", FILE, size=3)], bytes_of({"a": b"abcdef"}), unpacked=True)
+    layer = layers.create([Entry("a", FILE, 0o600, size=3)], bytes_of({"a": b"abcdef"}), unpacked=True)
 
     assert read(layers, layer, "a") == b"abc"
 
