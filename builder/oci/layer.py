@@ -153,17 +153,22 @@ def scan(
     """
     hashed = _Hashed(comp.open_reader(stream, name=name, limits=limits))
     index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "")
-    with ReadAhead(hashed) as reader:
-        for entry, body in tar.read(reader):
-            if whiteouts and _is_removal(entry, index):
-                continue
-            _tame(entry)
-            if entry.kind == FILE and entry.hardlink is None:
-                index.add_file(entry, body)
-            else:
-                index.add(entry)
-        while reader.read(CHUNK):
-            pass
+    try:
+        with ReadAhead(hashed) as reader:
+            for entry, body in tar.read(reader):
+                if whiteouts and _is_removal(entry, index):
+                    continue
+                _tame(entry)
+                if entry.kind == FILE and entry.hardlink is None:
+                    index.add_file(entry, body)
+                else:
+                    index.add(entry)
+            while reader.read(CHUNK):
+                pass
+    except ImageError as error:
+        if name not in error.message:  # of many layers, say which
+            error.message = f"{name}: {error.message}"
+        raise
     return canonical(index.finish()), digest.from_hex(hashed.sha.hexdigest())
 
 

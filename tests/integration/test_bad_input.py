@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,91 +52,157 @@ def test_a_dockerfile_that_is_not_there_is_named_with_the_nearest_name(workshop:
     assert outcome.hint == "did you mean Dockerfil?"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["nowhere"], "context nowhere is not there"),
-        (["context/app.txt"], "context context/app.txt is not a folder"),
-        (["-f", "context/src", "context"], "Dockerfile context/src is a folder"),
-        (["-f", "context/nothing", "context"], "Dockerfile context/nothing is not there"),
-        (["-f", "-", "-"], "context and Dockerfile cannot both come from standard input"),
-        (["https://example.com/x.git"],
-         "context https://example.com/x.git is a URL, which this version does not fetch"),
-        (["--no-such-flag", "context"], "unknown flag --no-such-flag"),
-        (["--secret", "id=key,src=nothing", "context"], "the file nothing of secret 'key' is not there"),
-        (["--secret", "id=key,env=NOT_SET", "context"], "secret key: the variable NOT_SET is not set"),
-        (["--ulimit", "files=1", "context"], "--ulimit files=1: no limit 'files'"),
-        (["-o", "type=oci,dest=context", "context"], "the destination context is a folder, but oci writes a file"),
-        (["-o", "type=local,dest=context/app.txt", "context"],
-         "the destination context/app.txt is a file, but local writes a folder"),
-        (["--build-context", "x=nothing", "-f", "context/uses-x", "context"],
-         "--build-context x=nothing: nothing is not there"),
-        (["--target", "buildr", "-f", "context/stages", "context"], "target 'buildr' is not a stage of stages"),
-        (["--platform", "a/b/c/d", "context"], "platform 'a/b/c/d' is not of the form os/architecture[/variant]"),
-        (["-t", "Not:A:Name", "context"], "-t Not:A:Name: image reference Not:A:Name must be in lower case"),
-    ],
-)  # fmt: skip
-def test_bad_words_on_the_command_line_are_refused(
-    shop: Workshop, words: list[str], message: str
-) -> None:
+BAD_WORDS = {
+    "nowhere": "context nowhere is not there",
+    "context/app.txt": "context context/app.txt is not a folder",
+    "-f context/src context": "Dockerfile context/src is a folder",
+    "-f context/nothing context": "Dockerfile context/nothing is not there",
+    "-f - -": "context and Dockerfile cannot both come from standard input",
+    "https://x.org/y.git": "context https://x.org/y.git is a URL, which this version does not fetch",
+    "--no-such-flag context": "unknown flag --no-such-flag",
+    "--secret id=key,src=nothing context": "the file nothing of secret 'key' is not there",
+    "--secret id=key,env=NOT_SET context": "secret key: the variable NOT_SET is not set",
+    "--ulimit files=1 context": "--ulimit files=1: no limit 'files'",
+    "-o type=oci,dest=context context": "the destination context is a folder, but oci writes a file",
+    "-o context/app.txt context": "the destination context/app.txt is a file, but local writes a folder",
+    "--build-context x=nothing -f context/uses-x context": "--build-context x=nothing: nothing is not there",
+    "--target buildr -f context/stages context": "target 'buildr' is not a stage of stages",
+    "--platform a/b/c/d context": "platform 'a/b/c/d' is not of the form os/architecture[/variant]",
+    "-t Not:A:Name context": "-t Not:A:Name: image reference Not:A:Name must be in lower case",
+}
+
+
+@pytest.mark.parametrize("words", BAD_WORDS)
+def test_bad_words_on_the_command_line_are_refused(shop: Workshop, words: str) -> None:
     shop.dockerfile("FROM scratch\nCOPY app.txt /\n")
     shop.write("uses-x", "FROM scratch\nCOPY --from=x a /\n")
     shop.write("stages", "FROM scratch AS builder\nCOPY app.txt /\n")
 
-    outcome = shop.run(*words)
+    outcome = shop.run(*words.split())
 
     assert outcome.status in (1, 2)
-    assert outcome.message == message
+    assert outcome.message == BAD_WORDS[words]
     shop.check_clean()
 
 
 # ── the Dockerfile, and what it asks for ─────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True)
+class Bad:
+    """A Dockerfile, and what is said of it. line: the one that the error is about."""
+
+    text: str
+    message: str
+    hint: str = ""
+    line: int = -1
+
+
+BAD_DOCKERFILES = [
+    Bad(
+        "FROM busybox\nRUNN true",
+        "'RUNN' is no instruction",
+        hint="did you mean RUN?",
+    ),
+    Bad(
+        "FROM busybox\nRUN --mout=x true",
+        "RUN has no flag --mout",
+        hint="did you mean --mount?",
+    ),
+    Bad(
+        "FROM busybox\nCOPY --chon=1 a b",
+        "COPY has no flag --chon",
+        hint="did you mean --chown?",
+    ),
+    Bad(
+        "",
+        "the Dockerfile has no instructions",
+    ),
+    Bad(
+        "RUN true",
+        "RUN stands before the first FROM",
+        hint="only ARG may stand there",
+    ),
+    Bad(
+        "FROM busybox\nRUN <<EOF\ntrue",
+        "the heredoc <<EOF is not ended",
+        hint="it ends at a line that is 'EOF' and nothing else",
+        line=1,
+    ),
+    Bad(
+        "FROM busybox AS one\nFROM busybox\nCOPY --from=7 / /",
+        "--from=7: there is no stage number 7",
+        hint="stages are numbered from 0 to 1",
+    ),
+    Bad(
+        "FROM busybox AS one\nFROM busybox\nCOPY --from=On! / /",
+        "'On!' is neither a stage nor a valid image name",
+        hint="did you mean one?",
+    ),
+    Bad(
+        "FROM busybox\nCOPY src/mian.c /",
+        "source '/src/mian.c' not found",
+        hint="did you mean 'src/main.c'?",
+    ),
+    Bad(
+        "FROM busybox\nCOPY settings.env /",
+        "source '/settings.env' not found: it is left out by .dockerignore:2",
+        hint="add '!settings.env' behind that line to take it back in",
+    ),
+    Bad(
+        "FROM busybox AS one\nRUN touch /outpt\nFROM busybox\nCOPY --from=one /output /",
+        "source '/output' not found",
+        hint="did you mean 'outpt'?",
+    ),
+    Bad(
+        "FROM busybox\nCOPY src /etc/passwd",
+        "cannot make a folder of '/etc/passwd': it is a file",
+    ),
+    Bad(
+        "FROM busybox\nRUN touch /f\nWORKDIR /f",
+        "cannot make a folder of '/f': it is a file",
+    ),
+    Bad(
+        "FROM busybox\nUSER nosuch\nRUN true",
+        "user 'nosuch' is not in /etc/passwd of the image",
+    ),
+    Bad(
+        'FROM busybox\nENV PATH=/bin\nRUN ["nothing", "x"]',
+        "cannot run nothing: not found in PATH (/bin)",
+    ),
+    Bad(
+        'FROM busybox\nCOPY app.txt /a\nRUN ["/a"]',
+        "cannot run /a: permission denied",
+    ),
+    Bad(
+        'FROM busybox\nCOPY --chmod=755 app.txt /a\nRUN ["/a"]',
+        "cannot run /a: it has no #! line, or is a program for another platform",
+    ),
+    Bad(
+        "FROM scratch\nRUN true",
+        "cannot run /bin/sh: no such file or directory",
+    ),
+    Bad(
+        "FROM busybox\nRUN --mount=type=secret,id=key,required=true true",
+        "secret key is required and was not given",
+        hint="pass it with --secret id=key,src=FILE or --secret id=key,env=NAME",
+    ),
+    Bad(
+        "FROM busybox\nRUN --mount=type=bind,source=nothing,target=/x true",
+        "source '/nothing' not found",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("text", "message", "hint", "marked"),
-    [
-        ("FROM busybox\nRUNN true", "'RUNN' is no instruction", "did you mean RUN?", "RUNN true"),
-        ("FROM busybox\nRUN --mout=x true", "RUN has no flag --mout", "did you mean --mount?", "RUN --mout=x true"),
-        ("FROM busybox\nCOPY --chon=1 a b", "COPY has no flag --chon", "did you mean --chown?", "COPY --chon=1 a b"),
-        ("", "the Dockerfile has no instructions", "", ""),
-        ("RUN true", "RUN stands before the first FROM", "only ARG may stand there", "RUN true"),
-        ("FROM busybox\nRUN <<EOF\ntrue", "the heredoc <<EOF is not ended",
-         "it ends at a line that is 'EOF' and nothing else", "RUN <<EOF"),
-        ("FROM busybox AS one\nFROM busybox\nCOPY --from=7 / /", "--from=7: there is no stage number 7",
-         "stages are numbered from 0 to 1", "COPY --from=7 / /"),
-        ("FROM busybox AS one\nFROM busybox\nCOPY --from=On! / /", "'On!' is neither a stage nor a valid image name",
-         "did you mean one?", "COPY --from=On! / /"),
-        ("FROM busybox\nCOPY src/mian.c /", "source '/src/mian.c' not found", "did you mean 'src/main.c'?",
-         "COPY src/mian.c /"),
-        ("FROM busybox\nCOPY settings.env /", "source '/settings.env' not found: it is left out by .dockerignore:2",
-         "add '!settings.env' behind that line to take it back in", "COPY settings.env /"),
-        ("FROM busybox AS one\nRUN touch /outpt\nFROM busybox\nCOPY --from=one /output /",
-         "source '/output' not found", "did you mean 'outpt'?", "COPY --from=one /output /"),
-        ("FROM busybox\nCOPY src /etc/passwd", "cannot make a folder of '/etc/passwd': it is a file", "",
-         "COPY src /etc/passwd"),
-        ("FROM busybox\nRUN touch /f\nWORKDIR /f", "cannot make a folder of '/f': it is a file", "", "WORKDIR /f"),
-        ("FROM busybox\nUSER nosuch\nRUN true", "user 'nosuch' is not in /etc/passwd of the image", "", "RUN true"),
-        ('FROM busybox\nENV PATH=/bin\nRUN ["nothing", "x"]', "cannot run nothing: not found in PATH (/bin)", "",
-         'RUN ["nothing", "x"]'),
-        ('FROM busybox\nCOPY app.txt /a\nRUN ["/a"]', "cannot run /a: permission denied", "", 'RUN ["/a"]'),
-        ('FROM busybox\nCOPY --chmod=755 app.txt /a\nRUN ["/a"]',
-         "cannot run /a: it has no #! line, or is a program for another platform", "", 'RUN ["/a"]'),
-        ("FROM scratch\nRUN true", "cannot run /bin/sh: no such file or directory", "", "RUN true"),
-        ("FROM busybox\nRUN --mount=type=secret,id=key,required=true true", "secret key is required and was not given",
-         "pass it with --secret id=key,src=FILE or --secret id=key,env=NAME",
-         "RUN --mount=type=secret,id=key,required=true true"),
-        ("FROM busybox\nRUN --mount=type=bind,source=nothing,target=/x true", "source '/nothing' not found", "",
-         "RUN --mount=type=bind,source=nothing,target=/x true"),
-    ],
-)  # fmt: skip
-def test_a_dockerfile_that_cannot_be_built_is_told_so_at_the_line(
-    shop: Workshop, text: str, message: str, hint: str, marked: str
-) -> None:
-    outcome = shop.fail(dockerfile=text)
+    "bad", BAD_DOCKERFILES, ids=lambda bad: bad.text.splitlines()[-1] if bad.text else ""
+)
+def test_a_dockerfile_that_cannot_be_built_is_told_so_at_the_line(shop: Workshop, bad: Bad) -> None:
+    outcome = shop.fail(dockerfile=bad.text)
 
     assert outcome.status == 1
-    assert (outcome.message, outcome.hint, outcome.marked) == (message, hint, marked)
+    assert (outcome.message, outcome.hint) == (bad.message, bad.hint)
+    assert outcome.marked == bad.text.split("\n")[bad.line]
     shop.check_usable()
 
 
@@ -190,7 +257,9 @@ def test_a_step_that_fails_stops_its_siblings(workshop: Workshop) -> None:
 # ── what may not be read, written or done ────────────────────────────────────────────────────────────────
 
 
-def test_a_root_without_the_capability_for_namespaces_is_told_so_before_anything_runs(workshop: Workshop) -> None:
+def test_a_root_without_the_capability_for_namespaces_is_told_so_before_anything_runs(
+    workshop: Workshop,
+) -> None:
     outcome = workshop.fail(dockerfile=GOOD, before=WITHOUT_ADMIN)
 
     assert outcome.status == 1
@@ -387,12 +456,12 @@ exit $status
 
 
 class SmallDisk:
-    """The store on a file system of a few kilobytes more than the base takes, in a mount namespace of its own."""
+    """The store on a small file system, in a mount namespace of its own."""
 
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
         self.disk = workshop.folder / "disk"
-        self.disk.mkdir()
+        self.disk.mkdir(exist_ok=True)
         self.seed = workshop.root
         workshop.write("big", os.urandom(2 << 20))
 
@@ -423,13 +492,16 @@ def small_disk(workshop: Workshop) -> SmallDisk:
 BASE_KB = 1500  # what the seed takes, and a little more
 
 
-def test_a_disk_too_small_for_the_base_says_so(small_disk: SmallDisk) -> None:
-    small_disk.workshop.dockerfile(GOOD)
+def test_a_disk_too_small_for_the_base_says_so(empty_workshop: Workshop, busybox_layout: Path) -> None:
+    empty_workshop.root.mkdir()
+    empty_workshop.dockerfile(GOOD)
 
-    outcome = small_disk.fail(BASE_KB + 900)
-
-    assert outcome.message.endswith("failed: no space left on the device")
-    assert (outcome.hint, outcome.marked) == (FREE_SPACE, "FROM busybox")
+    for kilobytes in (900, 2000):  # its blob does not fit; its files do not
+        outcome = SmallDisk(empty_workshop).fail(
+            kilobytes, "--build-context", f"busybox=oci-layout://{busybox_layout}"
+        )
+        assert outcome.message.endswith("failed: no space left on the device")
+        assert (outcome.hint, outcome.marked) == (FREE_SPACE, "FROM busybox")
 
 
 def test_a_disk_too_small_for_a_copy_says_so(small_disk: SmallDisk) -> None:
@@ -524,14 +596,15 @@ def break_file(file: Path, damage: str) -> None:
             file.write_bytes(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("kind", ["no gzip", "cut gzip", "no tar", "other diff id", "hostile path"])
+@pytest.mark.parametrize("kind", ["no gzip", "cut gzip", "no tar", "other diff id"])
 def test_a_layer_that_is_no_layer_is_refused(workshop: Workshop, kind: str) -> None:
     layout = LayoutMaker(workshop.folder / "made")
-    row, diff_id = layout.layer({"../../escaped" if kind == "hostile path" else "file": b"x" * 5000})
+    row, _ = layout.layer({"file": b"x" * 5000})
     good = layout.path(row["digest"]).read_bytes()
-    data = {"no gzip": b"neither", "cut gzip": good[:-20], "no tar": gzip.compress(b"no tar" * 500)}.get(kind, good)
-    if kind != "hostile path":
-        diff_id = "sha256:" + hashlib.sha256(kind.encode()).hexdigest()
+    data = {"no gzip": b"neither", "cut gzip": good[:-20], "no tar": gzip.compress(b"no tar" * 500)}.get(
+        kind, good
+    )
+    diff_id = "sha256:" + hashlib.sha256(kind.encode()).hexdigest()
     row = layout.blob(data, row["mediaType"])
     config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
     manifest = {
@@ -547,7 +620,6 @@ def test_a_layer_that_is_no_layer_is_refused(workshop: Workshop, kind: str) -> N
 
     assert row["digest"][:19] in outcome.message
     assert outcome.marked == "FROM base"
-    assert not list(workshop.folder.glob("**/escaped"))
     workshop.check_usable()
 
 
@@ -565,9 +637,7 @@ def test_a_registry_that_is_not_there_is_named(workshop: Workshop) -> None:
 
 
 @pytest.fixture(scope="module")
-def registry(
-    tmp_path_factory: pytest.TempPathFactory, busybox_layout: Path
-) -> Iterator[RunningRegistry]:
+def registry(tmp_path_factory: pytest.TempPathFactory, busybox_layout: Path) -> Iterator[RunningRegistry]:
     with running_registry(tmp_path_factory.mktemp("registry")) as running:
         running.push(busybox_layout, "1", "base:1")
         yield running
@@ -576,7 +646,7 @@ def registry(
 @pytest.mark.peers
 @needs("docker-registry", "skopeo")
 def test_an_image_that_its_registry_does_not_have_is_named(
-    workshop: Workshop, registry: RunningRegistry
+    registry: RunningRegistry, workshop: Workshop
 ) -> None:
     no_tag = workshop.fail(dockerfile=f"FROM {registry.host}/base:2\n")
     no_repository = workshop.fail(dockerfile=f"FROM {registry.host}/bose:1\n")
@@ -588,31 +658,30 @@ def test_an_image_that_its_registry_does_not_have_is_named(
 
 @pytest.mark.peers
 @needs("docker-registry", "skopeo")
-def test_a_name_that_is_almost_a_stage_is_told_as_that(workshop: Workshop, registry: RunningRegistry) -> None:
-    """No other build tool's order is changed: what is no stage is an image."""
-    context = f"buildr=docker-image://{registry.host}/buildr:1"
+def test_a_name_that_is_almost_a_stage_is_told_as_that(registry: RunningRegistry, workshop: Workshop) -> None:
+    """What is no stage is an image; when there is no such image either, the stage may have been meant."""
     text = "FROM busybox AS builder\nRUN true\nFROM scratch\nCOPY --from=buildr /a /b\n"
 
-    outcome = workshop.fail("--build-context", context, dockerfile=text)
+    outcome = workshop.fail(dockerfile=text)
 
-    assert f"{registry.host}/buildr:1" in outcome.message
+    assert outcome.message.startswith("image buildr:latest: registry docker.io ")
+    assert outcome.hint == "no stage is named buildr; did you mean builder?"
     assert outcome.marked == "COPY --from=buildr /a /b"
 
 
 @pytest.mark.peers
 @needs("docker-registry", "skopeo")
 def test_a_blob_that_its_registry_lost_or_changed_is_refused(
-    empty_workshop: Workshop, busybox_layout: Path, tmp_path_factory: pytest.TempPathFactory
+    registry: RunningRegistry, empty_workshop: Workshop, busybox_layout: Path
 ) -> None:
     workshop = empty_workshop
-    with running_registry(tmp_path_factory.mktemp("broken")) as broken:
-        broken.push(busybox_layout, "1", "base:1")
-        layer = blobs_of(busybox_layout)["layer"]
-        stored = broken.blob(f"sha256:{layer.name}")
-        stored.write_bytes(stored.read_bytes()[:-1] + b"x")
-        changed = workshop.fail(dockerfile=f"FROM {broken.host}/base:1\nRUN true\n")
-        stored.write_bytes(layer.read_bytes())
-        workshop.build()
+    layer = blobs_of(busybox_layout)["layer"]
+    stored = registry.blob(f"sha256:{layer.name}")
+    stored.write_bytes(layer.read_bytes()[:-1] + b"x")
 
-    assert layer.name[:12] in changed.message
-    assert changed.marked == f"FROM {broken.host}/base:1"
+    changed = workshop.fail(dockerfile=f"FROM {registry.host}/base:1\nRUN true\n")
+
+    stored.write_bytes(layer.read_bytes())
+    assert layer.name in changed.message
+    assert changed.marked == f"FROM {registry.host}/base:1"
+    workshop.build()

@@ -1,4 +1,4 @@
-"""A store that holds a small base, a context, and the command over them; and what a build may leave behind."""
+"""The command over a store with a small base, and a context; and what a build may not leave behind."""
 
 from __future__ import annotations
 
