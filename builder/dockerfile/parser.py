@@ -9,10 +9,11 @@ Every text gives a Dockerfile or a DockerfileError with a place; nothing else co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
@@ -56,6 +57,35 @@ WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 # What is wrong with the text of a trigger already where it is written, not only where it is used.
 EAGER = frozenset({"mixed-array", "no-equals", "no-value"})
 FIRST_WORD = re.compile(r"[^\t\v\f\r ]*")
+MAX_ERRORS = 20
+
+
+class ReadLine(NamedTuple):
+    """A logical line, and the instruction that it is; None where it has an error."""
+
+    line: LogicalLine
+    instruction: ast.AnyInstruction | None
+
+
+class Reading(NamedTuple):
+    """All that could be read of a Dockerfile, and what is wrong with the rest, in the order of the file.
+
+    The lines are all there are, unless something is wrong that ends the reading: a directive, an endless line
+    or heredoc, or MAX_ERRORS errors.
+    """
+
+    source: SourceText
+    directives: tuple[ast.Directive, ...]
+    escape: str
+    lines: tuple[ReadLine, ...]
+    errors: tuple[DockerfileError, ...]
+
+    def dockerfile(self) -> ast.Dockerfile:
+        """The syntax tree. Raises the first error."""
+        if self.errors:
+            raise self.errors[0]
+        instructions = tuple(line.instruction for line in self.lines if line.instruction)
+        return ast.Dockerfile(self.source, self.directives, self.escape, instructions)
 
 
 def parse(source: SourceText) -> ast.Dockerfile:
@@ -63,12 +93,36 @@ def parse(source: SourceText) -> ast.Dockerfile:
 
     Bytes that are not UTF-8 are expected as `surrogateescape` leaves them.
     """
-    reader = Reader(source)
-    instructions: list[ast.AnyInstruction] = []
-    while (line := reader.next_line()) is not None:
-        instructions.append(_LineParser(reader, line).instruction())
-    _check_stages(source, instructions, reader.line)
-    return ast.Dockerfile(source, reader.directives, reader.escape, tuple(instructions))
+    return read(source).dockerfile()
+
+
+def read(source: SourceText) -> Reading:
+    """As `parse`, but going on behind a line that is wrong. Every error has a location; none is raised."""
+    try:
+        reader = Reader(source)
+    except DockerfileError as error:
+        return Reading(source, (), "\\", (), (error,))
+    lines: list[ReadLine] = []
+    errors: list[DockerfileError] = []
+    try:
+        while len(errors) < MAX_ERRORS and (line := reader.next_line()) is not None:
+            lines.append(ReadLine(line, _read_line(reader, line, errors)))
+    except DockerfileError as error:
+        errors.append(error)
+    errors += _check_stages(source, lines, None if errors else reader.line)
+    errors.sort(key=lambda error: error.location.span.line if error.location else 0)
+    return Reading(source, reader.directives, reader.escape, tuple(lines), tuple(errors))
+
+
+def _read_line(reader: Reader, line: LogicalLine, errors: list[DockerfileError]) -> ast.AnyInstruction | None:
+    """The instruction that a line is. Raises DockerfileError only where the reading cannot go on."""
+    parser = _LineParser(reader, line)
+    try:
+        return parser.instruction()
+    except DockerfileError as error:
+        errors.append(error)
+    parser.pass_over_heredocs()
+    return None
 
 
 def parse_trigger(trigger: str, escape: str, location: Location) -> ast.AnyInstruction:
@@ -94,19 +148,24 @@ def parse_trigger(trigger: str, escape: str, location: Location) -> ast.AnyInstr
     return instruction
 
 
-def _check_stages(source: SourceText, instructions: list[ast.AnyInstruction], last: int) -> None:
-    for instruction in instructions:
-        if isinstance(instruction, ast.From):
-            return
-        if not isinstance(instruction, ast.Arg):
-            raise DockerfileError(
-                f"{instruction.keyword} stands before the first FROM",
-                code="no-stage",
-                location=Location(source, instruction.span),
-                hint="only ARG may stand there",
-            )
-    message = "the Dockerfile has no FROM" if instructions else "the Dockerfile has no instructions"
-    raise DockerfileError(message, code="no-stage", location=Location(source, Span(max(1, last))))
+def _check_stages(source: SourceText, lines: list[ReadLine], last: int | None) -> list[DockerfileError]:
+    """What stands before the first FROM and may not; `last` is the last line of a file that may lack one."""
+    for line, instruction in lines:
+        if _first_word(line.text) == "FROM":
+            return []
+        if instruction is not None and not isinstance(instruction, ast.Arg):
+            return [
+                DockerfileError(
+                    f"{instruction.keyword} stands before the first FROM",
+                    code="no-stage",
+                    location=Location(source, instruction.span),
+                    hint="only ARG may stand there",
+                )
+            ]
+    if last is None:
+        return []
+    message = "the Dockerfile has no FROM" if lines else "the Dockerfile has no instructions"
+    return [DockerfileError(message, code="no-stage", location=Location(source, Span(max(1, last))))]
 
 
 class _LineParser:
@@ -118,6 +177,7 @@ class _LineParser:
         self.location = location
         self.text = line.text.rstrip(SPACE)
         self.keyword = _first_word(self.text)
+        self.has_bodies = False
 
     def instruction(self) -> ast.AnyInstruction:
         """The instruction, with its heredocs read off the text."""
@@ -141,6 +201,15 @@ class _LineParser:
             error.at(self._locate(self._whole()))
             raise
 
+    def pass_over_heredocs(self) -> None:
+        """Read what follows a line that is wrong, so that a heredoc is not taken for instructions.
+
+        Raises DockerfileError for one that is not ended.
+        """
+        if self.keyword in WITH_HEREDOCS and not self.has_bodies:
+            with contextlib.suppress(WordError):
+                self.reader.read_heredocs(self.line, find_markers(self.line.text))
+
     def _whole(self) -> Span:
         if self.location:
             return self.location.span
@@ -154,7 +223,9 @@ class _LineParser:
         return read_flag(str(token), self.location.span if self.location else span, self.reader.escape)
 
     def _heredocs(self, form: Form) -> tuple[ast.Heredoc, ...]:
-        found = self.reader.read_heredocs(self.line, self._markers(form))
+        markers = self._markers(form)
+        self.has_bodies = True
+        found = self.reader.read_heredocs(self.line, markers)
         if self.location is None:
             return found
         return tuple(replace(heredoc, span=self.location.span) for heredoc in found)
