@@ -54,11 +54,25 @@ from builder.ops.files import Copy, PathItem
 from builder.ops.source import Image, Local, Scratch
 
 
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """An instruction (`step`) of a stage that was lowered, and the state that it met."""
+
+    stage: int
+    step: Step
+    state: StageState
+    lowering: Lowering
+
+
 def compile(
-    dockerfile: Dockerfile, options: CompileOptions, known: Mapping[ImageRequest, BaseImage]
+    dockerfile: Dockerfile,
+    options: CompileOptions,
+    known: Mapping[ImageRequest, BaseImage],
+    visits: list[Visit] | None = None,
 ) -> Program | Missing:
     """The program of a Dockerfile, or the images that must be known first.
 
+    `visits` gets every instruction as it is come to, the one that fails included: what checks look at.
     Raises DockerfileError (at a place of the text), or BuildError for a wrong target or option.
     """
     options = _settle_options(options)
@@ -74,7 +88,7 @@ def compile(
     plan = make_plan(names, bases, steps, target, known)
     if plan.missing:
         return Missing(plan.missing)
-    work = Work(names, bases, known, scope, plan)
+    work = Work(names, bases, known, scope, plan, [] if visits is None else visits)
     for number in plan.steps:
         work.lower_stage(names.stages[number])
     return _finish(work, target, epoch)
@@ -121,6 +135,7 @@ class Work:
     known: Mapping[ImageRequest, BaseImage]
     scope: Mapping[str, str]
     plan: Plan
+    visits: list[Visit]
     definition: Definition = field(default_factory=Definition)
     done: dict[int, StageState] = field(default_factory=dict)
 
@@ -134,6 +149,7 @@ class Work:
         triggered = replace(lowering, onbuild=True)
         for step in steps:
             now = triggered if step.onbuild else lowering
+            self.visits.append(Visit(stage.number, step, state, now))
             state = lower(now, state, step.instruction, step.sources, self.find)
         self.done[stage.number] = state
 

@@ -49,6 +49,7 @@ class CompileOptions:
     it (then the image says so whatever its base says). no_cache: all vertices; the filter
     names stages. source_date_epoch: from the environment (a build arg of that name wins). entitlements
     are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
+    all_stages: lower those that the target does not need too, to find out what is wrong with them.
     """
 
     build_platform: Platform
@@ -67,15 +68,17 @@ class CompileOptions:
     source_date_epoch: int | None = None
     hostname: str = ""
     platform_given: bool = False
+    all_stages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Warning:
-    """A finding that does not stop the build."""
+    """A finding that does not stop the build; `excerpt` is the text there, a few lines of it."""
 
     rule: str
     message: str
     span: Span
+    excerpt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The reached stages by number, in order, with all their steps; and the images that are not known."""
+    """The stages to lower by number, in order, with all their steps; and the images that are not known."""
 
     steps: Mapping[int, tuple[Step, ...]]
     missing: tuple[ImageRequest, ...]
@@ -83,7 +83,10 @@ def make_plan(
     target: int,
     known: Mapping[ImageRequest, BaseImage],
 ) -> Plan:
-    """What has to be lowered for the target. Raises DockerfileError for a trigger that cannot be read."""
+    """What has to be lowered for the target, or all there is; triggers only for what the target needs.
+
+    Raises DockerfileError for a trigger that cannot be read.
+    """
     steps = dict(enumerate(own))
     triggered: set[int] = set()
     while True:
@@ -95,7 +98,8 @@ def make_plan(
             triggered.add(number)
             triggers = _read_triggers(names, bases, own, number, known)
             steps[number] = (*triggers, *steps[number])
-    plan = {n: () if bases[n].replaced else steps[n] for n in reached}
+    wanted = range(len(bases)) if names.options.all_stages else reached
+    plan = {n: () if bases[n].replaced else steps[n] for n in wanted}
     return Plan(plan, _missing(bases, plan, known))
 
 
