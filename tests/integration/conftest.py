@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.machine import FIXTURES, Pybuild, run
+from tests.support.peers import Podman
 from tests.support.workshop import Workshop
 
 sys.path.insert(0, str(FIXTURES.parent))
@@ -59,3 +63,12 @@ def context(tmp_path: Path) -> Path:
 def empty_workshop(tmp_path: Path) -> Workshop:
     """One whose store has to be made yet."""
     return Workshop(tmp_path, None)
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Podman]:
+    """podman with a storage of its own, in a folder whose name is short enough for it."""
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))
+    yield Podman(folder)
+    run(["umount", "-l", folder / "root/overlay"], check=False)  # it mounts its storage on itself
+    shutil.rmtree(folder)
