@@ -1,0 +1,73 @@
+"""The wheel holds all that the command needs, and works away from a checkout."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import CHECKOUT, run
+
+DOCKERFILE = 'FROM scratch\nCOPY <<note /\nhello\nnote\nLABEL made="by wheel"\n'
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    run([*command, "--wheel-dir", folder, CHECKOUT])
+    (found,) = folder.glob("pybuild-*.whl")
+    return found
+
+
+def test_the_wheel_holds_the_package_the_grammar_and_the_types(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "builder").rglob("*.py")}
+    grammar = {f"builder/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "grammar").rglob("*.lark")}
+    packaged = {name for name in names if name.startswith("builder/")}
+    assert packaged == modules | grammar | {"builder/py.typed"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_installs_one_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert archive.read(name).decode().split() == [
+            "[console_scripts]", "pybuild", "=", "builder.cli:main",
+        ]  # fmt: skip
+
+
+def test_what_is_in_the_wheel_builds_from_any_folder(wheel: Path, tmp_path: Path) -> None:
+    installed, context = tmp_path / "installed", tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    environment = {
+        "PYTHONPATH": str(installed),
+        "PYBUILD_ROOT": str(tmp_path / "store"),
+        "PYTHONSAFEPATH": "1",
+    }
+
+    where = run(
+        [sys.executable, "-c", "import builder; print(builder.__file__)"], env=environment, cwd=tmp_path
+    ).stdout.strip()
+    built = run([sys.executable, "-m", "builder", "-t", "a:1", "context"], env=environment, cwd=tmp_path)
+    again = run([sys.executable, "-m", "builder", "-t", "a:1", os.curdir], env=environment, cwd=context)
+
+    assert Path(where).is_relative_to(installed)
+    assert "built a:1 sha256:" in built.stderr
+    assert "its 1 step cached" in again.stderr
