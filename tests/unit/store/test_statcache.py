@@ -36,9 +36,11 @@ def saved(path: Path, status: os.stat_result, *names: str) -> StatCache:
     return cache
 
 
-def changed(status: os.stat_result, **values: int) -> os.stat_result:
-    fields = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")} | values
-    return os.stat_result(tuple(status), fields)
+def changed(status: os.stat_result, at: int | None = None, **values: int) -> os.stat_result:
+    """With one more in the row at `at` (stat's ten old rows), and other values of the newer ones by name."""
+    rows = [value + (index == at) for index, value in enumerate(status)]
+    named = ("st_atime", "st_mtime", "st_ctime", "st_atime_ns", "st_mtime_ns", "st_ctime_ns")
+    return os.stat_result(rows, {name: getattr(status, name) for name in named} | values)
 
 
 def test_what_is_remembered_is_found_again(path: Path, status: os.stat_result) -> None:
@@ -63,11 +65,8 @@ def test_another_time_is_another_file(path: Path, status: os.stat_result, field:
 @pytest.mark.parametrize("index", [1, 2, 6], ids=["inode", "device", "size"])
 def test_another_size_or_inode_is_another_file(path: Path, status: os.stat_result, index: int) -> None:
     saved(path, status, "a")
-    fields = list(status)
-    fields[index] += 1
-    names = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
 
-    assert StatCache(path).lookup("a", os.stat_result(fields, names)) is None
+    assert StatCache(path).lookup("a", changed(status, at=index)) is None
 
 
 def test_what_changed_when_it_was_hashed_is_not_kept(path: Path, status: os.stat_result) -> None:
