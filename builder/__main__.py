@@ -1,8 +1,6 @@
 """`python -m builder` is `pybuild`."""
 
-import sys
-
-from builder.cli import main
+from builder.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -6,7 +6,6 @@ path of a fully cached build.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from builder.digest import hex_of, of_value
@@ -73,9 +72,11 @@ class Context:
 
     def save(self) -> None:
         """Keep what was hashed for the next build; a cache that cannot be written is no error."""
-        with contextlib.suppress(OSError):
+        try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             self._cache.save()
+        except OSError:
+            return
 
 
 def open_context(

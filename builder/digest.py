@@ -2,21 +2,30 @@
 
 A digest is the text `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor.md). It becomes
 part of paths, so nothing but `parse` and the functions here may turn foreign text into one.
-This module knows nothing but bytes, and it is on the path of a fully cached build: hashlib and json
-are all it loads.
+This module knows nothing but bytes. It is on the path of a fully cached build, where loading OpenSSL would
+take longer than all that is hashed: `light_sha256` is the interpreter's own (as the library's random has
+it), hashlib is loaded for what is large.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import hashlib
     from typing import NewType
 
     Digest = NewType("Digest", str)
+    light_sha256 = hashlib.sha256
 else:
+    try:
+        from _sha2 import sha256 as light_sha256
+    except ImportError:
+        try:
+            from _sha256 import sha256 as light_sha256  # Python 3.11
+        except ImportError:
+            from hashlib import sha256 as light_sha256
 
     def Digest(text):  # noqa: N802 - a NewType without the import of typing
         """Call a text a digest that is known to be one."""
@@ -24,6 +33,7 @@ else:
 
 
 HEX = frozenset("0123456789abcdef")
+LARGE = 1 << 18  # bytes, from which on OpenSSL's speed makes up for its loading
 
 
 def parse(text: str) -> Digest:
@@ -46,7 +56,16 @@ def from_hex(hexadecimal: str) -> Digest:
 
 def of_bytes(data: bytes) -> Digest:
     """The digest of some bytes."""
-    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+    return from_hex(sha256_of(data).hex())
+
+
+def sha256_of(data: bytes | memoryview) -> bytes:
+    """The 32 bytes of some bytes' SHA-256."""
+    if len(data) < LARGE:
+        return light_sha256(data).digest()
+    import hashlib
+
+    return hashlib.sha256(data).digest()
 
 
 def of_value(value: object) -> Digest:
@@ -56,4 +75,4 @@ def of_value(value: object) -> Digest:
     keeps names that are no UTF-8 (lone surrogates) apart.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return of_bytes(text.encode("ascii"))
+    return of_bytes(text.encode())

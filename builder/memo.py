@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 
+from builder import __version__
 from builder.digest import Digest, of_value
 from builder.graph.selection import Selection
 
@@ -87,8 +88,19 @@ def name_of(request: BuildRequest, texts: Texts, args: Mapping[str, str]) -> Dig
 
 
 def fingerprint() -> list[list[object]]:
-    """What tells one state of pybuild's own files from another: their names, sizes and times."""
+    """What tells one state of pybuild's own files from another: their names, sizes and times.
+
+    Of an installed package, those of the list of its files are enough: installing writes it anew.
+    """
     top = os.path.dirname(os.path.abspath(__file__))
+    try:
+        status = os.stat(os.path.join(f"{os.path.dirname(top)}/pybuild-{__version__}.dist-info", "RECORD"))
+        return [["RECORD", status.st_size, status.st_mtime_ns, status.st_ino]]
+    except FileNotFoundError:
+        return _files_of(top)
+
+
+def _files_of(top: str) -> list[list[object]]:
     grammar = os.path.join(top, "grammar")
     found: list[list[object]] = []
     for root in (top, grammar if os.path.isdir(grammar) else os.path.join(os.path.dirname(top), "grammar")):

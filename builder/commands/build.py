@@ -14,6 +14,7 @@ from builder.commands import values
 from builder.commands.build_flags import FLAGS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
+from builder.commands.termination import unwind_on_sigterm
 from builder.errors import BuildError, UsageError
 from builder.request import BuildRequest
 from builder.value import Value
@@ -58,6 +59,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     if call is not None:
         from builder.commands.graph import show
 
+        unwind_on_sigterm()
         show(request, call.format)
         return 0
     display = display_of(parsed, environ)
@@ -166,6 +168,7 @@ def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
 
     if (result := try_warm(request, reader.emit)) is not None:
         return result
+    unwind_on_sigterm()
     from builder.build import build
     from builder.commands.drive import drive
 

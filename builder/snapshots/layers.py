@@ -18,9 +18,8 @@ what makes or changes bytes is imported by who needs it.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
+from _thread import allocate_lock
 
 from builder.digest import Digest, from_hex, parse
 from builder.errors import StoreError
@@ -32,6 +31,7 @@ from builder.store.failure import told_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
@@ -63,8 +63,8 @@ class LayerStore:
         self.opaque = opaque or OPAQUE_XATTRS[os.geteuid() != 0]
         self.store = os.path.dirname(self.folder)
         self.boot = index.boot_id()
-        self._guard = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._guard = allocate_lock()
+        self._locks: dict[str, LockType] = {}
         self._entries: dict[str, list[Entry]] = {}
         self._trees: dict[Snapshot, Tree] = {}
         self._digests: dict[tuple[str, str], Digest] = {}
@@ -152,7 +152,9 @@ class LayerStore:
         key = (layer, entry.hardlink or entry.path)
         found = self._digests.get(key)
         if found is None:
-            hasher = hashlib.sha256()
+            from hashlib import sha256
+
+            hasher = sha256()
             with self.open(layer, entry) as file, told_as(self.folder, f"reading {entry.path!r}"):
                 while data := file.read(CHUNK):
                     hasher.update(data)
@@ -342,9 +344,9 @@ class LayerStore:
 
         return IngestFolder(self.store)
 
-    def lock(self, kind: str, name: str) -> threading.Lock:
+    def lock(self, kind: str, name: str) -> LockType:
         with self._guard:
-            return self._locks.setdefault(f"{kind}:{name}", threading.Lock())
+            return self._locks.setdefault(f"{kind}:{name}", allocate_lock())
 
     def _is_present(self, layer: LayerId) -> bool:
         if not is_id(layer):

@@ -9,9 +9,7 @@ On the path of a fully cached build.
 
 from __future__ import annotations
 
-import hashlib
-
-from builder.digest import Digest, from_hex
+from builder.digest import Digest, from_hex, light_sha256
 from builder.snapshots.matches import items, patterns_of, select
 from builder.snapshots.snapshot import BLOCK, CHAR, FILE, SYMLINK, Entry, LayerId
 from builder.snapshots.tree import Node, Tree
@@ -44,7 +42,7 @@ def digest(
     chosen = _Chosen(tree, selection, hidden_by)
     if fill is not None and (wanted := chosen.files()):
         fill(entry for _, entry in wanted)
-    total = hashlib.sha256(b"selection 1\n")
+    total = light_sha256(b"selection 1\n")
     for match, found in chosen.matches:
         rows: list[str] = []
         if not match.is_folder:

@@ -13,7 +13,6 @@ changed. On the path of a fully cached build.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import time
@@ -117,11 +116,13 @@ class Hasher:
                 os.close(parent_fd)
 
     def _hash(self, entry: Entry, name: str, parent_fd: int) -> None:
+        from hashlib import sha256
+
         started = time.time_ns()
         fd = os.open(name, FILE_FLAGS, dir_fd=parent_fd)
         try:
             before = os.fstat(fd)
-            sha = hashlib.sha256()
+            sha = sha256()
             left = entry.size if _is_as_read(entry, before) else -1
             while left > 0 and (data := os.read(fd, min(CHUNK, left))):
                 sha.update(data)

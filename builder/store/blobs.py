@@ -6,12 +6,12 @@ all of it or none. It never knows what a blob means.
 Invariant: a blob that somebody is told of has the bytes its digest says. What a power cut can undo is
 told apart by the file's mode: a blob is 0600 until its bytes are known to be on the disk (fsync at
 commit when `durable`, else one `barrier` for many), and 0400 from then on. One that is still 0600 and
-was not written by this process is hashed before it is believed. On the cached path: os and hashlib.
+was not written by this process is hashed before it is believed. On the cached path: hashlib is loaded
+by who writes or checks bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from _thread import allocate_lock
@@ -53,10 +53,13 @@ class Ingest:
     """
 
     def __init__(self, blobs: BlobStore, fd: int, path: str) -> None:
+        from hashlib import sha256
+
+        self._sha256 = sha256
         self._blobs = blobs
         self._fd = fd
         self._path = path
-        self._hash = hashlib.sha256()
+        self._hash = sha256()
         self.folder = blobs.folder
         self.size = 0
 
@@ -85,7 +88,7 @@ class Ingest:
         with told_as(self.folder, "writing a blob"):
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
-        self._hash = hashlib.sha256()
+        self._hash = self._sha256()
         self.size = 0
 
     def digest(self) -> Digest:
@@ -311,7 +314,9 @@ class BlobStore:
 
 
 def _hash_of(fd: int) -> Digest:
-    hasher = hashlib.sha256()
+    from hashlib import sha256
+
+    hasher = sha256()
     while data := os.read(fd, CHUNK):
         hasher.update(data)
     return digests.from_hex(hasher.hexdigest())

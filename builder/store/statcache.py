@@ -14,11 +14,10 @@ On the path of a fully cached build.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 
-from builder.digest import Digest, from_hex, hex_of
+from builder.digest import Digest, from_hex, hex_of, sha256_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class StatCache:
         if len(data) < head or not data.startswith(MAGIC):
             return
         body = memoryview(data)[len(MAGIC) + DIGEST_SIZE :]
-        if hashlib.sha256(body).digest() != data[len(MAGIC) : len(MAGIC) + DIGEST_SIZE]:
+        if sha256_of(body) != data[len(MAGIC) : len(MAGIC) + DIGEST_SIZE]:
             return
         count, size = COUNTS.unpack_from(body)
         if len(data) != head + size + count * (STAT.size + DIGEST_SIZE):
@@ -114,7 +113,7 @@ class StatCache:
                 *(rows[path][STAT.size :] for path in paths),
             )
         )
-        _replace(self._path, MAGIC + hashlib.sha256(body).digest() + body)
+        _replace(self._path, MAGIC + sha256_of(body) + body)
         self._fresh.clear()
         self._load()
 

@@ -46,7 +46,7 @@ def test_the_wheel_installs_one_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert archive.read(name).decode().split() == [
-            "[console_scripts]", "pybuild", "=", "builder.cli:main",
+            "[console_scripts]", "pybuild", "=", "builder.cli:script",
         ]  # fmt: skip
 
 
