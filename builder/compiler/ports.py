@@ -13,8 +13,7 @@ HIGHEST = 65535
 
 def read_port(text: str) -> list[str]:
     """`port/protocol` for every port that `text` names. Raises ValueError with a message for people."""
-    address, host, ports = _split(text)
-    number, _, protocol = ports.partition("/")
+    address, host, number, protocol = split_port(text)
     if not number:
         raise ValueError(f"port {text!r} has no number")
     protocol = protocol.lower() or "tcp"
@@ -30,11 +29,12 @@ def read_port(text: str) -> list[str]:
     return [f"{port}/{protocol}" for port in range(first, last + 1)]
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """`address:host:container`; the address may hold colons itself."""
+def split_port(text: str) -> tuple[str, str, str, str]:
+    """The parts of `address:host:container/protocol`, unchecked; the address may hold colons itself."""
     rest, _, container = text.rpartition(":")
     address, _, host = rest.rpartition(":")
-    return address, host, container
+    number, _, protocol = container.partition("/")
+    return address, host, number, protocol
 
 
 def _is_address(text: str) -> bool:

@@ -1,0 +1,197 @@
+"""Rules about FROM lines: they need the global ARGs, the last of them the bases' configs too. Pure.
+
+A FROM whose words cannot be expanded, or whose platform is none, ends the looking, as it ends the compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from builder.checks import rules
+from builder.checks.rules import Rule
+from builder.checks.settings import Settings
+from builder.checks.writing import Found
+from builder.compiler import platforms, scope
+from builder.compiler.nearest import meant
+from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
+from builder.compiler.sources import Base, FromImage, collect_names, find_bases
+from builder.compiler.stages import Parts, Stage
+from builder.dockerfile import words
+from builder.dockerfile.ast import Dockerfile
+from builder.dockerfile.words import Lookups, WordError
+from builder.errors import BuildError
+from builder.oci import reference
+from builder.oci.platform import fits
+from builder.oci.spec import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class BaseLine:
+    """A FROM line and what expanding it asked for. `image` and `platform` hold the names that it looked up.
+
+    platform_text: the flag as written, None where there is none; platform_value: what it comes to. declared:
+    the names that are known to FROM lines; target: the target's platform as a variable has it; fails: the
+    line cannot be compiled.
+    """
+
+    stage: Stage
+    image: Lookups
+    platform: Lookups
+    platform_text: str | None
+    platform_value: str
+    declared: frozenset[str]
+    target: str
+    fails: bool
+
+
+def undefined_arg_in_from(line: BaseLine) -> Iterator[str]:
+    """Variables that no ARG declares, in the image and in the platform."""
+    for lookups in (line.image, line.platform):
+        for name in sorted(lookups.missing - line.declared):
+            hint = meant(name, line.declared)
+            yield f"variable {name} of FROM is not declared by an ARG above it{f' ({hint})' if hint else ''}"
+
+
+def redundant_target_platform(line: BaseLine) -> Iterator[str]:
+    """The target's platform and nothing else, by its variable."""
+    alone = line.platform.found == {"TARGETPLATFORM"} and not line.platform.missing
+    if alone and line.platform_value == line.target:
+        yield f"--platform={line.platform_text} is what FROM takes without being told"
+
+
+def from_platform_flag_const_disallowed(line: BaseLine) -> Iterator[str]:
+    """A platform without a variable in it, in a stage whose name says nothing of it."""
+    if line.fails or line.platform_text is None or line.platform.found or line.platform.missing:
+        return
+    platform = platforms.parse_platform(line.platform_value, Platform("amd64", "linux"))
+    if platform.os not in line.stage.name and platform.architecture not in line.stage.name:
+        yield f"--platform={line.platform_value} in FROM should not be a constant"
+
+
+FROM_RULES: tuple[tuple[Rule, Callable[[BaseLine], Iterator[str]]], ...] = (
+    (rules.UNDEFINED_ARG_IN_FROM, undefined_arg_in_from),
+    (rules.REDUNDANT_TARGET_PLATFORM, redundant_target_platform),
+    (rules.FROM_PLATFORM_FLAG_CONST_DISALLOWED, from_platform_flag_const_disallowed),
+)
+
+
+def find_in_froms(
+    dockerfile: Dockerfile, parts: Parts, options: CompileOptions, settings: Settings
+) -> Iterator[Found]:
+    """What the FROM rules find, line by line."""
+    try:
+        known = scope.global_scope(
+            options, parts.stages[-1].name, parts.globals, dockerfile.source, dockerfile.escape
+        )
+    except BuildError:
+        return
+    declared = frozenset(known) | {pair.name for step in parts.globals for pair in step.pairs}
+    for stage in parts.stages:
+        own = settings.below(stage.start.comments)
+        line = _read(stage, known, declared, dockerfile.escape, options)
+        for rule, look in FROM_RULES:
+            if own.allows(rule):
+                yield from ((rule, message, stage.start.span) for message in look(line))
+        if line.fails:
+            return
+
+
+def _read(
+    stage: Stage,
+    known: Mapping[str, str],
+    declared: frozenset[str],
+    escape: str,
+    options: CompileOptions,
+) -> BaseLine:
+    image, platform = Lookups(), Lookups()
+    text = stage.start.flag("platform") or None
+    value = ""
+    try:
+        fails = not words.expand(stage.start.image, known, escape, lookups=image)
+        if text and not fails:
+            value = words.expand(text, known, escape, lookups=platform)
+            platforms.parse_platform(value, options.build_platform)
+    except (WordError, ValueError):
+        fails = True
+    return BaseLine(stage, image, platform, text, value, declared, known["TARGETPLATFORM"], fails)
+
+
+def invalid_default_arg_in_from(
+    dockerfile: Dockerfile, parts: Parts, options: CompileOptions
+) -> Iterator[tuple[str, Stage]]:
+    """FROM lines that name no possible image when no build argument is given."""
+    known = _default_scope(dockerfile, parts, options)
+    for stage in parts.stages:
+        name = words.expand(stage.start.image, known, dockerfile.escape)
+        try:
+            reference.parse(name)
+        except ValueError:
+            shown = f"comes to {name!r}, no image's name," if name else "comes out empty"
+            yield f"without build arguments {stage.start.image} {shown}", stage
+
+
+def find_bad_defaults(
+    dockerfile: Dockerfile, parts: Parts, options: CompileOptions, settings: Settings
+) -> Iterator[Found]:
+    """What is found of ARGs' defaults; nothing more behind what cannot be expanded."""
+    rule = rules.INVALID_DEFAULT_ARG_IN_FROM
+    if settings.allows(rule):
+        try:
+            for message, stage in invalid_default_arg_in_from(dockerfile, parts, options):
+                yield rule, message, stage.start.span
+        except WordError:
+            return
+
+
+def _default_scope(dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> dict[str, str]:
+    """The global scope without build arguments, but for those that are there without an ARG."""
+    predefined = scope.global_scope(options, parts.stages[-1].name, (), dockerfile.source, dockerfile.escape)
+    for step in parts.globals:
+        for pair in step.pairs:
+            if pair.value is not None:
+                predefined[pair.name] = words.expand(pair.value, predefined, dockerfile.escape)
+    return predefined
+
+
+def invalid_base_image_platform(
+    dockerfile: Dockerfile,
+    parts: Parts,
+    options: CompileOptions,
+    known: Mapping[ImageRequest, BaseImage],
+) -> Iterator[tuple[str, Stage]]:
+    """Bases for another platform than was asked for; what somebody named as a context is taken as it is."""
+    bases = bases_of(dockerfile, parts, options)
+    named = bases_of(dockerfile, parts, replace(options, contexts={}))
+    for base, by_name, stage in zip(bases, named, parts.stages, strict=True):
+        if not isinstance(base.source, FromImage) or base.source != by_name.source:
+            continue
+        image = known.get(base.source.request)
+        if image is None or not image.config.rootfs.diff_ids:
+            continue
+        own = Platform(image.config.architecture, image.config.os, image.config.variant)
+        asked = options.platform_given or stage.start.flag("platform")
+        same = (own.os, own.architecture) == (base.platform.os, base.platform.architecture)
+        if not (same or (not asked and fits(own, base.platform))):
+            yield f"base image {stage.start.image} is for {own}, not for {base.platform}", stage
+
+
+def find_foreign_bases(
+    dockerfile: Dockerfile,
+    parts: Parts,
+    options: CompileOptions,
+    settings: Settings,
+    known: Mapping[ImageRequest, BaseImage],
+) -> Iterator[Found]:
+    """What is found of the bases that are known. Raises BuildError where a FROM line is wrong."""
+    rule = rules.INVALID_BASE_IMAGE_PLATFORM
+    if settings.allows(rule) and known:
+        for message, stage in invalid_base_image_platform(dockerfile, parts, options, known):
+            yield rule, message, stage.start.span
+
+
+def bases_of(dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> tuple[Base, ...]:
+    """What every stage stands on. Raises BuildError where a FROM line is wrong."""
+    source, escape = dockerfile.source, dockerfile.escape
+    known = scope.global_scope(options, parts.stages[-1].name, parts.globals, source, escape)
+    return find_bases(collect_names(parts.stages, options, source, escape), known)

@@ -1,0 +1,310 @@
+"""Rules about what instructions do: each is looked at with the state that it met when it was lowered. Pure.
+
+A trigger of a base is looked at where it runs, and told of the FROM that runs it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from builder.checks import rules
+from builder.checks.rules import Rule
+from builder.checks.settings import Settings
+from builder.checks.writing import Found
+from builder.compiler import ports, scope
+from builder.compiler.compile import Visit
+from builder.compiler.flags import texts
+from builder.compiler.nearest import meant
+from builder.dockerfile import mounts, words
+from builder.dockerfile.ast import (
+    Add,
+    Arg,
+    Cmd,
+    Copy,
+    Entrypoint,
+    Env,
+    Expose,
+    Healthcheck,
+    Label,
+    Run,
+    Stopsignal,
+    User,
+    Volume,
+    Workdir,
+)
+from builder.dockerfile.heredocs import is_marker
+from builder.dockerfile.ignore import Ignore
+from builder.dockerfile.words import Lookups, WordError
+from builder.text import Span
+
+SECRET = re.compile(
+    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
+)
+NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+WHOLE_CONTEXT = frozenset({"*", "**", "**/*"})
+REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_-]+@[A-Za-z0-9.-]+:")
+DRIVE = re.compile(r"[A-Za-z]:")
+Message = tuple[str, Span]
+Reader = Callable[..., str]
+
+
+@dataclass(slots=True)
+class Memory:
+    """What earlier instructions of a stage leave behind.
+
+    has_workdir: a WORKDIR was one of them; last: the last one of each kind that counts only once.
+    """
+
+    has_workdir: bool = False
+    last: dict[str, Span] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An instruction as it was come to, what was before it, and the context's ignore file."""
+
+    visit: Visit
+    memory: Memory
+    ignore: Ignore | None
+
+    @property
+    def span(self) -> Span:
+        """Its place."""
+        return self.visit.step.instruction.span
+
+    @property
+    def keyword(self) -> str:
+        """Its keyword as it is written."""
+        return self.visit.step.instruction.original.split(maxsplit=1)[0]
+
+    def expand(self, word: str) -> str:
+        """A word of it as it is meant. Raises WordError."""
+        return words.expand(word, self.visit.state.variables, self.visit.lowering.escape)
+
+
+class Asked:
+    """An expansion: what it came to, or why it failed, and the variables that it missed."""
+
+    def __init__(self, read: Reader, text: str, variables: Mapping[str, str], escape: str) -> None:
+        lookups = Lookups()
+        self.value = ""
+        self.error: WordError | None = None
+        try:
+            self.value = read(text, variables, escape, lookups=lookups)
+        except WordError as error:
+            self.error = error
+        self.missing = frozenset(lookups.missing)
+
+
+def undefined_var(seen: Seen) -> Iterator[Message]:
+    """Variables that are neither set nor declared, word by word. Raises WordError for one that is wrong."""
+    state, step = seen.visit.state, seen.visit.step.instruction
+    declared = set(state.args) | scope.SILENT
+    if isinstance(step, Arg):
+        yield from _undefined_in_arg(seen, step, declared)
+        return
+    for read, text, escape in _expanded(seen):
+        asked = Asked(read, text, state.variables, escape)
+        yield from _undefined(seen, asked, declared, state.variables)
+
+
+def _undefined_in_arg(seen: Seen, step: Arg, declared: set[str]) -> Iterator[Message]:
+    """The defaults that are used; each sees the names to its left."""
+    known = dict(seen.visit.state.variables)
+    lowering = seen.visit.lowering
+    for pair in step.pairs:
+        value = lowering.options.build_args.get(pair.name)
+        if value is None and pair.value is not None:
+            asked = Asked(words.expand, pair.value, known, lowering.escape)
+            yield from _undefined(seen, asked, declared, known)
+            value = asked.value
+        if value is None:
+            value = lowering.globals.get(pair.name)
+        if value is not None:
+            known[pair.name] = value
+        declared.add(pair.name)
+
+
+def _undefined(
+    seen: Seen, asked: Asked, declared: set[str], variables: Mapping[str, str]
+) -> Iterator[Message]:
+    for name in sorted(asked.missing - declared):
+        hint = meant(name, variables)
+        yield f"variable {name} is not set here{f' ({hint})' if hint else ''}", seen.span
+    if asked.error is not None:
+        raise asked.error
+
+
+def _expanded(seen: Seen) -> Iterator[tuple[Reader, str, str]]:
+    """The texts of an instruction in which variables count: how each is read, and with which escape."""
+    step, escape = seen.visit.step.instruction, seen.visit.lowering.escape
+    found: Sequence[str | None] = ()
+    match step:
+        case Env() | Label():
+            found = [text for pair in step.pairs for text in (pair.name, pair.value)]
+        case Copy() | Add():
+            flags = [step.flag(name) for name in ("chown", "chmod", "checksum")]
+            found = [*flags, *_paths(step), step.dest]
+        case Run():
+            for text in texts(step, "mount"):
+                yield from _mount_values(text, escape)
+        case User():
+            found = (step.user,)
+        case Volume():
+            found = step.paths
+        case Workdir():
+            found = (step.path,)
+        case Stopsignal():
+            found = (step.signal,)
+    yield from ((words.expand, text, escape) for text in found if text)
+    if isinstance(step, Copy | Add):
+        yield from ((words.expand_text, doc.text, "\\") for doc in step.heredocs if doc.expand)
+
+
+def _mount_values(text: str, escape: str) -> Iterator[tuple[Reader, str, str]]:
+    for item in mounts.split_fields(text):
+        _, equals, value = item.partition("=")
+        if equals:
+            yield words.expand, value, escape
+
+
+def _paths(step: Copy | Add) -> list[str]:
+    """The sources that are no heredocs."""
+    return [source for source in step.sources if not (step.heredocs and is_marker(source))]
+
+
+def legacy_key_value_format(seen: Seen) -> Iterator[Message]:
+    """ENV and LABEL with blanks between name and value."""
+    step = seen.visit.step.instruction
+    if isinstance(step, Env | Label) and step.legacy:
+        yield f"{seen.keyword} should have the form NAME=VALUE; its value stands behind a blank", seen.span
+
+
+def secrets_used_in_arg_or_env(seen: Seen) -> Iterator[Message]:
+    """Names that sound like a secret's."""
+    step = seen.visit.step.instruction
+    if not isinstance(step, Arg | Env):
+        return
+    for pair in step.pairs:
+        name = pair.name if isinstance(step, Arg) else seen.expand(pair.name)
+        if SECRET.search(name) and not NO_SECRET.search(name):
+            yield f"{step.keyword} {name} looks like a secret; use RUN --mount=type=secret", seen.span
+
+
+def workdir_relative_path(seen: Seen) -> Iterator[Message]:
+    """A relative WORKDIR without one above it."""
+    step = seen.visit.step.instruction
+    if isinstance(step, Workdir) and not seen.memory.has_workdir:
+        path = seen.expand(step.path)
+        rest = path
+        if seen.visit.state.image.os == "windows":
+            rest = DRIVE.sub("", path, count=1).replace("\\", "/")
+        if not rest.startswith("/"):
+            yield f"where WORKDIR {path} leads depends on the base image", seen.span
+
+
+def json_args_recommended(seen: Seen) -> Iterator[Message]:
+    """CMD and ENTRYPOINT in shell form, unless somebody chose the shell."""
+    step = seen.visit.step.instruction
+    if isinstance(step, Cmd | Entrypoint) and step.command.shell and not seen.visit.state.config.shell:
+        yield f"{seen.keyword} should be a JSON array, so that signals reach the program", seen.span
+
+
+def multiple_instructions_disallowed(seen: Seen) -> Iterator[Message]:
+    """What counts only once; told of the earlier one, which is in vain."""
+    step = seen.visit.step.instruction
+    before = seen.memory.last.get(step.keyword)
+    if before is not None:
+        yield f"only the last {seen.keyword} of a stage counts, and another one follows", before
+
+
+def expose_proto_casing(seen: Seen) -> Iterator[Message]:
+    """Protocols in EXPOSE."""
+    for text, (_, _, _, protocol) in _ports(seen):
+        if protocol != protocol.lower():
+            yield f"the protocol in EXPOSE {text} should be in lower case", seen.span
+
+
+def expose_invalid_format(seen: Seen) -> Iterator[Message]:
+    """Hosts' addresses and ports in EXPOSE."""
+    for text, (address, host, _, _) in _ports(seen):
+        if address or host:
+            yield f"EXPOSE {text} should name a port of the container, not one of a host", seen.span
+
+
+def _ports(seen: Seen) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """The ports of an EXPOSE as written, and their parts; up to one that is wrong."""
+    step, state = seen.visit.step.instruction, seen.visit.state
+    if not isinstance(step, Expose):
+        return
+    for word in sorted(step.ports):
+        for text in words.expand_words(word, state.variables, seen.visit.lowering.escape):
+            parts = ports.split_port(text)
+            if not parts[2] or parts[3].lower() not in ("", *ports.PROTOCOLS):
+                return
+            yield text, parts
+
+
+def copy_ignored_file(seen: Seen) -> Iterator[Message]:
+    """Sources that the ignore file leaves out; nothing is said where it takes something back in."""
+    step, ignore = seen.visit.step.instruction, seen.ignore
+    is_copy = isinstance(step, Copy | Add) and not step.flag("from")
+    if not is_copy or not ignore or any(pattern.keeps for pattern in ignore.patterns):
+        return
+    assert isinstance(step, Copy | Add)
+    for source in map(seen.expand, _paths(step)):
+        if not REMOTE.match(source) and _is_ignored(posixpath.normpath(source), ignore):
+            yield f"{step.keyword} takes {source}, which the ignore file leaves out", seen.span
+
+
+def _is_ignored(path: str, ignore: Ignore) -> bool:
+    """Whether patterns that only take out take out the path as it is written, or a folder above it."""
+    if path in (".", "/", "//"):
+        return any(pattern.text in WHOLE_CONTEXT for pattern in ignore.patterns)
+    # As in the reference builder, a leading slash makes a folder without a name of what is above the path.
+    return ignore.excludes(path) or (path.startswith("/") and ignore.excludes(""))
+
+
+STEP_RULES: tuple[tuple[Rule, Callable[[Seen], Iterator[Message]]], ...] = (
+    (rules.UNDEFINED_VAR, undefined_var),
+    (rules.LEGACY_KEY_VALUE_FORMAT, legacy_key_value_format),
+    (rules.SECRETS_USED_IN_ARG_OR_ENV, secrets_used_in_arg_or_env),
+    (rules.WORKDIR_RELATIVE_PATH, workdir_relative_path),
+    (rules.JSON_ARGS_RECOMMENDED, json_args_recommended),
+    (rules.MULTIPLE_INSTRUCTIONS_DISALLOWED, multiple_instructions_disallowed),
+    (rules.EXPOSE_PROTO_CASING, expose_proto_casing),
+    (rules.EXPOSE_INVALID_FORMAT, expose_invalid_format),
+    (rules.COPY_IGNORED_FILE, copy_ignored_file),
+)
+
+
+def find_in_steps(
+    visits: Sequence[Visit], parents: Mapping[int, int], ignore: Ignore | None, settings: Settings
+) -> Iterator[Found]:
+    """What the step rules find. `parents`: the stages that stand on another one, and on which."""
+    memories: dict[int, Memory] = {}
+    for visit in visits:
+        memory = memories.setdefault(visit.stage, _inherited(memories, parents.get(visit.stage)))
+        step = visit.step.instruction
+        seen = Seen(visit, memory, ignore)
+        own = settings.below(() if visit.step.onbuild else step.comments)
+        try:
+            for rule, look in STEP_RULES:
+                # A rule that does not apply is asked too: what cannot be expanded ends the looking.
+                for message, span in look(seen):
+                    if own.allows(rule):
+                        yield rule, message, span
+        except (WordError, mounts.MountError):
+            return
+        memory.has_workdir = memory.has_workdir or isinstance(step, Workdir)
+        if isinstance(step, Cmd | Entrypoint | Healthcheck):
+            memory.last[step.keyword] = step.span
+
+
+def _inherited(memories: Mapping[int, Memory], parent: int | None) -> Memory:
+    """What a stage has of the one it stands on."""
+    above = memories.get(parent) if parent is not None else None
+    return Memory(has_workdir=above is not None and above.has_workdir)
