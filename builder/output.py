@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from builder.oci.names import Names
 from builder.oci.spec import LayerBlob, encode
 from builder.request import OutputSpec
 from builder.snapshots import forms
+from builder.solver.solver import first_error
 
 if TYPE_CHECKING:
     from builder.compiler.program import Program
@@ -102,12 +103,22 @@ async def _image(
     way = _way(export, clamp)
     if way not in delivered.made:
         make = _blob_maker(export, clamp, parts)
-        blobs = await asyncio.gather(*(parts.thread(make, layer) for layer in snapshot))
+        blobs = await _all(parts.thread(make, layer) for layer in snapshot)
         created = _created(program, snapshot, parts)
         image = assemble(program.config, blobs, program.history, created, export.annotations)
         delivered.made[way] = image
         delivered.image = delivered.image or image
     return delivered.made[way]
+
+
+async def _all(works: Iterable[Coroutine[None, None, LayerBlob]]) -> list[LayerBlob]:
+    """The results of all, done at the same time; the first error stops the rest."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as errors:
+        raise first_error(errors) from errors
+    return [task.result() for task in tasks]
 
 
 def _way(export: Export, clamp: int | None) -> object:

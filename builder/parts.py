@@ -6,7 +6,6 @@ Secrets' values are held here and nowhere else: they go to the runtime, and into
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from builder import stop
 from builder.contexts import Context, open_context
 from builder.digest import Digest
 from builder.errors import BuildError, UsageError
@@ -59,9 +59,8 @@ class Parts:
     threads: ThreadPoolExecutor
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking function in the pool."""
-        call = functools.partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, call)
+        """Run a blocking function in the pool; cancelled, it is told to stop, and waited for."""
+        return await stop.in_thread(self.threads, functools.partial(function, *args, **kwargs))
 
     def digest_of(self, layer: LayerId, entry: Entry) -> Digest:
         """The digest of a FILE's bytes: a context's through its stat cache, else as its layer has it."""

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from builder import digest as digests
+from builder import stop
 from builder.errors import BuildError, ImageError
 from builder.exporters import Export
 from builder.exporters.destination import open_destination
@@ -27,7 +28,7 @@ from builder.store.blobs import BlobStore
 
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 CREATED = "org.opencontainers.image.created"
-COPIED = 1 << 30  # bytes asked of one copy_file_range
+COPIED = 64 << 20  # bytes asked of one copy_file_range
 
 # A file of a layout: its path, and its bytes or the digest of the blob that has them.
 File = tuple[str, bytes | str]
@@ -161,11 +162,12 @@ def _copy_blob(blobs: BlobStore, digest: str, target: str) -> None:
         with blobs.open(digests.parse(digest)) as source, open(temporary, "xb", buffering=0) as out:
             try:
                 while os.copy_file_range(source.fileno(), out.fileno(), COPIED):
-                    pass
+                    stop.check()
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                     raise
                 while data := source.read(1 << 20):
+                    stop.check()
                     out.write(data)
         os.replace(temporary, target)
     except BaseException:

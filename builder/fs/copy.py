@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 
+from builder import stop
 from builder.fs.syscalls import clone_file
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 18
+STRETCH = 64 << 20  # what one copy_file_range may take on
 _ZEROS = bytes(CHUNK)
 _UNSUPPORTED = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
@@ -62,6 +64,7 @@ def copy_stream(source: Readable, target_fd: int) -> int:
 def _write_all(source: Readable, target_fd: int, update: Callable[[bytes], object] | None) -> int:
     size, hole = 0, False
     while chunk := source.read(CHUNK):
+        stop.check()
         if update is not None:
             update(chunk)
         length = len(chunk)
@@ -102,7 +105,8 @@ def _copy_range(source_fd: int, target_fd: int, start: int, end: int) -> int:
     done = start
     try:
         while done < end:
-            count = os.copy_file_range(source_fd, target_fd, end - done, done, done)
+            stop.check()
+            count = os.copy_file_range(source_fd, target_fd, min(end - done, STRETCH), done, done)
             if count == 0:
                 break
             done += count

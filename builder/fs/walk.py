@@ -13,6 +13,7 @@ import errno
 import os
 import stat
 
+from builder import stop
 from builder.fs.steps import enter, leave
 
 TYPE_CHECKING = False
@@ -75,6 +76,7 @@ def walk(
                     fd = leave(fd, identities[-1])
                     names.pop()
                 continue
+            stop.check()
             name = pending[-1].pop()
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             path = "/".join((*names, name)) if names else name

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from builder import digest as digests
+from builder import stop
 from builder.digest import Digest
 from builder.errors import ImageError
 from builder.oci import documents, spec
@@ -143,6 +144,7 @@ class Layout:
         with _open_file(self._path(descriptor.digest), what) as file, blobs.ingest() as ingest:
             try:
                 while data := file.read(CHUNK):
+                    stop.check()
                     ingest.write(data)
                 ingest.commit(expected=digests.parse(descriptor.digest), size=descriptor.size)
             except WrongContent as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from builder import stop
 from builder.errors import BuildError
 from builder.oci import sparse
 from builder.oci import tar_header as th
@@ -71,6 +72,7 @@ def write(entries: Iterable[Entry], content: Content, out: Writable, *, clamp: i
                     pieces.append(data)
                     held += len(data)
                     if held >= CHUNK:
+                        stop.check()
                         out.write(b"".join(pieces))
                         pieces.clear()
                         held = 0
@@ -78,6 +80,7 @@ def write(entries: Iterable[Entry], content: Content, out: Writable, *, clamp: i
                 pieces.append(bytes(gap))
                 held += gap
         if held >= CHUNK:
+            stop.check()
             out.write(b"".join(pieces))
             pieces.clear()
             held = 0
@@ -208,6 +211,7 @@ def read(stream: Readable) -> Iterator[tuple[Entry, Readable]]:
     gnu: dict[bytes, bytes] = {}
     sparse_budget = sparse.MAX_EXPANDED
     while (block := feed.header()) is not None:
+        stop.check()
         header = th.Header(block)
         if header.type in (th.PAX, th.SOLARIS_PAX):
             pax = th.parse_pax(feed.record(header))
@@ -296,6 +300,7 @@ class _Feed:
     def some(self, size: int) -> bytes:
         """At most `size` of the next bytes, at least one."""
         if self._at >= len(self._buffer):
+            stop.check()
             self._buffer, self._at = self._stream.read(CHUNK), 0
             if not self._buffer:
                 raise th.damaged("it is cut off")

@@ -21,6 +21,7 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
+from builder import stop
 from builder.errors import BuildError, ImageError
 from builder.fs.copy import copy_file, copy_hashing, copy_stream
 from builder.fs.remove import remove_at
@@ -80,6 +81,7 @@ class TreeWriter:
         Missing folders on the way are made as 0755, 0:0. What is in the way is replaced, except that
         folders merge. A folder's attributes are set by `finish`, and only the last ones given count.
         """
+        stop.check()
         path = entry.path
         if path == ".":
             self._add_root(entry)

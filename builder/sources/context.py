@@ -17,6 +17,7 @@ import os
 import stat
 import time
 
+from builder import stop
 from builder.digest import Digest, from_hex
 from builder.errors import BuildError
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, FILE, FOLDER, SYMLINK, Entry, LayerId
@@ -95,7 +96,7 @@ class Hasher:
         size = max(MANY // 2, len(todo) // (threads * 8))
         slices = [todo[start : start + size] for start in range(0, len(todo), size)]
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(self._hash_all, slices))
+            list(pool.map(stop.shared(self._hash_all), slices))
 
     def _hash_all(self, entries: Iterable[Entry]) -> None:
         parent, parent_fd = None, -1
@@ -125,6 +126,7 @@ class Hasher:
             sha = sha256()
             left = entry.size if _is_as_read(entry, before) else -1
             while left > 0 and (data := os.read(fd, min(CHUNK, left))):
+                stop.check()
                 sha.update(data)
                 left -= len(data)
             after = os.fstat(fd)
@@ -232,6 +234,7 @@ class _Walk:
 
     def _listed(self, fd: int, prefix: str) -> list[_Found]:
         """What counts in the folder at `fd`, last first."""
+        stop.check()
         listed: list[_Found] = []
         with os.scandir(fd) as names:
             for item in names:

@@ -12,11 +12,13 @@ import difflib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from builder import digest as digests
+from builder import stop
 from builder.compiler.program import BaseImage, ImageRequest
 from builder.digest import Digest
 from builder.errors import BuildError, ImageError, StoreError
@@ -271,7 +273,7 @@ class ImageSource:
                     f"{digest} has {there} bytes, and {descriptor.size} by its manifest", code="wrong-size"
                 )
             if isinstance(origin, Layout):
-                await asyncio.to_thread(origin.copy, descriptor, blobs)
+                await stop.in_thread(None, partial(origin.copy, descriptor, blobs))
             else:
                 await self._connect().blob(origin, descriptor, blobs, progress)
             progress(digests.hex_of(digest)[:12], descriptor.size, descriptor.size)
