@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import msgspec
 
 from builder import digest as digests
+from builder import stop
 from builder.errors import BuildError
 from builder.fs.rooted import open_in, open_root, opened
 from builder.oci import spec
@@ -179,6 +180,7 @@ def recompress(blobs: BlobStore, blob: spec.LayerBlob, compression: Compression)
         with open_writer(out, compression) as writer:
             reader = open_reader(stream, name=f"blob {digest}")
             while data := reader.read(CHUNK):
+                stop.check()
                 sha.update(data)
                 writer.write(data)
         if digests.from_hex(sha.hexdigest()) != blob.diff_id:
@@ -195,6 +197,17 @@ def unpack_blob(blobs: BlobStore, blob: spec.LayerBlob, entries: Iterable[Entry]
         _, diff_id = scan(stream, sink=_AsIndexed(writer, entries), name=f"blob {digest}")
     if diff_id != blob.diff_id:
         raise blobs.damaged(digest)
+
+
+def diff_id_of(blobs: BlobStore, blob: spec.LayerBlob) -> str:
+    """The digest of a blob's uncompressed bytes, whatever its diff id is said to be. Raises ImageError."""
+    digest = digests.parse(blob.descriptor.digest)
+    sha = hashlib.sha256()
+    with blobs.open(digest) as stream:
+        reader = open_reader(stream, name=f"layer {digest}")
+        while data := reader.read(CHUNK):
+            sha.update(data)
+    return digests.from_hex(sha.hexdigest())
 
 
 def read_blob(blobs: BlobStore, blob: spec.LayerBlob, folder: Path | None) -> tuple[list[Entry], str]:
@@ -235,6 +248,7 @@ def open_lent(folder: str, entry: Entry) -> BinaryIO:
 def same_bytes(one: BinaryIO, other: BinaryIO) -> bool:
     """Whether two streams give the same bytes; what differs early is known early."""
     while True:
+        stop.check()
         ours, theirs = one.read(CHUNK), other.read(CHUNK)
         if ours != theirs:
             return False
@@ -297,8 +311,10 @@ def remember_blob(folder: str, key: str, blob: spec.LayerBlob) -> None:
     os.rename(temporary, path)
 
 
-def as_imported(blob: spec.LayerBlob) -> spec.LayerBlob:
-    """A foreign blob as ours: an OCI media type, and no annotations or addresses."""
+def as_imported(blobs: BlobStore, blob: spec.LayerBlob) -> spec.LayerBlob:
+    """A foreign blob as ours: the OCI media type of what it is seen to be, no annotations or addresses."""
     media_type = _DOCKER_TYPES.get(blob.descriptor.media_type, blob.descriptor.media_type)
+    with blobs.open(digests.parse(blob.descriptor.digest)) as stream:
+        media_type = MEDIA_TYPES.get(open_reader(stream).kind, media_type)
     descriptor = spec.Descriptor(media_type, blob.descriptor.digest, blob.descriptor.size)
     return spec.LayerBlob(descriptor, blob.diff_id, blob.size)

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerId:
     """The layer of a foreign blob; the one that is there, or a new one. Raises ImageError."""
-    blob = forms.as_imported(blob)
     diff_id = _parse_diff_id(blob)
+    blob = forms.as_imported(store.blobs, blob)
     if (layer := _find(store, diff_id)) is not None:
-        forms.remember_blob(os.path.join(store.folder, layer), forms.IMPORTED, blob)
+        _remember(store, layer, blob)
         if unpacked:
             store.unpacked(layer)
         return layer
@@ -45,12 +45,7 @@ def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerI
         folder = os.path.join(work.path, "layer")
         os.mkdir(folder, 0o700)
         entries, found = forms.read_blob(store.blobs, blob, Path(folder, TREE) if unpacked else None)
-        if found != diff_id:
-            raise ImageError(
-                f"layer {blob.descriptor.digest} is not what its image says: its diff id is {found}, "
-                f"not {diff_id}",
-                code="wrong-diff-id",
-            )
+        _check_diff_id(blob, found)
         forms.remember_blob(folder, forms.IMPORTED, blob)
         layer = store.place(new_id(), folder, entries)
     _note(store, diff_id, layer)
@@ -107,6 +102,25 @@ def _parse_diff_id(blob: LayerBlob) -> Digest:
         return parse(blob.diff_id)
     except ValueError as error:
         raise ImageError(f"layer {blob.descriptor.digest} has no usable diff id: {error}") from error
+
+
+def _remember(store: LayerStore, layer: LayerId, blob: LayerBlob) -> None:
+    """Remember a blob of a layer that is there. What an image says a blob holds is not believed: a false one
+    would go into every image that is made of the layer."""
+    folder = os.path.join(store.folder, layer)
+    seen = [(known.descriptor.digest, known.diff_id) for known in forms.read_blobs(folder).values()]
+    if (blob.descriptor.digest, blob.diff_id) not in seen:
+        _check_diff_id(blob, forms.diff_id_of(store.blobs, blob))
+    forms.remember_blob(folder, forms.IMPORTED, blob)
+
+
+def _check_diff_id(blob: LayerBlob, found: str) -> None:
+    if found != blob.diff_id:
+        raise ImageError(
+            f"layer {blob.descriptor.digest} is not what its image says: its diff id is {found}, "
+            f"not {blob.diff_id}",
+            code="wrong-diff-id",
+        )
 
 
 def _find(store: LayerStore, name: Digest) -> LayerId | None:

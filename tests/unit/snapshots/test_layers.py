@@ -466,6 +466,38 @@ def test_a_wrong_diff_id_is_an_error_of_the_image(layers, diff_id):
     assert left_over(layers) == []
 
 
+def test_a_blob_that_only_claims_to_be_a_known_layer_is_found_out(layers):
+    honest = foreign(layers, [Entry("d", FOLDER, 0o755)])
+    layer = layers.import_blob(honest, unpacked=True)
+    evil = foreign(layers, [Entry("evil", FOLDER, 0o755)], compression=ZSTD)
+
+    with pytest.raises(ImageError, match="diff id"):
+        layers.import_blob(spec.LayerBlob(evil.descriptor, honest.diff_id, 0), unpacked=True)
+
+    assert layers.blob(layer, GZIP) == honest
+
+
+def test_the_same_layer_in_another_blob_is_the_same_layer(layers):
+    rows = [Entry("d", FOLDER, 0o755)]
+    layer = layers.import_blob(foreign(layers, rows), unpacked=True)
+    other = foreign(layers, rows, compression=ZSTD)
+
+    assert layers.import_blob(other, unpacked=True) == layer
+    assert layers.blob(layer, GZIP) == other
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_blob_has_the_media_type_of_what_it_is(layers, known):
+    blob = foreign(layers, [Entry("d", FOLDER, 0o755)], compression=ZSTD)
+    lying = spec.Descriptor(spec.OCI_LAYER_GZIP, blob.descriptor.digest, blob.descriptor.size)
+    if known:
+        layers.import_blob(blob, unpacked=False)
+
+    layer = layers.import_blob(spec.LayerBlob(lying, blob.diff_id, blob.size), unpacked=False)
+
+    assert layers.blob(layer, GZIP) == blob
+
+
 def test_a_hostile_blob_leaves_nothing(layers):
     blob = foreign(layers, [Entry("d", FOLDER, 0o755)])
     digest = layers.blobs.put(b"this is no tar at all" * 100)
