@@ -1,8 +1,7 @@
 """A Dockerfile to its syntax tree.
 
 `lines` finds the instructions, the grammar (grammar/*.lark) reads each on its own, from the start symbol
-that its keyword names, and `instructions` makes values of the trees. Lark is imported only here, and only
-once something is parsed; the grammar is the one file that this package reads.
+that its keyword names, and `instructions` makes values of the trees.
 
 Every text gives a Dockerfile or a DockerfileError with a place; nothing else comes out.
 """
@@ -10,9 +9,7 @@ Every text gives a Dockerfile or a DockerfileError with a place; nothing else co
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -20,6 +17,7 @@ from msgspec.structs import replace
 from builder.dockerfile import arrays, ast
 from builder.dockerfile.blanks import SPACE
 from builder.dockerfile.flags import check_flags, meant, read_flag
+from builder.dockerfile.grammar import Analyses, grammar
 from builder.dockerfile.heredocs import Marker, find_markers
 from builder.dockerfile.instructions import Form, build, check_trigger, trigger_text
 from builder.dockerfile.lines import LogicalLine, Reader
@@ -28,7 +26,7 @@ from builder.errors import DockerfileError
 from builder.text import Location, SourceText, Span
 
 if TYPE_CHECKING:
-    from lark import Lark, Token
+    from lark import Token
     from lark.exceptions import UnexpectedInput
 
 USAGE = {
@@ -88,20 +86,22 @@ class Reading(NamedTuple):
         return ast.Dockerfile(self.source, self.directives, self.escape, instructions)
 
 
-def parse(source: SourceText) -> ast.Dockerfile:
+def parse(source: SourceText, kept: Analyses | None = None) -> ast.Dockerfile:
     """The syntax tree of a Dockerfile. Raises DockerfileError with a location.
 
-    Bytes that are not UTF-8 are expected as `surrogateescape` leaves them.
+    Bytes that are not UTF-8 are expected as `surrogateescape` leaves them. `kept`: where the grammar's
+    analysis is kept from one process to the next.
     """
-    return read(source).dockerfile()
+    return read(source, kept).dockerfile()
 
 
-def read(source: SourceText) -> Reading:
+def read(source: SourceText, kept: Analyses | None = None) -> Reading:
     """As `parse`, but going on behind a line that is wrong. Every error has a location; none is raised."""
     try:
         reader = Reader(source)
     except DockerfileError as error:
         return Reading(source, (), "\\", (), (error,))
+    grammar(reader.escape, KEYWORDS, kept)
     lines: list[ReadLine] = []
     errors: list[DockerfileError] = []
     try:
@@ -268,7 +268,7 @@ class _LineParser:
                 hint=meant(keyword, KEYWORDS),
             )
         try:
-            tree = _grammar(self.reader.escape).parse(text, start=keyword.lower())
+            tree = grammar(self.reader.escape, KEYWORDS).parse(text, start=keyword.lower())
         except UnexpectedInput as error:
             raise self._misfit(keyword, text, error) from error
         form = Form(keyword, tree)
@@ -300,26 +300,3 @@ def _first_word(text: str, *, fold: bool = True) -> str:
     match = FIRST_WORD.match(text.lstrip(SPACE))
     word = match[0] if match else ""
     return word.upper() if fold else word
-
-
-@cache
-def _grammar(escape: str) -> Lark:
-    """The grammar under one escape character."""
-    from lark import Lark
-
-    folder = _grammar_folder()
-    with open(os.path.join(folder, "dockerfile.lark"), encoding="utf-8") as file:
-        return Lark(
-            file,
-            parser="lalr",
-            start=[keyword.lower() for keyword in KEYWORDS],
-            import_paths=[os.path.join(folder, "backtick" if escape == "`" else "backslash")],
-            maybe_placeholders=False,
-        )
-
-
-def _grammar_folder() -> str:
-    """Beside this package in an installed wheel, beside `builder` in a checkout."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    inside = os.path.join(package, "grammar")
-    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "grammar")
