@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder import digest as digests
 from builder import memo, prepare
-from builder.compiler.compile import compile as compile_dockerfile
-from builder.compiler.program import Missing, Program
-from builder.dockerfile.parser import parse
+from builder.attempt import Attempt
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.oci.layout import parse_layout_name
@@ -26,16 +24,15 @@ from builder.output import Delivered, config_name, deliver, metadata, wanted
 from builder.parts import open_parts
 from builder.record import recorded
 from builder.result import BuildResult
-from builder.solver.solver import Solver, first_error
+from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
 from builder.store import locks
 from builder.store.ingest import sweep_ingest
 from builder.store.root import open_store
-from builder.text import SourceText
 from builder.worker import Worker
 
 if TYPE_CHECKING:
-    from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
+    from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
     from builder.parts import Parts
     from builder.snapshots.snapshot import Snapshot
 
@@ -71,17 +68,17 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
 def load_program(request: BuildRequest) -> Program:
     """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
     store = open_store(request.root)
-    texts = prepare.read_texts(request)
-    return asyncio.run(_compile(request, texts, _images(request, store)))[0]
+    attempt = Attempt(prepare.read_texts(request), compile_options(request))
+    return asyncio.run(attempt.compile(open_images(request, store)))
 
 
 async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
     texts = prepare.read_texts(request)
-    images = _images(request, store, emit)
+    images = open_images(request, store)
     try:
-        program, bases = await _compile(request, texts, images)
+        program, bases = await _compile(request, texts, images, emit)
         _announce(program, emit)
         async with open_parts(request, store, texts, images, program, emit) as parts:
             solver = _solver(request, program, parts)
@@ -96,26 +93,18 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
     return _finish(program, solver, delivered, emit, begun)
 
 
-async def _compile(request: BuildRequest, texts: Texts, images: ImageSource) -> tuple[Program, Bases]:
-    """Compile, resolving base images until nothing is missing; the program and the bases."""
-    dockerfile = parse(SourceText(texts.name, texts.dockerfile))
-    options = compile_options(request)
-    known: Bases = {}
-    while True:
-        outcome = compile_dockerfile(dockerfile, options, known)
-        if isinstance(outcome, Program):
-            return outcome, known
-        known.update(await _resolve(outcome, images))
-
-
-async def _resolve(missing: Missing, images: ImageSource) -> Bases:
-    """All missing images at the same time."""
+async def _compile(
+    request: BuildRequest, texts: Texts, images: ImageSource, emit: Emit
+) -> tuple[Program, Bases]:
+    """The program and its bases; where there is none, what checks found is told all the same."""
+    attempt = Attempt(texts, compile_options(request))
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = {wanted: group.create_task(images.resolve(wanted)) for wanted in missing.images}
-    except BaseExceptionGroup as errors:
-        raise first_error(errors) from errors
-    return {wanted: task.result() for wanted, task in tasks.items()}
+        program = await attempt.compile(images)
+        attempt.refuse(program.warnings)
+    except BuildError:
+        _warn(attempt.findings(), emit)
+        raise
+    return program, attempt.known
 
 
 def compile_options(request: BuildRequest) -> CompileOptions:
@@ -151,18 +140,14 @@ def compile_options(request: BuildRequest) -> CompileOptions:
     )
 
 
-def _images(request: BuildRequest, store: Store, emit: Emit = lambda _event: None) -> ImageSource:
+def open_images(request: BuildRequest, store: Store) -> ImageSource:
+    """Where the request's base images come from. Raises BuildError for a named context that is no layout."""
     layouts = {
         name: parse_layout_name(value)
         for name, value in request.contexts.items()
         if value.startswith("oci-layout://")
     }
-
-    def warn(message: str, wanted: ImageRequest) -> None:
-        line = wanted.location.span.line if wanted.location else 0
-        emit(Warned(time=time.time(), message=message, rule="InvalidBaseImagePlatform", line=line))
-
-    return ImageSource(store, layouts, pull=request.pull, warn=warn)
+    return ImageSource(store, layouts, pull=request.pull)
 
 
 def _solver(request: BuildRequest, program: Program, parts: Parts) -> Solver:
@@ -189,8 +174,20 @@ def _announce(program: Program, emit: Emit) -> None:
         for vertex in reached
     )
     emit(Planned(time=time.time(), vertices=rows, target=program.target))
-    for warning in program.warnings:
-        emit(Warned(time=time.time(), message=warning.message, rule=warning.rule, line=warning.span.line))
+    _warn(program.warnings, emit)
+
+
+def _warn(findings: tuple[Warning, ...], emit: Emit) -> None:
+    for found in findings:
+        emit(
+            Warned(
+                time=time.time(),
+                message=found.message,
+                rule=found.rule,
+                line=found.span.line,
+                excerpt=found.excerpt,
+            )
+        )
 
 
 async def _promote(solver: Solver, parts: Parts) -> None:

@@ -127,12 +127,16 @@ class ExportFinished(Event):
 
 
 class Warned(Event):
-    """Something a person should know; `line` 0: no place in the Dockerfile."""
+    """Something a person should know; `line` 0: no place in the Dockerfile.
+
+    excerpt: the text from that line on, as far as it is meant, or its first lines and "…".
+    """
 
     tag = "warned"
     message: str
     rule: str = ""
     line: int = 0
+    excerpt: tuple[str, ...] = ()
 
 
 class BuildFinished(Event):

@@ -58,7 +58,10 @@ class Row:
 
 
 class Plan:
-    """A compiled definition. states: (locator, platform, state) of each base; config: see `config_name`."""
+    """A compiled definition. states: (locator, platform, state) of each base; config: see `config_name`.
+
+    warnings: (message, rule, line, excerpt) of each.
+    """
 
     __slots__ = ("config", "rows", "states", "warnings")
 
@@ -67,7 +70,7 @@ class Plan:
         states: list[tuple[str, str, str]],
         config: Digest,
         rows: list[Row],
-        warnings: list[tuple[str, str, int]],
+        warnings: list[tuple[str, str, int, tuple[str, ...]]],
     ) -> None:
         self.states = states
         self.config = config
@@ -76,10 +79,11 @@ class Plan:
 
 
 def name_of(request: BuildRequest, texts: Texts, args: Mapping[str, str]) -> Digest:
-    """The digest of all that the compile is given, but for the base images."""
+    """The digest of all that the compile and its checks are given, but for the base images."""
     return of_value(
         [
-            FORMAT, fingerprint(), texts.name, texts.dockerfile, texts.context is None, dict(args),
+            FORMAT, fingerprint(), texts.name, texts.dockerfile, list(texts.ignore or ()),
+            texts.context is None, dict(args),
             request.target, dict(request.labels), dict(request.contexts), request.network,
             [list(host) for host in request.add_hosts], request.shm_size, list(request.ulimits),
             sorted(request.allow), request.platform, request.hostname, os.uname().machine,
@@ -134,7 +138,8 @@ def plan_of(program: Program, states: list[tuple[str, str, str]], config: Digest
         )
         for vertex in reached
     ]
-    return Plan(states, config, rows, [(w.message, w.rule, w.span.line) for w in program.warnings])
+    warnings = [(w.message, w.rule, w.span.line, w.excerpt) for w in program.warnings]
+    return Plan(states, config, rows, warnings)
 
 
 def save_plan(cache: Cache, name: Digest, plan: Plan) -> None:
@@ -159,7 +164,7 @@ def load_plan(cache: Cache, name: Digest) -> Plan | None:
             [(locator, platform, state) for locator, platform, state in states],
             Digest(config),
             [_row(row) for row in rows],
-            [(message, rule, line) for message, rule, line in warnings],
+            [(message, rule, line, tuple(excerpt)) for message, rule, line, excerpt in warnings],
         )
     except (ValueError, TypeError):
         return None

@@ -185,8 +185,8 @@ def _tell(request: BuildRequest, plan: memo.Plan, result: BuildResult, emit: Emi
         for row in plan.rows
     )
     emit(Planned(time=now, vertices=infos, target=plan.rows[-1].digest))
-    for message, rule, line in plan.warnings:
-        emit(Warned(time=now, message=message, rule=rule, line=line))
+    for message, rule, line, excerpt in plan.warnings:
+        emit(Warned(time=now, message=message, rule=rule, line=line, excerpt=excerpt))
     for row in plan.rows:
         if row.op is not None:
             emit(Cached(time=now, vertex=row.digest))

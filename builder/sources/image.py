@@ -23,7 +23,6 @@ from builder.compiler.program import BaseImage, ImageRequest
 from builder.digest import Digest
 from builder.errors import BuildError, ImageError, StoreError
 from builder.oci import documents, reference
-from builder.oci.image import platform_of
 from builder.oci.layout import Layout, LayoutName
 from builder.oci.names import Names, Row, name_of, stored_name
 from builder.oci.platform import choose, fits
@@ -55,8 +54,7 @@ class Contents:
 class ImageSource:
     """The base images of one build. Close it when the build ends.
 
-    layouts: what the named contexts of kind "layout" are. pull: ask registries again. warn: told, with
-    the request, what a person should know of an image that is used all the same.
+    layouts: what the named contexts of kind "layout" are. pull: ask registries again.
     """
 
     def __init__(
@@ -65,13 +63,11 @@ class ImageSource:
         layouts: Mapping[str, LayoutName],
         *,
         pull: bool = False,
-        warn: Callable[[str, ImageRequest], None] | None = None,
     ) -> None:
         self._store = store
         self._names = Names(store)
         self._layouts = layouts
         self._pull = pull
-        self._warn = warn or (lambda _text, _request: None)
         self._registry: Registry | None = None
         self._opened: dict[str, Layout] = {}
         self._guards: dict[str, asyncio.Lock] = {}
@@ -95,11 +91,6 @@ class ImageSource:
             documents.check_layers(manifest, config, _shown(request.locator))
         except (ImageError, StoreError) as error:
             raise _explained(error, request) from error.__cause__
-        found = platform_of(config)
-        if not fits(found, request.platform):
-            self._warn(
-                f"base image {_shown(request.locator)} is for {found}, expected {request.platform}", request
-            )
         return BaseImage(digest=digests.parse(descriptor.digest), config=config)
 
     async def manifest(self, op: Image) -> tuple[Manifest, ImageConfig]:

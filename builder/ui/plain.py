@@ -178,6 +178,8 @@ class Plain:
     def _close(self, lines: list[str]) -> None:
         self.close()
         text = [*warning_lines(self.warnings), *lines]
+        if self.warnings and not lines:  # an error is told next
+            text.append("")
         self.warnings = []
         if self.numbers:  # a blank line, before these or before the error that is told next
             text.insert(0, "")

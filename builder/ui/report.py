@@ -5,7 +5,7 @@ Pure: events to text. On the path of a fully cached build: nothing is imported.
 
 from __future__ import annotations
 
-from builder.ui.words import one_line, plural, seconds, size
+from builder.ui.words import clean, one_line, plural, seconds, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +31,21 @@ def cached_share(cached: int, steps: int) -> str:
 
 
 def warning_lines(warnings: Sequence[Warned]) -> list[str]:
-    """The warnings as lines, with where they are in the Dockerfile; equal ones once."""
+    """The warnings as lines, with where they are in the Dockerfile and what stands there; equal ones once."""
     lines = []
-    for event in dict.fromkeys((w.rule, w.message, w.line) for w in warnings):
-        rule, message, line = event
+    told = dict.fromkeys((w.rule, w.message, w.line, w.excerpt) for w in warnings)
+    for rule, message, line, excerpt in told:
         place = f" (line {line})" if line else ""
         lines.append(f"- {rule + ': ' if rule else ''}{one_line(message)}{place}")
+        lines += excerpt_lines(line, excerpt)
     if not lines:
         return []
-    return [f"{plural(len(lines), 'warning')}:", *lines]
+    return [f"{plural(len(told), 'warning')}:", *lines]
+
+
+def excerpt_lines(first: int, excerpt: Sequence[str]) -> list[str]:
+    """Lines of a file with their numbers; "…" stands for more of them."""
+    return [
+        f"{'' if text == '…' else number:>6} | {clean(text)}".rstrip()
+        for number, text in enumerate(excerpt, first)
+    ]

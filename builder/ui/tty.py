@@ -78,7 +78,7 @@ class Terminal:
             self._write([(line, "" if number else "warn")])
         if self.board.finished is not None:
             self._write([(closing_line(self.board.finished, digest_length=12), "bold")])
-        elif self.board.begun:
+        elif self.board.begun or self.board.warnings:
             self._write([])  # an error is told next
 
     def _write(self, row: Row) -> None:
