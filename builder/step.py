@@ -24,6 +24,7 @@ from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, Ss
 from builder.runtime import spec
 from builder.snapshots import graft, owners
 from builder.snapshots.snapshot import FOLDER, Entry, Snapshot
+from builder.snapshots.tree import TooManyLinks
 from builder.snapshots.unpack import write_tree
 from builder.store.failure import full_disk_hint
 from builder.store.ingest import IngestFolder
@@ -185,7 +186,7 @@ class Step:
     def _bind(self, mount: BindMount, folder: str) -> spec.Overlay:
         snapshot = self.inputs[mount.input]
         tree = self.parts.layers.tree(snapshot)
-        path = tree.resolve(mount.source)
+        path = resolve_source(tree, mount)
         if path != "." and tree.get(path) is None:
             raise MissingPath(f"the source {mount.source} of the mount at {mount.target} is not there")
         writable = os.path.join(folder, f"rw-{mount.input}-{of_value(mount.target)[7:19]}")
@@ -211,7 +212,7 @@ class Step:
         assert mount.input is not None
         layers = self.parts.layers
         tree = layers.tree(self.inputs[mount.input])
-        top = tree.resolve(mount.source)
+        top = resolve_source(tree, mount)
         start = tree.get(top)
         if top != "." and (start is None or start.kind != FOLDER):
             raise MissingPath(f"the source {mount.source} of the cache at {mount.target} is not a folder")
@@ -246,6 +247,16 @@ class Step:
         entries = graft.plan_dir(self.op.cwd, tree, (user.uid, user.gid), time.time_ns())
         if entries:
             write_tree(edit.upper, entries, no_content)
+
+
+def resolve_source(tree: Tree, mount: BindMount | CacheMount) -> str:
+    """The path that a mount shows, symlinks followed; it may be that nothing is there."""
+    try:
+        return tree.resolve(mount.source)
+    except TooManyLinks as error:
+        raise BuildError(
+            f"too many symbolic links on the way to '{mount.source}'", code="link-loop"
+        ) from error
 
 
 def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from builder.ops.exec import Exec
-from builder.snapshots.tree import Tree
+from builder.snapshots.tree import TooManyLinks, Tree
 
 # Always there once a container ran, and kept: the runtime mounts on them (as runc leaves them).
 KEPT_MOUNT_POINTS = ("proc", "dev", "sys")
@@ -48,7 +48,10 @@ def mount_stubs(tree: Tree, targets: Iterable[str]) -> list[str]:
     """
     stubs: dict[str, None] = {}
     for target in targets:
-        resolved = tree.resolve(target)
+        try:
+            resolved = tree.resolve(target)
+        except TooManyLinks:
+            continue  # nothing can be mounted there, as the runtime will say
         if resolved == ".":
             continue
         parts = resolved.split("/")

@@ -1,0 +1,33 @@
+"""Images and Dockerfiles that mean harm, or that nobody thought of: a clear error, and nothing half-made."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.machine import needs, needs_root
+from tests.support.workshop import Workshop
+
+pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
+
+
+@pytest.mark.parametrize(
+    ("links", "run", "said"),
+    [
+        ({"etc/hosts": "hosts"}, "true", "cannot mount bind at /etc/hosts"),
+        ({"m": "m"}, "--mount=type=tmpfs,target=/m/x true", "cannot mount tmpfs at /m/x"),
+        ({"m": "m"}, "--mount=from=loops,source=/m/x,target=/x true", "too many symbolic links"),
+        ({"m": "m"}, "--mount=type=cache,from=loops,source=/m,target=/x true", "too many symbolic links"),
+    ],
+)
+def test_circles_of_links_where_something_is_mounted_are_errors(
+    workshop: Workshop, links: dict[str, str], run: str, said: str
+) -> None:
+    for path, target in links.items():
+        link = workshop.context / "root" / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    workshop.build("-t", "loops", dockerfile="FROM busybox\nCOPY root/ /\n")
+
+    outcome = workshop.fail(dockerfile=f"FROM loops\nRUN {run}\n")
+
+    assert said in outcome.message
