@@ -52,8 +52,7 @@ async def run_step(
     step = Step(parts, vertex, op, below, inputs)
     async with contextlib.AsyncExitStack() as stack:
         await step.hold_caches(stack)
-        edit = await parts.thread(parts.layers.edit, below)
-        stack.callback(edit.discard)
+        edit = await parts.thread(step.begin, stack)
         prepared = await parts.thread(step.prepare, edit, stack)
         status = await runtime.run(prepared.spec, step.on_line, prepared.secrets)
         if status.code or status.signal:
@@ -91,6 +90,13 @@ class Step:
             if mount.id not in by_id:
                 by_id[mount.id] = await stack.enter_async_context(caches.hold(mount))
             self.held[mount] = by_id[mount.id]
+
+    def begin(self, stack: contextlib.AsyncExitStack) -> Edit:
+        """Make the folders that the step writes into. They are the stack's before anybody else has them: who
+        waits for this may be cancelled meanwhile. Blocking."""
+        edit = self.parts.layers.edit(self.below)
+        stack.callback(edit.discard)
+        return edit
 
     def prepare(self, edit: Edit, stack: contextlib.AsyncExitStack) -> Prepared:
         """Decide on the whole sandbox, and make what it mounts. Blocking."""
