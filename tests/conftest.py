@@ -6,6 +6,7 @@ Holds for root with CI=true in the environment; elsewhere a test that cannot run
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def listed(nodeid: str, skips: dict[str, str]) -> str | None:
     return next(
         (name for name in skips if nodeid == name or nodeid.startswith((f"{name}[", f"{name}::"))), None
     )
+
+
+def pytest_configure() -> None:
+    """Tests interrupt what they start, which must not inherit an ignored SIGINT (as in a shell's background)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
