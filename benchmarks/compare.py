@@ -155,8 +155,8 @@ SCENARIOS = [
              {"f29": "29\n", "round": "{nonce}\n"}, cold=True),
     Scenario("wide-16", "16 independent stages of `sleep 1`, joined", "1 s and what the joins cost", wide(16),
              empty, {"s15": "{nonce}\n"}, cold=True, floor=lambda: 1.0),
-    Scenario("context-20k", "20,000 files, half of them ignored, all cached", "one walk of the context", CONTEXT,
-             half_ignored(20_000), {"count": "10000\n"}),
+    Scenario("context-20k", "20,000 files, half of them ignored, all cached", "one walk of the context",
+             CONTEXT, half_ignored(20_000), {"count": "10000\n"}),
     Scenario("layer-400mb", "a RUN that writes 400 MB, exported as an archive", "below the peer", BIG, seed,
              {"round": "{nonce}\n"}, cold=True, export=True),
 ]  # fmt: skip
@@ -317,6 +317,16 @@ def _check(scenario: Scenario, found: dict[str, str], nonce: str, builder: Build
             raise SystemExit(f"{scenario.name}: {builder.name}'s image has {found.get(name)!r} in {name}")
 
 
+def line(scenario: Scenario, timing: Timing, peer: Timing, floor: float) -> str:
+    """What a person reads of one builder in one scenario."""
+    above = f" (x {timing.best / floor:.2f})" if floor else ""
+    return (
+        f"{scenario.name:12} {timing.builder:8} goal: {scenario.goal}; best {timing.best * 1000:8.0f} ms; "
+        f"ratio to {peer.builder} {timing.best / peer.best:5.2f}; floor {floor * 1000:5.0f} ms{above}; "
+        f"peak {timing.peak_mb:5.0f} MB"
+    )
+
+
 def busybox_layout(work: Path) -> Path:
     """An OCI layout of a busybox image, tagged `latest`."""
     sys.path.insert(0, str(CHECKOUT / "fixtures"))
@@ -354,12 +364,7 @@ def main() -> int:
             floor = scenario.floor()
             for timing in timings:
                 ratio = timing.best / timings[-1].best
-                print(
-                    f"{scenario.name:12} {timing.builder:8} goal: {scenario.goal}; best {timing.best * 1000:8.0f} ms; "
-                    f"ratio to {timings[-1].builder} {ratio:5.2f}; floor {floor * 1000:5.0f} ms; "
-                    f"peak {timing.peak_mb:5.0f} MB",
-                    flush=True,
-                )
+                print(line(scenario, timing, timings[-1], floor), flush=True)
                 results.append(asdict(timing) | {"goal": scenario.goal, "floor": floor, "ratio": ratio})
     if args.json:
         commit = subprocess.run(

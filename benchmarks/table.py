@@ -1,0 +1,72 @@
+"""Put measured figures into benchmarks/README.md.
+
+    python benchmarks/table.py FILE...
+
+Each FILE is what `compare.py --json` or `pytest --benchmark-json` wrote; the table between the README's two
+marks is replaced by theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
+
+
+def table_of(data: dict[str, Any]) -> str:
+    """The lines of one file's figures."""
+    return _parts(data) if "benchmarks" in data else _commands(data)
+
+
+def _commands(data: dict[str, Any]) -> str:
+    machine = data["machine"]
+    peers = {row["scenario"]: row for row in data["results"] if row["builder"] != "pybuild"}
+    lines = [
+        f"Whole commands at {data['commit'][:12]}: {machine['cpus']} cores, Linux {machine['kernel']}, "
+        f"Python {machine['python']}.\n",
+        "| scenario | goal | pybuild | peer | ratio | floor | peak memory |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in data["results"]:
+        if row["builder"] == "pybuild":
+            peer = peers.get(row["scenario"])
+            lines.append(
+                f"| {row['scenario']} | {row['goal']} | {_ms(min(row['seconds']))} | "
+                f"{_ms(min(peer['seconds'])) + ' ' + peer['builder'] if peer else ''} | {row['ratio']:.2f} | "
+                f"{_ms(row['floor']) if row['floor'] else ''} | {row['peak_mb']:.0f} MB |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _parts(data: dict[str, Any]) -> str:
+    lines = [
+        f"Inner parts at {data['commit_info']['id'][:12]}.\n",
+        "| part | goal | best | ratio to the floor | floor |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in data["benchmarks"]:
+        name, more = row["name"].removeprefix("test_"), row["extra_info"]
+        lines.append(
+            f"| {name} | {more['goal']:g} × floor | {_ms(row['stats']['min'])} | {more['ratio']:.1f} | "
+            f"{_ms(more['floor'])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"
+
+
+def main() -> int:
+    tables = "\n".join(table_of(json.loads(Path(name).read_text())) for name in sys.argv[1:])
+    head, _, rest = README.read_text().partition(BEGIN)
+    README.write_text(f"{head}{BEGIN}{tables}{END}{rest.partition(END)[2]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
