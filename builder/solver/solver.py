@@ -128,23 +128,23 @@ class Solver:
         if forced:
             return await self._make(vertex, key)
         inputs = await self._inputs(vertex)
-        async with self._claim(vertex, key) as waited:
-            if waited and (record := self.cache.get(key)):
+        async with self._claim(vertex, key):
+            # Another process may have made it since we looked: under the claim nobody else does.
+            if (record := self.cache.get(key)) is not None:
                 return self._hit(vertex, record)
             return await self._make(vertex, key, inputs)
 
     @contextlib.asynccontextmanager
-    async def _claim(self, vertex: Vertex, key: Digest) -> AsyncIterator[bool]:
-        """Hold the claim on `key`; yields whether another process had it first."""
+    async def _claim(self, vertex: Vertex, key: Digest) -> AsyncIterator[None]:
+        """Hold the claim on `key`, once no other process has it."""
         claim: Claim | None = self.cache.claim(key)
-        waited = claim is None
-        if waited:
+        if claim is None:
             self.emit(Waiting(time=time.time(), vertex=vertex.digest))
         while claim is None:
             await asyncio.sleep(CLAIM_POLL_SECONDS)
             claim = self.cache.claim(key)
         try:
-            yield waited
+            yield
         finally:
             claim.release()
 

@@ -235,6 +235,22 @@ async def test_a_claim_of_another_process_is_waited_for_and_its_result_taken(wor
     assert (other.ran, world.ran) == (["a"], [])
 
 
+async def test_what_another_process_makes_while_inputs_are_made_is_taken(world: World) -> None:
+    target = world.add("target", world.add("input"))
+    await world.solve(target)
+    ((key, record),) = [(k, world.cache.get(k)) for k, r in world.cache.records() if r["label"] == "target"]
+    assert record is not None
+    for other, _ in list(world.cache.records()):
+        world.cache.forget(other)
+    world.seconds = 0.05  # of the input; long after target was looked up, and long before it is claimed
+    asyncio.get_running_loop().call_later(0.01, world.cache.put, key, record)
+
+    assert await world.solve(target) == record.snapshot
+
+    assert world.ran == ["input"]
+    assert world.names(Cached) == ["target"]
+
+
 async def _later(world: World, target: Digest) -> Snapshot:
     await asyncio.sleep(0.05)
     return await world.solve(target)
