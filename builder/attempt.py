@@ -24,6 +24,7 @@ from builder.text import SourceText
 
 if TYPE_CHECKING:
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Missing, Warning
+    from builder.dockerfile.grammar import Analyses
     from builder.prepare import Texts
     from builder.sources.image import ImageSource
 
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One Dockerfile with one set of options. `known`: the bases as they were resolved."""
+    """One Dockerfile with one set of options. `known`: the bases as they were resolved.
 
-    def __init__(self, texts: Texts, options: CompileOptions) -> None:
-        self.reading = read(SourceText(texts.name, texts.dockerfile))
+    kept: where the grammar's analysis is kept.
+    """
+
+    def __init__(self, texts: Texts, options: CompileOptions, kept: Analyses | None = None) -> None:
+        self.reading = read(SourceText(texts.name, texts.dockerfile), kept)
         self.options = options
         self.known: Bases = {}
         self.visits: list[Visit] = []

@@ -24,6 +24,7 @@ from builder.output import Delivered, config_name, deliver, metadata, wanted
 from builder.parts import open_parts
 from builder.record import recorded
 from builder.result import BuildResult
+from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
 from builder.store import locks
@@ -78,7 +79,7 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
     texts = prepare.read_texts(request)
     images = open_images(request, store)
     try:
-        program, bases = await _compile(request, texts, images, emit)
+        program, bases = await _compile(request, store, texts, images, emit)
         _announce(program, emit)
         async with open_parts(request, store, texts, images, program, emit) as parts:
             solver = _solver(request, program, parts)
@@ -94,10 +95,11 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
 
 
 async def _compile(
-    request: BuildRequest, texts: Texts, images: ImageSource, emit: Emit
+    request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
 ) -> tuple[Program, Bases]:
     """The program and its bases; where there is none, what checks found is told all the same."""
-    attempt = Attempt(texts, compile_options(request))
+    kept = Cache(os.path.join(store.folder, "cache"), lambda _snapshot: False)
+    attempt = Attempt(texts, compile_options(request), kept)
     try:
         program = await attempt.compile(images)
         attempt.refuse(program.warnings)
