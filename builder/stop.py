@@ -77,4 +77,5 @@ async def in_thread(pool: Executor | None, function: Callable[[], T]) -> T:
                 await asyncio.wait((work,))
             except asyncio.CancelledError:
                 continue  # the thread is ending already
+        work.cancelled() or work.exception()  # it is nobody's any more
         raise

@@ -1,5 +1,6 @@
 """`type=local`: the image's filesystem as files in a folder, which may have others in it already.
 
+A folder that was not there appears whole or not at all; one that was there is added to, file by file.
 The files belong to whoever builds, as BuildKit's client has it. Nothing is written through a symlink:
 `snapshots.unpack` walks by descriptors, and what is in the way of a folder is replaced.
 """
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from builder.errors import BuildError
 from builder.exporters import Export
 from builder.exporters.merged import Merged, Open
+from builder.fs.remove import remove_tree
 from builder.snapshots.snapshot import BLOCK, CHAR, Entry
 from builder.snapshots.tree import Tree
 from builder.snapshots.unpack import write_tree
@@ -22,13 +25,29 @@ def export(tree: Tree, open_file: Open, wanted: Export) -> None:
     assert wanted.dest is not None
     merged = Merged(tree, open_file)
     try:
-        os.makedirs(wanted.dest, exist_ok=True)
-        write_tree(wanted.dest, _as_ours(merged), merged.content)
+        with _folder(wanted.dest) as folder:
+            write_tree(folder, _as_ours(merged), merged.content)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BuildError(
             f"writing the folder {wanted.dest} failed: {reason}", code="export-failed"
         ) from error
+
+
+@contextmanager
+def _folder(dest: str) -> Iterator[str]:
+    """Where to write what is to be in `dest`."""
+    if os.path.isdir(dest):
+        yield dest
+        return
+    temporary = f"{dest.rstrip('/')}.{os.getpid()}-{os.urandom(4).hex()}.part"
+    os.makedirs(temporary)
+    try:
+        yield temporary
+        os.rename(temporary, dest)
+    except BaseException:
+        remove_tree(temporary)
+        raise
 
 
 def _as_ours(merged: Merged) -> Iterator[Entry]:

@@ -91,6 +91,10 @@ class Workshop:
         flags = ["build", "--root", os.fspath(root or self.root), "--progress=plain"]
         return [sys.executable, "-m", "builder", *flags, *map(os.fspath, words)]
 
+    def environment(self) -> dict[str, str]:
+        ours = {"PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "default", "HOME": str(self.folder)}
+        return {**os.environ, **ours}
+
     def start(
         self,
         *words: str | os.PathLike[str],
@@ -108,13 +112,7 @@ class Workshop:
             text=True,
             errors="replace",
             cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(CHECKOUT),
-                "PYTHONWARNINGS": "default",
-                "HOME": str(self.folder),
-                **(env or {}),
-            },
+            env={**self.environment(), **(env or {})},
         )
 
     def run(
