@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from builder.commands.build_calls import Call
     from builder.result import BuildResult
     from builder.ui.reader import Reader
 
@@ -35,6 +36,7 @@ CLOSING = """\
 Environment: PYBUILD_ROOT, BUILDKIT_PROGRESS, SOURCE_DATE_EPOCH, NO_COLOR, FORCE_COLOR.
 Exit status: 0 built, 1 the build failed, 2 bad usage, 130 interrupted."""
 
+CALLS = ("call", "check", "print")
 PROGRESS = ("auto", "none", "plain", "quiet", "rawjson", "tty")
 
 
@@ -45,23 +47,14 @@ class Display(Value):
     digest: bool
 
 
-class Call(Value):
-    """`--call` of something other than a build."""
-
-    name: str
-    format: str
-
-
 def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     """Build as the command line says. Raises BuildError; returns the exit status."""
     request = request_of(parsed, environ)
-    call = call_of(parsed)
-    if call is not None:
-        from builder.commands.graph import show
+    if (call := _call_of(parsed)) is not None:
+        from builder.commands.calls import show
 
         unwind_on_sigterm()
-        show(request, call.format)
-        return 0
+        return show(request, call)
     display = display_of(parsed, environ)
     _check_streams(request, display)
     _remove_stale(request.iidfile)
@@ -126,29 +119,13 @@ def display_of(parsed: Parsed, environ: Mapping[str, str]) -> Display:
     return Display(progress=mode, digest=mode == "quiet")
 
 
-def call_of(parsed: Parsed) -> Call | None:
-    """The method of `--call`; None is a build."""
-    text = "check" if parsed.switch("check") else parsed.text("call")
-    name, form = "", "text"
-    for field in values.split_csv(text, "--call") if text else ():
-        key, has_value, value = field.partition("=")
-        if has_value and key == "format":
-            form = value
-        elif has_value and key == "ignorestatus":
-            continue
-        elif has_value or name:
-            raise UsageError(f"--call {text}: {field!r} does not belong there")
-        else:
-            name = field
-    if name in ("", "build"):
+def _call_of(parsed: Parsed) -> Call | None:
+    """What is asked for instead of a build."""
+    if not any(name in parsed for name in CALLS):
         return None
-    if name in ("check", "lint", "outline", "targets", "subrequests.describe"):
-        raise UsageError(f"--call={name} is {values.LATER}")
-    if name != "graph":
-        raise UsageError(f"--call={name}: no such method", hint="the methods are build and graph")
-    if form not in ("text", "dot", "json"):
-        raise UsageError(f"--call={text}: no such format", hint="the formats are text, dot and json")
-    return Call(name=name, format=form)
+    from builder.commands.build_calls import call_of
+
+    return call_of(parsed)
 
 
 def _build(request: BuildRequest, display: Display, environ: Mapping[str, str]) -> BuildResult:

@@ -16,7 +16,9 @@ FLAGS = (
          help="platform of the image, as linux/arm64"),
     Flag(name="label", kind="list", metavar="KEY=VALUE", group=WHAT, help="add a label to the image"),
     Flag(name="call", metavar="METHOD", group=WHAT,
-         help="do this instead of building: graph[,format=text|dot|json] shows the definition"),
+         help="do this instead of building, as text or with ,format=json: check (also as sarif), outline "
+         "(what the target can be given), targets, graph (the steps, also as dot), ast"),
+    Flag(name="check", kind="switch", group=WHAT, help="the same as --call=check"),
     Flag(name="build-arg", kind="list", metavar="NAME[=VALUE]", group=WITH,
          help="value of an ARG; without = the environment's"),
     Flag(name="build-context", kind="list", metavar="NAME=SOURCE", group=WITH,
@@ -46,9 +48,10 @@ FLAGS = (
     # Accepted, and without a meaning here.
     *(Flag(name=name, kind="switch") for name in ("rm", "force-rm", "compress")),
     Flag(name="builder"),
-    # What docker has and this version does not; --check and its like must not be taken for mistyped.
-    *(Flag(name=name, kind="switch") for name in ("check", "push", "squash")),
-    *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent", "isolation", "print")),
+    Flag(name="print"),  # what --call was called first
+    # What docker has and this version does not; --push and its like must not be taken for mistyped.
+    *(Flag(name=name, kind="switch") for name in ("push", "squash")),
+    *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent", "isolation")),
     *(Flag(name=name, kind="list") for name in (
         "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt", "ssh")),
     Flag(name="memory", short="m"),
@@ -56,7 +59,7 @@ FLAGS = (
     *(Flag(name=name) for name in ("memory-swap", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")),
 )  # fmt: skip
 UNAVAILABLE = (
-    "push", "squash", "cgroup-parent", "isolation", "print", "annotation", "attest", "cache-from",
+    "push", "squash", "cgroup-parent", "isolation", "annotation", "attest", "cache-from",
     "cache-to", "policy", "resource", "security-opt", "ssh", "memory", "cpu-shares", "memory-swap",
     "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems",
 )  # fmt: skip

@@ -33,14 +33,13 @@ def cached_share(cached: int, steps: int) -> str:
 def warning_lines(warnings: Sequence[Warned]) -> list[str]:
     """The warnings as lines, with where they are in the Dockerfile and what stands there; equal ones once."""
     lines = []
-    told = dict.fromkeys((w.rule, w.message, w.line, w.excerpt) for w in warnings)
-    for rule, message, line, excerpt in told:
+    told = list(dict.fromkeys((w.rule, w.message, w.line, w.excerpt) for w in warnings))
+    for number, (rule, message, line, excerpt) in enumerate(told, 1):
         place = f" (line {line})" if line else ""
         lines.append(f"- {rule + ': ' if rule else ''}{one_line(message)}{place}")
-        lines += excerpt_lines(line, excerpt)
-    if not lines:
-        return []
-    return [f"{plural(len(told), 'warning')}:", *lines]
+        if number == len(told) or told[number][2:] != (line, excerpt):  # one excerpt for all of a place
+            lines += excerpt_lines(line, excerpt)
+    return [f"{plural(len(told), 'warning')}:", *lines] if lines else []
 
 
 def excerpt_lines(first: int, excerpt: Sequence[str]) -> list[str]:

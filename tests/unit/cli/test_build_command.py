@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from builder.commands import build
+from builder.commands.build_calls import Call, call_of
 from builder.commands.flags import parse
 from builder.errors import UsageError
 from builder.request import BuildRequest, OutputSpec, SecretSpec
@@ -151,29 +152,41 @@ def test_quiet_and_another_progress_cannot_be_used_together() -> None:
     ("text", "call"),
     [
         ("build", None),
-        ("graph", build.Call(name="graph", format="text")),
-        ("graph,format=dot", build.Call(name="graph", format="dot")),
-        ("format=json,graph", build.Call(name="graph", format="json")),
+        ("graph", Call(name="graph", format="text")),
+        ("graph,format=dot", Call(name="graph", format="dot")),
+        ("format=json,graph", Call(name="graph", format="json")),
+        ("lint,format=sarif", Call(name="check", format="sarif")),
+        ("check,ignorestatus", Call(name="check", format="text", ignore_status=True)),
+        ("check,ignorestatus=false", Call(name="check", format="text")),
+        ("outline,format=json", Call(name="outline", format="json")),
+        ("ast", Call(name="ast", format="json")),
+        ("subrequests.describe", Call(name="subrequests.describe", format="text")),
     ],
 )
-def test_call_names_a_method_and_a_format(text: str, call: build.Call | None) -> None:
-    assert build.call_of(parse(build.FLAGS, [f"--call={text}"])) == call
+def test_call_names_a_method_and_a_format(text: str, call: Call | None) -> None:
+    assert call_of(parse(build.FLAGS, [f"--call={text}"])) == call
+    assert call_of(parse(build.FLAGS, [f"--print={text}"])) == call
+
+
+def test_check_is_a_call() -> None:
+    assert call_of(parse(build.FLAGS, ["--check"])) == Call(name="check", format="text")
+    assert call_of(parse(build.FLAGS, ["--check=false"])) is None
 
 
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--call=check", "not available in this version"),
-        ("--check", "not available in this version"),
-        ("--call=outline,format=json", "not available in this version"),
         ("--call=grap", "no such method"),
+        ("--call=outline,format=sarif", "no such format"),
+        ("--call=ast,format=text", "no such format"),
+        ("--call=check,ignorestatus=maybe", "does not belong there"),
         ("--call=graph,format=svg", "no such format"),
         ("--call=graph,x=1", "does not belong there"),
     ],
 )
 def test_methods_that_are_not_there_are_refused(flag: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build.call_of(parse(build.FLAGS, [flag]))
+        call_of(parse(build.FLAGS, [flag]))
 
 
 def test_files_for_scripts_hold_the_digest_and_the_metadata(tmp_path: Path) -> None:

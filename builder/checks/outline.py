@@ -1,0 +1,176 @@
+"""What a target can be given: its build arguments, secrets and ssh agents, with their descriptions. Pure.
+
+An ARG counts where a stage that the target needs declares it, or where a FROM line of one uses it, be it
+through another ARG's default. A description is the comment above that begins with the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from builder.checks.froms import bases_of
+from builder.compiler import metadata, paths, scope
+from builder.compiler.compile import Visit
+from builder.compiler.flags import texts
+from builder.compiler.program import CompileOptions
+from builder.compiler.sources import Base, FromStage
+from builder.compiler.stages import Parts, Stage, numbers_by_name, read_stages
+from builder.dockerfile import mounts, words
+from builder.dockerfile.ast import Arg, Dockerfile, Run
+from builder.dockerfile.words import Lookups
+from builder.text import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A build argument: its value (a given one, else the default), and where it is declared."""
+
+    name: str
+    value: str
+    description: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A secret or an ssh agent that a RUN may use, and the first one that does."""
+
+    name: str
+    required: bool
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a target takes, by line. `name` is "" for a stage without one."""
+
+    name: str
+    description: str
+    arguments: tuple[Argument, ...]
+    secrets: tuple[Grant, ...]
+    agents: tuple[Grant, ...]
+
+
+def describe(comments: Iterable[str], name: str) -> str:
+    """What the comments above something say of it: the rest of the line that begins with its name."""
+    for comment in comments:
+        if name and comment.startswith(name + " "):
+            return comment[len(name) + 1 :]
+    return ""
+
+
+def read_outline(dockerfile: Dockerfile, options: CompileOptions, visits: Sequence[Visit]) -> Outline:
+    """The outline of the target. `visits` are those of a compile that succeeded."""
+    parts = read_stages(dockerfile)
+    target = numbers_by_name(parts.stages).get(options.target.lower(), len(parts.stages) - 1)
+    bases = bases_of(dockerfile, parts, options)
+    by_stage: dict[int, list[Visit]] = {}
+    for visit in visits:
+        by_stage.setdefault(visit.stage, []).append(visit)
+    gathered = _Gathered(_Globals(dockerfile, parts, options))
+    for number in _needed(target, bases, by_stage):
+        gathered.add(parts.stages[number], by_stage.get(number, []), dockerfile.escape)
+    stage = parts.stages[target]
+    return Outline(
+        stage.name,
+        describe(stage.start.comments, stage.name),
+        tuple(sorted(gathered.arguments.values(), key=lambda argument: argument.span.line)),
+        tuple(sorted(gathered.secrets.values(), key=lambda grant: grant.span.line)),
+        tuple(sorted(gathered.agents.values(), key=lambda grant: grant.span.line)),
+    )
+
+
+def _needed(target: int, bases: tuple[Base, ...], visits: Mapping[int, list[Visit]]) -> Iterator[int]:
+    """The target, what it stands on, what it takes from, and so on; each once."""
+    known: set[int] = set()
+    pending = [target]
+    while pending:
+        number = pending.pop()
+        if number in known:
+            continue
+        known.add(number)
+        yield number
+        taken = [source for visit in visits.get(number, ()) for source in visit.step.sources]
+        base = bases[number].source
+        pending += [source.number for source in [*taken, base] if isinstance(source, FromStage)]
+
+
+class _Globals:
+    """The ARGs above the first FROM, and which of them others are made from."""
+
+    def __init__(self, dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> None:
+        last = parts.stages[-1].name
+        self.values = scope.global_scope(options, last, parts.globals, dockerfile.source, dockerfile.escape)
+        self.arguments: dict[str, Argument] = {}
+        self._made_from: dict[str, set[str]] = {}
+        for step in parts.globals:
+            for pair in step.pairs:
+                value = self.values.get(pair.name, "")
+                text = describe(step.comments, pair.name)
+                self.arguments[pair.name] = Argument(pair.name, value, text, step.span)
+                if pair.value is not None and pair.name not in options.build_args:
+                    lookups = Lookups()
+                    words.expand(pair.value, self.values, dockerfile.escape, lookups=lookups)
+                    self._made_from.setdefault(pair.name, set()).update(lookups.found)
+
+    def behind(self, names: Iterable[str]) -> set[str]:
+        """The names, and those that their defaults use."""
+        found: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found.add(name)
+                pending += self._made_from.get(name, ())
+        return found
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What the stages take, the first of each name."""
+
+    globals: _Globals
+    arguments: dict[str, Argument] = field(default_factory=dict)
+    secrets: dict[str, Grant] = field(default_factory=dict)
+    agents: dict[str, Grant] = field(default_factory=dict)
+
+    def add(self, stage: Stage, visits: list[Visit], escape: str) -> None:
+        """Add what a stage takes."""
+        own = dict(self.globals.arguments)
+        lookups = Lookups()
+        for text in (stage.start.image, stage.start.flag("platform") or ""):
+            words.expand(text, self.globals.values, escape, lookups=lookups)
+        used = set(lookups.found)
+        for visit in visits:
+            step = visit.step.instruction
+            if isinstance(step, Arg):
+                used.update(pair.name for pair in step.pairs)
+                own.update(_declared(visit, step))
+            elif isinstance(step, Run):
+                self._add_grants(visit, step)
+        for name in self.globals.behind(used):
+            if name in own:
+                self.arguments.setdefault(name, own[name])
+
+    def _add_grants(self, visit: Visit, step: Run) -> None:
+        for text in texts(step, "mount"):
+            mount = mounts.parse_mount(
+                text, lambda word: words.expand(word, visit.state.variables, visit.lowering.escape)
+            )
+            if mount.kind == "secret":
+                name = mount.source or mount.id or paths.base_name(mount.target)
+                self.secrets.setdefault(name, Grant(name, mount.required, step.span))
+            elif mount.kind == "ssh":
+                name = mount.id or "default"
+                self.agents.setdefault(name, Grant(name, mount.required, step.span))
+
+
+def _declared(visit: Visit, step: Arg) -> Iterator[tuple[str, Argument]]:
+    """The ARGs of a line that do not merely take up a global one."""
+    values = metadata.lower_arg(visit.lowering, visit.state, step).variables
+    for pair in step.pairs:
+        given = pair.name in visit.lowering.options.build_args
+        if given or pair.value is not None or pair.name not in visit.lowering.globals:
+            text = describe(step.comments, pair.name)
+            yield pair.name, Argument(pair.name, values.get(pair.name, ""), text, step.span)
