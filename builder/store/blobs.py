@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 _UNSETTLED = 0o600
 _SETTLED = 0o400
+_AT_ONCE = 64  # blobs that a barrier holds open
 
 
 class WrongContent(StoreError):
@@ -270,25 +271,31 @@ class BlobStore:
         if not pending:
             return
         with told_as(self.folder, "writing blobs to the disk"):
-            opened = []
             try:
-                for digest in pending:
-                    try:
-                        fd = os.open(self._file(digests.Digest(digest)), os.O_RDONLY | os.O_CLOEXEC)
-                    except FileNotFoundError:
-                        continue  # removed since, so nobody will name it
-                    opened.append(fd)
-                    os.fsync(fd)
-                _sync_folder(self._blobs)
-                for fd in opened:
-                    os.fchmod(fd, _SETTLED)
+                for start in range(0, len(pending), _AT_ONCE):
+                    self._settle(pending[start : start + _AT_ONCE])
             except OSError:
                 with self._guard:
                     self._unsettled.update(pending)
                 raise
-            finally:
-                for fd in opened:
-                    os.close(fd)
+
+    def _settle(self, names: list[str]) -> None:
+        """Bring these blobs to the disk, then mark the very files that were brought there. Raises OSError."""
+        opened = []
+        try:
+            for name in names:
+                try:
+                    fd = os.open(self._file(digests.Digest(name)), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    continue  # removed since, so nobody will name it
+                opened.append(fd)
+                os.fsync(fd)
+            _sync_folder(self._blobs)
+            for fd in opened:
+                os.fchmod(fd, _SETTLED)
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def digests(self) -> Iterator[Digest]:
         """All blobs there are, in no order; files of other names are left alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -133,6 +134,18 @@ def test_a_barrier_marks_what_is_on_the_disk(blobs: BlobStore) -> None:
     blobs.barrier()
 
     assert stat.S_IMODE(blobs.path(DIGEST).stat().st_mode) == 0o400
+
+
+def test_a_barrier_over_many_blobs_needs_few_descriptors(blobs: BlobStore) -> None:
+    made = [blobs.put(str(number).encode()) for number in range(200)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
+    try:
+        blobs.barrier()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert {stat.S_IMODE(blobs.path(digest).stat().st_mode) for digest in made} == {0o400}
 
 
 def test_a_durable_store_needs_no_barrier(tmp_path: Path) -> None:
