@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from builder import events
 from builder.request import BuildRequest
 
-BUILDS_READ = 10
+BUILDS_READ = 50  # as many as are kept, at most
 
 
 def show(request: BuildRequest, form: str) -> None:
