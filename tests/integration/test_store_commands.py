@@ -62,7 +62,8 @@ def test_images_as_objects(app: Pybuild) -> None:
     size = image.manifest["config"]["size"] + sum(layer["size"] for layer in image.manifest["layers"])
     assert row == {
         "Repository": "team/app", "Tag": "1", "ID": image.manifest["config"]["digest"],
-        "Digest": image.digest, "CreatedAt": image.config["created"], "Size": size, "Platform": row["Platform"], "Damaged": False,
+        "Digest": image.digest, "CreatedAt": image.config["created"], "Size": size,
+        "Platform": row["Platform"], "Damaged": False,
     }  # fmt: skip
     assert row["Platform"].startswith("linux/")
     created = datetime.fromisoformat(row["CreatedAt"])
