@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import given, settings
@@ -94,16 +95,29 @@ def layer_of(op: Copy, tree: Tree) -> list[Entry]:
     return [item.entry.replace(mtime=0) for item in planned]
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(OPS, trees()), min_size=2, max_size=12))
-def test_copies_with_one_key_lay_down_one_layer(pairs: list[tuple[Copy, Tree]]) -> None:
-    # Every op on every tree: most keys that meet belong to neighbours.
-    ops, sources = [op for op, _ in pairs], [tree for _, tree in pairs]
+def neighbours(tree: Tree) -> Iterator[Tree]:
+    """The trees that differ from this one in one thing."""
+    entries = [node.entry for node in tree.nodes.values()]
+    for number, entry in enumerate(entries):
+        others = [entry.replace(mode=entry.mode ^ 0o20), entry.replace(uid=3), entry.replace(gid=3)]
+        if entry.kind == SYMLINK:
+            others.append(entry.replace(link="other"))
+        if entry.kind == FILE:
+            others.append(entry.replace(digest=of_bytes(b"other"), hardlink=None))
+            others.append(entry.replace(xattrs=(("security.capability", b"other"),)))
+            others.append(entry.replace(hardlink=None))
+        for other in others:
+            yield Tree().plus(LayerId("source"), [*entries[:number], other, *entries[number + 1 :]])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(OPS, min_size=1, max_size=3), trees(), trees())
+def test_copies_with_one_key_lay_down_one_layer(ops: list[Copy], tree: Tree, another: Tree) -> None:
     seen: dict[str, tuple[list[Entry], Copy]] = {}
     for op in ops:
-        for tree in sources:
+        for source in (tree, another, *neighbours(tree)):
             try:
-                key, layer = key_of(op, tree), layer_of(op, tree)
+                key, layer = key_of(op, source), layer_of(op, source)
             except BuildError:
                 continue
             assert seen.setdefault(key, (layer, op))[0] == layer, (op, seen[key][1])
