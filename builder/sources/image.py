@@ -165,6 +165,10 @@ class ImageSource:
         """What to tell of the store when a registry does not help."""
         if self._pull and self._local(origin, platform) is not None:
             return (f"without --pull, {origin.familiar()} would be taken from the store",)
+        row = self._names.find(origin)
+        if row is not None and not self._is_for(row, platform):
+            there = msgspec.convert(row["platform"], Platform)
+            return (f"the store has {origin.familiar()} for {there}, not for {platform}",)
         known = sorted({name for row in self._names.rows() if (name := name_of(row)) is not None})
         near = difflib.get_close_matches(stored_name(origin), known, 3, 0.6)
         return (f"the store has {' and '.join(near)}",) if near else ()

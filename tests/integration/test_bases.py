@@ -516,3 +516,15 @@ def test_layers_are_stored_and_unpacked_once(pybuild: Pybuild, context: Path) ->
     pybuild("-t", "b", context)
 
     assert len(os.listdir(pybuild.root / "layers")) == before + 1
+
+
+def test_an_image_of_the_store_for_another_platform_is_told_of(pybuild: Pybuild, context: Path) -> None:
+    lay(context, "FROM scratch\nLABEL a=b\n")
+    pybuild("--platform=linux/s390x", "-t", "127.0.0.1:1/elsewhere:1", context)
+    lay(context, "FROM 127.0.0.1:1/elsewhere:1\nLABEL c=d\n")
+
+    done = pybuild("--platform=linux/arm64", context, check=False)
+    pybuild("--platform=linux/s390x", context)
+
+    assert done.returncode == 1
+    assert "127.0.0.1:1/elsewhere:1 for linux/s390x, not for linux/arm64" in done.stderr
