@@ -4,7 +4,8 @@ The whole idea: a vertex's key is asked for before its result, and a result that
 taken before any input is. So of an unchanged build nothing runs and nothing is read but what keys are
 made of. A task per vertex and question ("which key?", "which result?"), awaited by all who ask, is all
 the state there is: equal vertices run once, independent ones at the same time, and the first failure
-cancels the rest.
+cancels the rest. Who has to wait for content that is being made has the rest of what it stands on made
+meanwhile.
 
 A vertex that must run whatever the cache says (`no_cache`) makes those built on it run too: their keys
 are the same, but the records under them stand on the old result. Who only selects content from it is
@@ -57,6 +58,8 @@ class Solver:
         self.ran: set[Digest] = set()
         self.settled: set[Digest] = set()
         self.forced = _forced(definition)
+        self.users = _users(definition)
+        self.late: set[Digest] = set()
 
     async def solve(self, target: Digest) -> Snapshot:
         """The target's result. Raises the first BuildError of any vertex, the rest being cancelled."""
@@ -85,6 +88,8 @@ class Solver:
     async def _find_key(self, vertex: Vertex) -> Digest | None:
         if vertex.op_digest is None:
             return None
+        if vertex.digest in self.late:
+            self._get_ready(vertex)
         # Ask for everything first, so that what can go on at the same time does.
         asked: list[Awaitable[Digest | None]] = []
         for item in vertex.inputs:
@@ -103,9 +108,12 @@ class Solver:
         key = await self._key(vertex.digest)
         forced = vertex.digest in self.forced
         if key is None:
+            if vertex.op_digest is not None:
+                self._tell_users(vertex)
             return await self._make(vertex, None)
         if not forced and (record := self.cache.get(key)):
             return self._hit(vertex, record)
+        self._tell_users(vertex)
         if (other := self.made.get(key)) is not None:  # a vertex of another digest, and the same key
             result = await asyncio.shield(other)
             self._say_cached(vertex)
@@ -122,6 +130,26 @@ class Solver:
             raise
         future.set_result(result)
         return result
+
+    def _tell_users(self, vertex: Vertex) -> None:
+        """This vertex has to be made: those that wait for its content get ready what else they stand on.
+
+        While nothing has to be made they do not, as their keys may well be in the cache.
+        """
+        todo = [vertex.digest]
+        while todo:
+            for user in self.users[todo.pop()]:
+                if user.digest not in self.late:
+                    self.late.add(user.digest)
+                    todo.append(user.digest)
+                    if user.digest in self.keys:
+                        self._get_ready(user)
+
+    def _get_ready(self, vertex: Vertex) -> None:
+        if any(item.select is not None for item in vertex.inputs):
+            for item in vertex.inputs:
+                if item.select is None:
+                    self._result(item.of)
 
     async def _make_claimed(self, vertex: Vertex, key: Digest, *, forced: bool) -> Snapshot:
         """Make a result under the claim on its key, or take what another process made meanwhile."""
@@ -208,6 +236,15 @@ def _forced(definition: Definition) -> frozenset[Digest]:
         if vertex.about.no_cache or any(digest in forced for digest in built_on):
             forced.add(vertex.digest)
     return frozenset(forced)
+
+
+def _users(definition: Definition) -> dict[Digest, list[Vertex]]:
+    """Who has a vertex among its inputs."""
+    users: dict[Digest, list[Vertex]] = {vertex.digest: [] for vertex in definition}
+    for vertex in definition:
+        for item in vertex.inputs:
+            users[item.of].append(vertex)
+    return users
 
 
 @contextlib.contextmanager

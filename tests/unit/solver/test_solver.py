@@ -122,6 +122,31 @@ async def test_independent_vertices_run_at_the_same_time(world: World) -> None:
     assert world.most == 8
 
 
+async def test_what_a_copy_stands_on_is_made_while_its_source_is(world: World) -> None:
+    world.seconds = 0.02
+    chain = world.add("final", world.add("base"))
+    deep = world.add("copy", world.add("middle"), Input(world.add("source"), all_of()))
+    target = world.add("copy again", chain, Input(world.add("build", deep), all_of()))
+
+    await world.solve(target)
+
+    assert world.most >= 3
+    assert world.ran.index("final") < world.ran.index("build")
+
+
+async def test_a_copy_whose_source_is_cached_asks_for_nothing_else_though_others_work(world: World) -> None:
+    below = world.add("below")
+    copy = world.add("copy", below, Input(world.add("source"), all_of()))
+    await world.solve(world.add("join", copy))
+    for key, record in list(world.cache.records()):
+        if record["label"] == "below":
+            world.cache.forget(key)
+
+    await world.solve(world.add("other join", copy, world.add("slow", world.add("work"))))
+
+    assert world.ran == ["work", "slow", "other join"]
+
+
 async def test_no_more_limited_ops_run_at_once_than_there_are_slots(world: World) -> None:
     world.seconds = 0.01
     target = world.add("join", *[world.add(f"s{i}", limited=True) for i in range(6)])
