@@ -181,14 +181,21 @@ def _check_streams(request: BuildRequest, display: Display) -> None:
 
 def _remove_stale(path: str | None) -> None:
     """A build that fails must not leave the last one's digest behind."""
-    if path is None:
+    if path is None or not _is_replaceable(path):
         return
     try:
-        os.unlink(path)
+        os.unlink(os.path.realpath(path))
     except FileNotFoundError:
         pass
     except OSError as error:
         raise BuildError(f"{path} cannot be replaced: {error.strerror}", code="iidfile") from error
+
+
+def _is_replaceable(path: str) -> bool:
+    """Whether it is a file, or may become one: no device, fifo or stream (/dev/stdout, /proc/self/fd/1)."""
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return False
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _write_files(request: BuildRequest, result: BuildResult) -> None:
@@ -203,12 +210,13 @@ def _write_files(request: BuildRequest, result: BuildResult) -> None:
 
 def _write_whole(path: str, text: str) -> None:
     """Write a file so that nobody sees half of it; what is no regular file is written in place."""
-    temporary = f"{path}.{os.getpid()}.tmp" if os.path.isfile(path) or not os.path.lexists(path) else path
+    place = os.path.realpath(path) if _is_replaceable(path) else ""
+    temporary = f"{place}.{os.getpid()}.tmp" if place else path
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
-        if temporary != path:
-            os.replace(temporary, path)
+        if place:
+            os.replace(temporary, place)
     except OSError as error:
         raise BuildError(f"{path} cannot be written: {error.strerror}", code="output-file") from error
 
