@@ -395,6 +395,22 @@ def test_the_image_id_file_of_a_failed_build_is_gone(pybuild: Pybuild, context: 
     assert not (tmp_path / "iid").exists()
 
 
+def test_a_file_for_scripts_may_be_a_link_or_a_stream(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    lay(context, "FROM scratch\nLABEL a=b\n")
+    (tmp_path / "behind").write_text("sha256:stale")
+    (tmp_path / "link").symlink_to("behind")
+    (tmp_path / "stream").symlink_to("/proc/self/fd/1")
+
+    digest = pybuild("-q", "--iidfile", tmp_path / "link", context).stdout.strip()
+    shown = pybuild("--iidfile", tmp_path / "stream", context).stdout
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "behind").read_text() == shown == digest
+    assert (tmp_path / "stream").is_symlink()
+
+
 def test_the_metadata_file_has_buildx_names(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
     lay(context, "FROM scratch\nLABEL a=b\n")
 
