@@ -1,7 +1,7 @@
 """The record of a build: ROOT/builds/ID/ with the request and the event stream, the last fifty kept.
 
     request.json     what was asked for, without values of secrets or build args
-    events.jsonl     the events, one a line, as they came
+    events.jsonl     the events, one a line, as they came; of the steps' output the first 16 MiB
 
 Any UI can be replayed from it, and the times of earlier builds come from it. Writing it never stops a
 build: a full disk ends the record, not the build.
@@ -17,15 +17,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder import events
+from builder.events import Log
 from builder.fs.remove import remove_tree
 
 if TYPE_CHECKING:
+    from io import RawIOBase
+
     from builder.events import AnyEvent, Emit
     from builder.request import BuildRequest
     from builder.store.root import Store
 
 KEPT_BUILDS = 50
 KEPT_SECONDS = 7 * 24 * 3600
+CLIPPED = "[further output of this build is not recorded]"
+KEPT_OUTPUT = 16 << 20  # bytes of a record that the steps' output may take
 
 
 @contextlib.contextmanager
@@ -42,18 +47,36 @@ def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Emit]:
         return
     _forget_old(top)
     with file:
-        lost = False
+        recorder = _Recorder(file)
 
         def say(event: AnyEvent) -> None:
-            nonlocal lost
             emit(event)
-            if not lost:
-                try:
-                    file.write(events.encode(event) + b"\n")
-                except OSError:
-                    lost = True
+            recorder.take(event)
 
         yield say
+
+
+class _Recorder:
+    """Writes events to a file until that fails, and output as far as it may."""
+
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self._lost = False
+        self._room = KEPT_OUTPUT
+
+    def take(self, event: AnyEvent) -> None:
+        """Write one event."""
+        if self._lost or (isinstance(event, Log) and self._room <= 0):
+            return
+        data = events.encode(event) + b"\n"
+        if isinstance(event, Log):
+            self._room -= len(data)
+            if self._room <= 0:
+                data = events.encode(event.but(line=CLIPPED)) + b"\n"
+        try:
+            self._file.write(data)
+        except OSError:
+            self._lost = True
 
 
 def _write_request(folder: str, request: BuildRequest) -> None:
