@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Plann
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
 from builder.output import Delivered, config_name, deliver, metadata, wanted
-from builder.parts import open_parts
+from builder.parts import Sandboxes, open_parts
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.solver.cache import Cache
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.store.root import Store
+
+
+RUN_LINE = re.compile(r"^[ \t]*RUN[ \t]", re.IGNORECASE | re.MULTILINE)
 
 
 async def build(request: BuildRequest, emit: Emit) -> BuildResult:
@@ -77,11 +81,13 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
     exports = wanted(request)
     sweep_ingest(store.folder)
     texts = prepare.read_texts(request)
-    images = open_images(request, store)
+    images, sandboxes = open_images(request, store), Sandboxes(store.folder)
+    if RUN_LINE.search(texts.dockerfile):
+        sandboxes.expect()
     try:
         program, bases = await _compile(request, store, texts, images, emit)
         _announce(program, emit)
-        async with open_parts(request, store, texts, images, program, emit) as parts:
+        async with open_parts(request, store, texts, images, program, sandboxes, emit) as parts:
             solver = _solver(request, program, parts)
             snapshot = await solver.solve(program.target)
             delivered = await deliver(exports, program, snapshot, parts)
@@ -91,6 +97,7 @@ async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) 
                 _memoise(request, texts, program, bases, snapshot, delivered, parts)
     finally:
         await images.close()
+        await sandboxes.close()
     return _finish(program, solver, delivered, emit, begun)
 
 

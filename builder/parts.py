@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from builder.prepare import Texts
     from builder.request import BuildRequest, SecretSpec
     from builder.runtime.launch import Runtime
+    from builder.runtime.spawn import Zygote
     from builder.sources.image import ImageSource
     from builder.store.root import Store
 
@@ -73,11 +74,27 @@ class Parts:
 
 
 class Sandboxes:
-    """The runtime, started when the first step needs it: a build whose steps are cached starts none."""
+    """The runtime, started when the first step needs it.
+
+    Its process takes as long to start as a program to compile, so it can be started beforehand, beside that.
+    """
 
     def __init__(self, store: str) -> None:
         self._store = store
+        self._zygote: Zygote | None = None
         self._runtime: Runtime | None = None
+
+    def expect(self) -> None:
+        """Begin to start the process, as a step is likely to come; what stands against it, `start` tells.
+
+        Call it in the main thread.
+        """
+        from builder.runtime.probe import probe, probe_store
+        from builder.runtime.spawn import start_zygote
+
+        if self._zygote is None and probe() is None and probe_store(self._store) is None:
+            with contextlib.suppress(OSError):
+                self._zygote = start_zygote()
 
     def start(self) -> Runtime:
         """The runtime; call it in the main thread, in the running loop.
@@ -90,11 +107,13 @@ class Sandboxes:
 
             if (reason := probe_store(self._store)) is not None:
                 raise reason
-            self._runtime = Runtime.start()
+            self._runtime = Runtime.start(self._zygote)
         return self._runtime
 
     async def close(self) -> None:
         """End the runtime, and with it whatever still runs."""
+        if self._runtime is None and self._zygote is not None:
+            self.start()
         if self._runtime is not None:
             await self._runtime.close()
 
@@ -106,6 +125,7 @@ async def open_parts(
     texts: Texts,
     images: ImageSource,
     program: Program,
+    sandboxes: Sandboxes,
     emit: Emit,
 ) -> AsyncIterator[Parts]:
     """The parts of one build. Raises BuildError for a context, ignore file or secret that is not there."""
@@ -117,7 +137,6 @@ async def open_parts(
         if isinstance(vertex.op, Local)
     }
     secrets = {spec.id: read_secret(spec) for spec in request.secrets}
-    sandboxes = Sandboxes(store.folder)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
     try:
         yield Parts(
@@ -138,7 +157,6 @@ async def open_parts(
         for context in contexts.values():
             context.save()
         layers.close()
-        await sandboxes.close()
         await images.close()
 
 
