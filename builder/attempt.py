@@ -39,7 +39,7 @@ class Attempt:
 
     def __init__(self, texts: Texts, options: CompileOptions, kept: Analyses | None = None) -> None:
         self.reading = read(SourceText(texts.name, texts.dockerfile), kept)
-        self.options = options
+        self.options = replace(options, context_is_folder=texts.layer is None, context_epoch=texts.epoch)
         self.known: Bases = {}
         self.visits: list[Visit] = []
         self._texts = texts

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 from builder import digest as digests
 from builder import memo, prepare
 from builder.attempt import Attempt
+from builder.compiler.remotes import redact
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
+from builder.ops.source import Local
 from builder.output import Delivered, config_name, deliver, metadata, wanted
-from builder.parts import Sandboxes, open_parts
+from builder.parts import Sandboxes, open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.solver.cache import Cache
@@ -57,7 +59,7 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
                 time=begun,
                 name=", ".join(request.tags),
                 dockerfile=request.dockerfile or "Dockerfile",
-                context=request.context,
+                context=redact(request.context),
             )
         )
         try:
@@ -73,14 +75,27 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
 def load_program(request: BuildRequest) -> Program:
     """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
     store = open_store(request.root)
-    attempt = Attempt(prepare.read_texts(request), compile_options(request))
+    attempt = Attempt(load_texts(request), compile_options(request))
     return asyncio.run(attempt.compile(open_images(request, store)))
+
+
+def load_texts(request: BuildRequest) -> Texts:
+    """What is read before a compile; what is remote is fetched. Raises BuildError."""
+    return asyncio.run(_read_texts(request, open_store(request.root)))
+
+
+async def _read_texts(request: BuildRequest, store: Store) -> Texts:
+    if not prepare.is_fetched(request):
+        return prepare.read_texts(request)
+    from builder import remote
+
+    return await remote.read_texts(request, store, secrets_of(request))
 
 
 async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
-    texts = prepare.read_texts(request)
+    texts = await _read_texts(request, store)
     images, sandboxes = open_images(request, store), Sandboxes(store.folder)
     if RUN_LINE.search(texts.dockerfile):
         sandboxes.expect()
@@ -119,6 +134,7 @@ async def _compile(
 def compile_options(request: BuildRequest) -> CompileOptions:
     """What the compiler is told of a request. Raises UsageError."""
     from builder.compiler.program import CompileOptions, NamedContext
+    from builder.compiler.remotes import is_remote
 
     architecture, variant = prepare.machine_platform()
     system, target_architecture, target_variant = prepare.parse_platform(request.platform)
@@ -128,6 +144,8 @@ def compile_options(request: BuildRequest) -> CompileOptions:
             contexts[name] = NamedContext("image", value.removeprefix("docker-image://"))
         elif value.startswith("oci-layout://"):
             contexts[name] = NamedContext("layout", value)
+        elif is_remote(value):
+            contexts[name] = NamedContext("remote", value)
         else:
             contexts[name] = NamedContext("local", value)
     return CompileOptions(
@@ -207,9 +225,8 @@ async def _promote(solver: Solver, parts: Parts) -> None:
 
     def work() -> None:
         parts.layers.barrier(layers)
-        for key, _ in made:
-            if key is not None:
-                parts.cache.promote(key)
+        for key in (*parts.shelf.kept, *(key for key, _ in made if key is not None)):
+            parts.cache.promote(key)
 
     await parts.thread(work)
 
@@ -226,13 +243,21 @@ def _memoise(
     """Remember the compile and the image, for a build that finds nothing changed (see `warm`)."""
     states = memo.states_of(parts.store.folder, bases, request.contexts)
     image = delivered.made_by_default
-    if states is None or image is None:
+    if states is None or image is None or texts.layer is not None or _has_unknown(program):
         return
     config = config_name(program)
     args = prepare.build_args(request, os.environ)
     memo.save_plan(parts.cache, memo.name_of(request, texts, args), memo.plan_of(program, states, config))
     name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""))
     memo.save_image(parts.cache, name, memo.Finished(image.row(), image.size, metadata(delivered)))
+
+
+def _has_unknown(program: Program) -> bool:
+    """Whether something is fetched that nobody knows before it is asked for."""
+    return any(
+        vertex.op_digest is None and not isinstance(vertex.op, Local)
+        for vertex in program.definition.reached(program.target)
+    )
 
 
 def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, begun: float) -> BuildResult:

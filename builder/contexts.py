@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from builder.snapshots.tree import Tree
 
 
+NAMED_CONTEXT = "_context"  # as ops.source has it: the named context called `context`
+
+
 class Context:
     """One context. `only`: the source patterns that anybody will ask for, None for everything.
 
@@ -95,6 +98,7 @@ def open_context(
             )
         folder, ignore = texts.context, texts.ignore
     else:
+        name = "context" if name == NAMED_CONTEXT else name
         folder = os.path.abspath(request.contexts[name])
         if not os.path.isdir(folder):
             raise BuildError(

@@ -10,9 +10,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder import prepare
 from builder.attempt import Attempt
-from builder.build import compile_options, open_images
+from builder.build import compile_options, load_texts, open_images
 from builder.checks.documents import Report
 from builder.checks.outline import Outline, read_outline
 from builder.errors import BuildError
@@ -32,7 +31,7 @@ def check(request: BuildRequest) -> Report:
     read.
     """
     options = replace(compile_options(request), all_stages=not request.target)
-    attempt = Attempt(prepare.read_texts(request), options)
+    attempt = Attempt(load_texts(request), options)
     error: BuildError | None = None
     try:
         program = asyncio.run(_compile(attempt, request))
@@ -45,14 +44,14 @@ def check(request: BuildRequest) -> Report:
 def outline(request: BuildRequest) -> tuple[Outline, SourceText]:
     """What the target takes. Raises BuildError where it cannot be compiled."""
     options = compile_options(request)
-    attempt = Attempt(prepare.read_texts(request), options)
+    attempt = Attempt(load_texts(request), options)
     asyncio.run(_compile(attempt, request))
     return read_outline(attempt.reading.dockerfile(), options, attempt.visits), attempt.reading.source
 
 
 def syntax(request: BuildRequest) -> Dockerfile:
     """The request's Dockerfile, parsed. Raises BuildError."""
-    return Attempt(prepare.read_texts(request), compile_options(request)).reading.dockerfile()
+    return Attempt(load_texts(request), compile_options(request)).reading.dockerfile()
 
 
 async def _compile(attempt: Attempt, request: BuildRequest) -> Program:

@@ -22,10 +22,11 @@ from builder.errors import BuildError, UsageError
 from builder.graph.definition import Definition, Vertex
 from builder.ops.exec import Exec
 from builder.ops.files import Copy, MakeDir, Merge
-from builder.ops.source import Local
+from builder.ops.source import MAIN_CONTEXT, Local
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import Entry, LayerId
 from builder.solver.cache import Cache
+from builder.sources.shelf import Shelf
 
 if TYPE_CHECKING:
     from builder.compiler.program import Program
@@ -45,13 +46,19 @@ MAX_SECRET = 512 << 10  # bytes, as BuildKit has it
 
 @dataclass
 class Parts:
-    """The parts. `unpack`: vertices whose layers are best made as folders; `epoch`: SOURCE_DATE_EPOCH."""
+    """The parts.
+
+    context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
+    folders; epoch: SOURCE_DATE_EPOCH.
+    """
 
     store: Store
     layers: LayerStore
     cache: Cache
+    shelf: Shelf
     images: ImageSource
     contexts: Mapping[str, Context]
+    context_layer: LayerId | None
     secrets: Mapping[str, bytes]
     sandboxes: Sandboxes
     emit: Emit
@@ -134,17 +141,20 @@ async def open_parts(
     contexts = {
         vertex.op.name: open_context(vertex.op.name, _asked_of(vertex, reached), request, store.folder, texts)
         for vertex in reached
-        if isinstance(vertex.op, Local)
+        if isinstance(vertex.op, Local) and not (vertex.op.name == MAIN_CONTEXT and texts.layer)
     }
     secrets = {spec.id: read_secret(spec) for spec in request.secrets}
+    cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
     try:
         yield Parts(
             store=store,
             layers=layers,
-            cache=Cache(os.path.join(store.folder, "cache"), layers.exists),
+            cache=cache,
+            shelf=Shelf(store.folder, layers, cache, secrets.get),
             images=images,
             contexts=contexts,
+            context_layer=texts.layer,
             secrets=secrets,
             sandboxes=sandboxes,
             emit=emit,
@@ -188,6 +198,12 @@ def read_secret(spec: SecretSpec) -> bytes:
     if len(value) > MAX_SECRET:
         raise BuildError(f"secret {spec.id}: {spec.file} has more than {MAX_SECRET >> 10} KiB", code="secret")
     return value
+
+
+def secrets_of(request: BuildRequest) -> Callable[[str], bytes | None]:
+    """A request's secrets by their ids, each read when it is asked for. Raises as `read_secret`."""
+    specs = {spec.id: spec for spec in request.secrets}
+    return lambda name: read_secret(specs[name]) if name in specs else None
 
 
 def _asked_of(source: Vertex, reached: list[Vertex]) -> list[Selection | None]:

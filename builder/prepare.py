@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.request import BuildRequest
+    from builder.snapshots.snapshot import LayerId
 
 MAX_DOCKERFILE = 16 << 20
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -34,40 +35,81 @@ ARCHITECTURES = {
 class Texts:
     """What was read: the Dockerfile under the name people know it by, and the contexts' ignore files.
 
-    context: the absolute folder, or None where only a Dockerfile came in. ignore: (name, text) of the
-    ignore file, or None.
+    context: the absolute folder, or None where it is none. ignore: (name, text) of the ignore file, or None.
+    layer: the context as a layer of the store, where it was fetched or unpacked; epoch: its time in seconds,
+    where it has one. With neither a folder nor a layer only a Dockerfile came in.
     """
 
-    __slots__ = ("context", "dockerfile", "ignore", "name")
+    __slots__ = ("context", "dockerfile", "epoch", "ignore", "layer", "name")
 
     def __init__(
-        self, name: str, dockerfile: str, context: str | None, ignore: tuple[str, str] | None
+        self,
+        name: str,
+        dockerfile: str,
+        context: str | None,
+        ignore: tuple[str, str] | None,
+        layer: LayerId | None = None,
+        epoch: int | None = None,
     ) -> None:
         self.name = name
         self.dockerfile = dockerfile
         self.context = context
         self.ignore = ignore
+        self.layer = layer
+        self.epoch = epoch
+
+
+def is_fetched(request: BuildRequest) -> bool:
+    """Whether the context or the Dockerfile must be fetched, or the context is on standard input.
+
+    Then it is `remote` that reads the texts.
+    """
+    return not has_folder(request) or (request.dockerfile or "").startswith(("http://", "https://"))
+
+
+def has_folder(request: BuildRequest) -> bool:
+    """Whether the context is a folder, be it one that is not there."""
+    context = request.context
+    if context == "-":
+        return False
+    marked = "://" in context or "@" in context or context.startswith("github.com/")
+    if not marked or os.path.isdir(context):
+        return True
+    from builder.compiler.remotes import is_remote
+
+    return not is_remote(context)
 
 
 def read_texts(request: BuildRequest, stdin: int = 0) -> Texts:
-    """Read the Dockerfile and the ignore file that go with it.
+    """Read the Dockerfile and the ignore file that go with a context that is a folder.
 
     Raises BuildError where the context or the Dockerfile is not there or cannot be read.
     """
-    if request.context == "-":
-        return _from_stdin(request, stdin)
-    context = _context_folder(request.context)
+    context = context_folder(request.context)
+    name, text = read_dockerfile(request, stdin)
     if request.dockerfile == "-":
-        text = _decode(_read_fd(stdin, "standard input"), "standard input")
-        return Texts("Dockerfile", text, context, _ignore_of(context, None))
+        return Texts(name, text, context, ignore_of(context, None))
+    return Texts(_shown(name, context), text, context, ignore_of(context, name))
+
+
+def read_dockerfile(request: BuildRequest, stdin: int = 0) -> tuple[str, str]:
+    """The path and the text of the Dockerfile: what `-f` names, standard input, or the context's own.
+
+    In a folder without a `Dockerfile` the file `dockerfile` is it. Raises BuildError.
+    """
+    if request.dockerfile == "-":
+        return "Dockerfile", decode(_read_fd(stdin, "standard input"), "standard input")
     path = request.dockerfile or os.path.join(request.context, "Dockerfile")
-    text = _read_dockerfile(path, request)
-    return Texts(_shown(path, context), text, context, _ignore_of(context, path))
+    folder, name = os.path.split(path)
+    if name == "Dockerfile" and not os.path.lexists(path):
+        lower = os.path.join(folder, "dockerfile")
+        path = lower if os.path.lexists(lower) else path
+    return path, _read_dockerfile(path)
 
 
 def ignore_of_named(folder: str) -> tuple[str, str] | None:
     """The ignore file of a named context, which is its own."""
-    return _ignore_of(folder, None)
+    return ignore_of(folder, None)
 
 
 def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, str]:
@@ -132,23 +174,8 @@ def _architecture(architecture: str, variant: str) -> tuple[str, str]:
     return architecture, variant
 
 
-def _from_stdin(request: BuildRequest, stdin: int) -> Texts:
-    if request.dockerfile == "-":
-        raise UsageError("context and Dockerfile cannot both come from standard input")
-    data = _read_fd(stdin, "standard input")
-    if (len(data) > 262 and data[257:262] == b"ustar") or data[:2] == b"\x1f\x8b":
-        raise UsageError(
-            "a tar archive on standard input is not taken as a context in this version",
-            hint="unpack it into a folder and name the folder",
-        )
-    return Texts("Dockerfile", _decode(data, "standard input"), None, None)
-
-
-def _context_folder(context: str) -> str:
-    if "://" in context or context.startswith(("git@", "github.com/")):
-        raise UsageError(
-            f"context {context} is a URL, which this version does not fetch", hint="name a local folder"
-        )
+def context_folder(context: str) -> str:
+    """The absolute path of a context that is a folder. Raises BuildError where it is none."""
     folder = os.path.abspath(context)
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
@@ -166,7 +193,7 @@ def _context_folder(context: str) -> str:
     return folder
 
 
-def _read_dockerfile(path: str, request: BuildRequest) -> str:
+def _read_dockerfile(path: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -178,7 +205,7 @@ def _read_dockerfile(path: str, request: BuildRequest) -> str:
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise BuildError(f"Dockerfile {path} is a folder", code="dockerfile", hint="name a file with -f")
-        return _decode(_read_fd(fd, path), path)
+        return decode(_read_fd(fd, path), path)
     finally:
         os.close(fd)
 
@@ -193,13 +220,14 @@ def _read_fd(fd: int, name: str) -> bytes:
     return b"".join(chunks)
 
 
-def _decode(data: bytes, name: str) -> str:
+def decode(data: bytes, name: str) -> str:
+    """The text of a Dockerfile; bytes that are no UTF-8 are kept. Raises DockerfileError for UTF-16."""
     if b"\0" in data[:4096] and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DockerfileError(f"{name} is UTF-16", hint="save it as UTF-8")
     return data.decode("utf-8", "surrogateescape")
 
 
-def _ignore_of(context: str, dockerfile: str | None) -> tuple[str, str] | None:
+def ignore_of(context: str, dockerfile: str | None) -> tuple[str, str] | None:
     """The ignore file: `<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own."""
     candidates = [(".dockerignore", os.path.join(context, ".dockerignore"))]
     if dockerfile is not None:

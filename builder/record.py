@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder import events
+from builder.compiler.remotes import redact
 from builder.events import Log
 from builder.fs.remove import remove_tree
 
@@ -81,8 +82,8 @@ class _Recorder:
 
 def _write_request(folder: str, request: BuildRequest) -> None:
     said = {
-        "context": request.context,
-        "dockerfile": request.dockerfile,
+        "context": redact(request.context),
+        "dockerfile": redact(request.dockerfile or "") or None,
         "tags": list(request.tags),
         "target": request.target,
         "platform": request.platform,

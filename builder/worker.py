@@ -19,6 +19,7 @@ from builder.events import Progress
 from builder.graph.selection import Selection
 from builder.oci.spec import LayerBlob
 from builder.ops.files import PathItem
+from builder.ops.source import MAIN_CONTEXT
 from builder.snapshots import graft, owners, selection
 from builder.snapshots.archive import Archive
 from builder.snapshots.snapshot import Entry, LayerId, Snapshot
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from builder.graph.definition import Vertex
     from builder.ops.exec import Exec
     from builder.ops.files import Copy, MakeDir
-    from builder.ops.source import Image, Local
+    from builder.ops.source import Git, Http, Image, Local
     from builder.parts import Parts
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.tree import Tree
@@ -60,9 +61,24 @@ class Worker:
         return await parts.thread(parts.layers.settle, [task.result() for task in tasks])
 
     async def read_context(self, op: Local) -> Snapshot:
-        """Walk a context's folder; its bytes stay where they are."""
+        """Walk a context's folder; its bytes stay where they are. One that was fetched is a layer already."""
+        if op.name == MAIN_CONTEXT and self.parts.context_layer is not None:
+            return (self.parts.context_layer,)
         context = self.parts.contexts[op.name]
         return (await self.parts.thread(context.read, self.parts.layers),)
+
+    async def fetch_file(self, op: Http) -> Snapshot:
+        """Ask for a file on the web, and download it if it is not the one that is here."""
+        from builder.sources import http
+
+        return (await http.fetch(self.parts.shelf, op, self._progress),)
+
+    async def fetch_repository(self, op: Git) -> Snapshot:
+        """See where a repository's ref leads, and fetch that commit's files if they are not here."""
+        from builder.sources import git
+
+        layer, _commit = await git.fetch(self.parts.shelf, op)
+        return (layer,)
 
     async def content(self, snapshot: Snapshot, select: Selection) -> Digest:
         """The digest of what is selected from a snapshot."""

@@ -303,10 +303,18 @@ def _context_source(text: str, source: str) -> str:
         if not rest:
             raise UsageError(f"--build-context {text}: nothing comes after {scheme}://")
         return source
-    if is_url or source.startswith(("git@", "github.com/", "target:")):
+    if source.startswith("target:"):
+        raise UsageError(f"--build-context {text}: the target of another build is {LATER}")
+    if "://" in source or "@" in source or source.startswith("github.com/"):
+        from builder.compiler.remotes import is_remote
+
+        if is_remote(source):
+            return source
+    if is_url:
         raise UsageError(
-            f"--build-context {text}: contexts from URLs and git are {LATER}",
-            hint="the sources are a folder, oci-layout://DIR[:TAG|@DIGEST] and docker-image://NAME",
+            f"--build-context {text}: no kind of context begins with {scheme}://",
+            hint="a source is a folder, oci-layout://DIR[:TAG|@DIGEST], docker-image://NAME, or the URL of a "
+            "git repository or of a file",
         )
     if not os.path.isdir(source):
         why = "is not a folder" if os.path.lexists(source) else "is not there"

@@ -16,7 +16,7 @@ import msgspec
 
 from builder.compiler import created_by
 from builder.compiler.lower import LABELLED, lower
-from builder.compiler.lowering import Lowering, Origin
+from builder.compiler.lowering import Lowering, Origin, fetching
 from builder.compiler.nearest import meant
 from builder.compiler.places import fault, place
 from builder.compiler.platforms import normalise
@@ -27,6 +27,7 @@ from builder.compiler.sources import (
     Base,
     FromContext,
     FromImage,
+    FromRemote,
     FromScratch,
     FromStage,
     Names,
@@ -51,7 +52,7 @@ from builder.graph.definition import About, Definition, Input
 from builder.graph.selection import Selection
 from builder.oci.spec import ImageConfig, Platform
 from builder.ops.files import Copy, PathItem
-from builder.ops.source import Image, Local, Scratch
+from builder.ops.source import MAIN_CONTEXT, NAMED_CONTEXT, Image, Local, Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def _settle_options(options: CompileOptions) -> CompileOptions:
     args = options.build_args
     if options.source_date_epoch is not None:
         args = {EPOCH: str(options.source_date_epoch), **args}
+    if args.get(EPOCH) == "context":
+        args = {**args, EPOCH: "" if options.context_epoch is None else str(options.context_epoch)}
     return replace(
         options,
         build_args=args,
@@ -178,9 +181,11 @@ class Work:
                 head = self._image(request, lowering.about(f"FROM {_shown(request.locator)}", 1, stage.start))
                 state = from_image(head, self.known[request], base.platform)
                 return replace(state, steps=1)
-            case FromContext(name):
-                about = replace(lowering.about(f"FROM {name}", 1, stage.start), no_cache=False)
-                state = from_folder(self._folder(lowering, name, about), base.platform, bare=base.replaced)
+            case FromContext() | FromRemote():
+                about = replace(lowering.about(f"FROM {base.source.name}", 1, stage.start), no_cache=False)
+                origin = self.find(base.source, stage.start)
+                head = self._copied(lowering, origin, about)
+                state = from_folder(head, base.platform, bare=base.replaced)
                 return replace(state, steps=1)
 
     def _image(self, request: ImageRequest, about: About) -> Digest:
@@ -193,15 +198,15 @@ class Work:
     def _scratch(self) -> Digest:
         return self.definition.add(Scratch(), (), About("[internal] empty filesystem", internal=True))
 
-    def _folder(self, lowering: Lowering, name: str, about: About) -> Digest:
-        """A folder that a stage stands on is copied, so that its content is what counts."""
-        folder = self._local(name)
-        selection = Selection(("/",), owners=False, wildcards=False)
+    def _copied(self, lowering: Lowering, origin: Origin, about: About) -> Digest:
+        """A context that a stage stands on is copied, so that its content is what counts."""
+        selection = Selection(("/",), owners=not origin.is_folder, wildcards=False)
         op = Copy((PathItem(1, "/"),), "/")
-        return self.definition.add(op, (Input(lowering.scratch()), Input(folder, selection)), about)
+        return self.definition.add(op, (Input(lowering.scratch()), Input(origin.vertex, selection)), about)
 
     def _local(self, name: str) -> Digest:
-        return self.definition.add(Local(name), (), About(f"[context {name}] load folder", internal=True))
+        about = About(f"[context {name}] load folder", internal=True)
+        return self.definition.add(Local(NAMED_CONTEXT if name == MAIN_CONTEXT else name), (), about)
 
     def find(self, source: Source, step: AnyInstruction) -> Origin:
         """The vertex of what an instruction takes from; a stage must be above it."""
@@ -226,6 +231,8 @@ class Work:
                 return Origin(self._image(request, about), source)
             case FromContext(name):
                 return Origin(self._local(name), source)
+            case FromRemote(name, op):
+                return Origin(self.definition.add(op, (), fetching(op, location, name)), source)
 
 
 def _finish(work: Work, target: int, epoch: int | None) -> Program:

@@ -1,18 +1,23 @@
 """COPY, ADD and WORKDIR: what puts files into an image without running anything. Pure.
 
-All sources of one instruction come from one place, so its vertex has one input besides what it copies onto,
-selected by all of its patterns. With `--link` the files are laid on nothing and merged on top, so that the
-layer does not depend on what is below; `--chmod` switches that off.
+All paths of one instruction come from one place, so its vertex has one input for them besides what it
+copies onto, selected by all of the patterns, and one for each source that ADD fetches. With `--link` the
+files are laid on nothing and merged on top, so that the layer does not depend on what is below; `--chmod`
+switches that off.
 """
 
 from __future__ import annotations
 
 import re
 
-from builder.compiler import created_by, paths, scope
+import msgspec
+
+from builder.compiler import created_by, paths, remotes, scope
+from builder.compiler.fetched import read_addresses
 from builder.compiler.flags import switch, texts
 from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.state import StageState
+from builder.digest import Digest
 from builder.dockerfile import ignore
 from builder.dockerfile.ast import Add, Copy, Heredoc, Run, Workdir
 from builder.dockerfile.heredocs import is_marker
@@ -21,8 +26,8 @@ from builder.graph.definition import Input
 from builder.graph.selection import Selection
 from builder.ops import files
 from builder.ops.files import InlineItem, MakeDir, Merge, PathItem
+from builder.ops.source import Git, Http
 
-URL = re.compile(r"(?:https?|git|ssh|ftp)://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
 OCTAL = re.compile(r"[0-7]{1,16}")
 # chmod(1): clauses of who, operator and permissions (letters, or the permissions of another class).
 SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
@@ -37,26 +42,29 @@ def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: 
     excludes = _read_excludes(lowering, step)
     dest = lowering.expand(step.dest, state, step)
     lowering.refuse_nul(step, dest, chown, *sources, *excludes)
-    parents = switch(step, "parents")
+    addresses = read_addresses(
+        lowering, step, sources, lowering.expand(step.flag("checksum") or "", state, step)
+    )
     linked = switch(step, "link") and not chmod
     op = files.Copy(
-        (*(PathItem(1, pattern_of(source, parents=parents)) for source in sources), *inline),
+        (),
         paths.destination(state.folder, dest),
         chown=chown,
         chmod=chmod,
         unpack=isinstance(step, Add) and switch(step, "unpack", default=True),
-        parents=parents,
+        parents=switch(step, "parents"),
         excludes=excludes,
         link=linked,
     )
     below = Input(lowering.scratch() if linked else state.head)
-    inputs = (below, _source_input(op, origin)) if sources else (below,)
-    head, grown = lowering.add(op, inputs, state, step, _label(lowering, state, step))
+    items, inputs = _take(lowering, step, op, sources, addresses, origin)
+    op = msgspec.structs.replace(op, items=(*items, *inline))
+    head, grown = lowering.add(op, (below, *inputs), state, step, _label(lowering, state, step))
     if linked:
         merged = (Input(state.head), Input(head))
         text = f"{step.keyword} --link {dest}"
         head = lowering.definition.add(Merge(), merged, lowering.about(f"LINK {text}", grown.steps, step))
-    told = (*sources, *(f"<<{item.name}" for item in inline), dest)
+    told = (*map(remotes.redact, sources), *(f"<<{item.name}" for item in inline), dest)
     return grown.grown(head, _created_by(step, chown, chmod, told))
 
 
@@ -69,21 +77,62 @@ def _created_by(step: Copy | Add, chown: str, chmod: str, words: tuple[str, ...]
 def _label(lowering: Lowering, state: StageState, step: Copy | Add | Workdir) -> str:
     """The instruction's text with its variables filled in, where they can be."""
     try:
-        return scope.expand_text(step.original, state.variables, None)
+        return remotes.redact(scope.expand_text(step.original, state.variables, None))
     except DockerfileError:
-        return step.original
+        return remotes.redact(step.original)
 
 
-def _source_input(op: files.Copy, origin: Origin) -> Input:
+def _take(
+    lowering: Lowering,
+    step: Copy | Add,
+    op: files.Copy,
+    sources: tuple[str, ...],
+    addresses: list[Git | Http | None],
+    origin: Origin,
+) -> tuple[list[PathItem], list[Input]]:
+    """The items of the sources, in order, and the inputs that they are in: all paths in one."""
+    items: list[PathItem] = []
+    inputs: list[Input] = []
+    patterns = [
+        pattern_of(source, parents=op.parents)
+        for source, address in zip(sources, addresses, strict=True)
+        if address is None
+    ]
+    local = 0
+    remaining = iter(patterns)
+    for address in addresses:
+        if address is not None:
+            items.append(_fetched_item(step, address, len(inputs) + 1))
+            vertex = lowering.fetch(address, step)
+            inputs.append(_input(op, vertex, (items[-1].pattern,), owners=True, item=items[-1]))
+            continue
+        if not local:
+            inputs.append(_input(op, origin.vertex, tuple(patterns), owners=not origin.is_folder))
+            local = len(inputs)
+        items.append(PathItem(local, next(remaining)))
+    return items, inputs
+
+
+def _fetched_item(step: Copy | Add, address: Git | Http, number: int) -> PathItem:
+    """All files of a repository; a file as it is called, unpacked only where that is asked for."""
+    if isinstance(address, Git):
+        return PathItem(number, "/")
+    return PathItem(number, "/" + address.filename, wildcards=False, unpack=switch(step, "unpack"))
+
+
+def _input(
+    op: files.Copy, vertex: Digest, patterns: tuple[str, ...], *, owners: bool, item: PathItem | None = None
+) -> Input:
     """The input that the patterns take from: its content counts as it will be written."""
     return Input(
-        origin.vertex,
+        vertex,
         Selection(
-            tuple(item.pattern for item in op.items if isinstance(item, PathItem)),
+            patterns,
             op.excludes,
             parents=op.parents,
-            owners=not op.chown and not origin.is_folder,
+            owners=owners and not op.chown,
             modes=not OCTAL.fullmatch(op.chmod),
+            wildcards=item is None or item.wildcards,
         ),
     )
 
@@ -112,10 +161,6 @@ def _read_sources(
         else:
             words.append(source)
     sources = lowering.expand_all(tuple(words), state, step)
-    for source in sources:
-        _refuse_remote(lowering, step, source)
-    if isinstance(step, Add):
-        _refuse_checksum(lowering, step)
     bodies = {heredoc.name: heredoc for heredoc in step.heredocs}  # of one name the last body counts
     return sources, tuple(_inline_item(lowering, state, step, bodies[doc.name]) for doc in inline)
 
@@ -132,25 +177,6 @@ def check_file_name(lowering: Lowering, step: Copy | Add | Run, name: str) -> No
     """Refuse a heredoc's name that is no name of a file."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise lowering.fault(step, f"heredoc {name!r} cannot be the name of a file", "bad-heredoc-name")
-
-
-def _refuse_remote(lowering: Lowering, step: Copy | Add, source: str) -> None:
-    if not URL.match(source):
-        return
-    if isinstance(step, Copy):
-        hint = "use ADD, or --from with a named context"
-        raise lowering.fault(step, f"COPY takes no URL: {source}", "copy-of-url", hint)
-    raise lowering.fault(
-        step,
-        f"ADD {source}: ADD of URLs and git repositories comes with a later version",
-        "not-supported-yet",
-        "fetch it in a RUN step, or beforehand into the context",
-    )
-
-
-def _refuse_checksum(lowering: Lowering, step: Add) -> None:
-    if step.flag("checksum"):
-        raise lowering.fault(step, "--checksum is only for URLs and git repositories", "bad-checksum")
 
 
 def _check_chmod(lowering: Lowering, step: Copy | Add, chmod: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from builder.compiler import created_by, scope
+from builder.compiler import created_by, remotes, scope
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions
 from builder.compiler.sources import FromContext, FromImage, Source
@@ -21,23 +21,25 @@ from builder.errors import DockerfileError
 from builder.graph.definition import About, Definition, Input
 from builder.graph.op import Op
 from builder.ops.files import Copy, InlineItem
-from builder.ops.source import Local, Scratch
+from builder.ops.source import MAIN_CONTEXT, Git, Http, Local, Scratch
 from builder.text import Location, SourceText
-
-MAIN_CONTEXT = "context"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where files come from: a vertex, and the source that it is (None: the build context)."""
+    """Where files come from: a vertex, and the source that it is (None: the build context).
+
+    with_owners: it is a context that was fetched or came as an archive, so its owners are meant.
+    """
 
     vertex: Digest
     source: Source | None
+    with_owners: bool = False
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder that the user gave: its owners are reset, its content is what counts."""
-        return self.source is None or isinstance(self.source, FromContext)
+        return not self.with_owners and (self.source is None or isinstance(self.source, FromContext))
 
     @property
     def is_image(self) -> bool:
@@ -116,9 +118,21 @@ class Lowering:
 
     def context(self) -> Origin:
         """The build context."""
-        return Origin(self.add_internal(Local(MAIN_CONTEXT), (), "[internal] load build context"), None)
+        vertex = self.add_internal(Local(MAIN_CONTEXT), (), "[internal] load build context")
+        return Origin(vertex, None, with_owners=not self.options.context_is_folder)
+
+    def fetch(self, op: Git | Http, step: AnyInstruction) -> Digest:
+        """What an instruction fetches; equal addresses are fetched once."""
+        return self.definition.add(op, (), fetching(op, self.location(step)))
 
     def inline_file(self, name: str, content: str, mode: str) -> Digest:
         """A filesystem that holds one file."""
         op = Copy((InlineItem(name, content),), "/", chmod=mode)
         return self.add_internal(op, (Input(self.scratch()),), "[internal] prepare an inline file")
+
+
+def fetching(op: Git | Http, location: Location | None, context: str = "") -> About:
+    """What people are told of the vertex that fetches something, for a named context or an instruction."""
+    text = op.url if isinstance(op, Http) else f"{op.remote}#{op.ref}:{op.subdir}".rstrip(":").rstrip("#")
+    label = f"[context {context}] load {text}" if context else f"[fetch] {text}"
+    return About(remotes.redact(created_by.valid(label)), location=location, internal=True)

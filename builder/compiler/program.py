@@ -35,7 +35,8 @@ class BaseImage:
 
 @dataclass(frozen=True, slots=True)
 class NamedContext:
-    """`--build-context NAME=VALUE`, by kind: "local" (a folder), "image" (value: a reference), "layout"."""
+    """`--build-context NAME=VALUE`, by kind: "local" (a folder), "image" (value: a reference), "layout",
+    "remote" (value: an address)."""
 
     kind: str
     value: str
@@ -50,6 +51,8 @@ class CompileOptions:
     names stages. source_date_epoch: from the environment (a build arg of that name wins). entitlements
     are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
     all_stages: lower those that the target does not need too, to find out what is wrong with them.
+    context_is_folder: the build context is a folder of the user's, whose owners do not count;
+    context_epoch: the time of a context that has one, in seconds.
     """
 
     build_platform: Platform
@@ -69,6 +72,8 @@ class CompileOptions:
     hostname: str = ""
     platform_given: bool = False
     all_stages: bool = False
+    context_is_folder: bool = True
+    context_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def source_date_epoch(options: CompileOptions, scope: Mapping[str, str]) -> int 
     """
     text = options.build_args.get(EPOCH, scope.get(EPOCH, ""))
     if text in ("", "context"):
-        return None
+        return options.context_epoch if text else None
     if not INTEGER.fullmatch(text):
         raise BuildError(
             f"{EPOCH} is {text!r}, which is not a number of seconds",

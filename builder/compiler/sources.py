@@ -17,6 +17,7 @@ from builder.compiler.flags import texts
 from builder.compiler.nearest import meant, nearest
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions, ImageRequest, NamedContext
+from builder.compiler.remotes import read_context
 from builder.compiler.scope import expand
 from builder.compiler.stages import Stage, numbers_by_name
 from builder.dockerfile import mounts
@@ -25,10 +26,10 @@ from builder.errors import BuildError, DockerfileError
 from builder.oci import reference
 from builder.oci.reference import Reference
 from builder.oci.spec import Platform
+from builder.ops.source import MAIN_CONTEXT, Git, Http
 from builder.text import Location, SourceText
 
 SCRATCH = "scratch"
-MAIN_CONTEXT = "context"
 NUMBER = re.compile(r"[+-]?[0-9]+")
 LONG_NUMBER = 10  # digits; no Dockerfile has so many stages
 
@@ -59,7 +60,15 @@ class FromContext:
     name: str
 
 
-Source = FromStage | FromScratch | FromImage | FromContext
+@dataclass(frozen=True, slots=True)
+class FromRemote:
+    """What is fetched from an address that the user named."""
+
+    name: str
+    op: Git | Http
+
+
+Source = FromStage | FromScratch | FromImage | FromContext | FromRemote
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +245,9 @@ def _named_context(names: Names, name: str, platform: Platform) -> str | None:
 def _source_of_context(names: Names, name: str, platform: Platform, location: Location) -> Source:
     context: NamedContext = names.options.contexts[name]
     if context.kind == "local":
-        if name == MAIN_CONTEXT:
-            raise BuildError(
-                f"a named folder cannot be called {name}",
-                code="bad-context",
-                hint="that is the build context",
-            )
         return FromContext(name)
+    if context.kind == "remote":
+        return FromRemote(name, read_context(context.value))
     if context.kind == "layout":
         return FromImage(ImageRequest(f"oci-layout://{name}", platform, location))
     if context.value == SCRATCH:

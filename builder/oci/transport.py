@@ -118,7 +118,7 @@ class Transport:
         target = first = httpx.URL(url)
         for _ in range(MAX_REDIRECTS + 1):
             sent = dict(headers)
-            if token and _origin(target) == _origin(first):
+            if token and origin(target) == origin(first):
                 sent["authorization"] = f"Bearer {token}"
             client = self._client(target.host)
             response = await client.send(client.build_request(method, target, headers=sent), stream=True)
@@ -183,15 +183,20 @@ class Transport:
         """Loopback never goes through a proxy, as curl and Go have it."""
         direct = is_loopback(host)
         if direct not in self._clients:
-            self._clients[direct] = httpx.AsyncClient(
-                verify=_tls(),
-                trust_env=not direct,
-                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
-                follow_redirects=False,
-                limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
-                headers={"user-agent": f"pybuild/{__version__}", "accept-encoding": "identity"},
-            )
+            self._clients[direct] = make_client(host)
         return self._clients[direct]
+
+
+def make_client(host: str) -> httpx.AsyncClient:
+    """A client for a host: one that follows no redirects, and has no bodies decoded."""
+    return httpx.AsyncClient(
+        verify=_tls(),
+        trust_env=not is_loopback(host),
+        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
+        headers={"user-agent": f"pybuild/{__version__}", "accept-encoding": "identity"},
+    )
 
 
 class _Token(msgspec.Struct):
@@ -262,7 +267,7 @@ def pause(attempt: int) -> float:
 def may_pass(error: httpx.HTTPError) -> bool:
     """Whether the same request may well succeed a moment later: not if nobody listens, or TLS says no."""
     fatal = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
-    if any(isinstance(cause, fatal) for cause in _causes(error)):
+    if any(isinstance(cause, fatal) for cause in causes(error)):
         return False
     lasting = (httpx.UnsupportedProtocol, httpx.ProxyError, httpx.ConnectTimeout, httpx.LocalProtocolError)
     return isinstance(error, httpx.TransportError) and not isinstance(error, lasting)
@@ -272,7 +277,7 @@ def unreachable(registry: str, error: httpx.HTTPError) -> ImageError:
     """What went wrong with a connection, in words."""
     who = _who(registry, error)
     code = "registry-unreachable"
-    for cause in _causes(error):
+    for cause in causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
                 return ImageError(
@@ -333,11 +338,12 @@ def _redirected(here: httpx.URL, location: str, first: httpx.URL) -> httpx.URL:
     return target
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+def origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """What credentials are for (RFC 6454)."""
     return url.scheme, url.host, url.port
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """An error and all that led to it, groups included, nearest first."""
     todo: list[BaseException] = [error]
     seen: set[int] = set()

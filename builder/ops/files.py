@@ -12,10 +12,21 @@ from builder.snapshots.snapshot import Snapshot
 
 
 class PathItem(msgspec.Struct, frozen=True, tag="path"):
-    """A source path (or pattern) in input number `input` of the vertex (0 is what is copied onto)."""
+    """A source path (or pattern) in input number `input` of the vertex (0 is what is copied onto).
+
+    wildcards: whether it is a pattern at all; unpack: whether an archive there is unpacked, where the op
+    unpacks any.
+    """
 
     input: int
     pattern: str
+    wildcards: bool = True
+    unpack: bool = True
+
+    def plain(self) -> list[Any]:
+        """What counts besides the content that the pattern selects."""
+        row: list[Any] = ["path", self.input]
+        return row if self.wildcards and self.unpack else [*row, self.wildcards, self.unpack]
 
 
 class InlineItem(msgspec.Struct, frozen=True, tag="inline"):
@@ -45,7 +56,7 @@ class Copy(msgspec.Struct, frozen=True, tag=True):
     def plain(self) -> list[Any] | None:
         """See graph.op."""
         items = [
-            ["path", item.input] if isinstance(item, PathItem) else ["inline", item.name, item.content]
+            item.plain() if isinstance(item, PathItem) else ["inline", item.name, item.content]
             for item in self.items
         ]
         return ["copy", 1, items, self.dest, self.chown, self.chmod, self.unpack, self.parents, self.link]

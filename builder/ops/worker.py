@@ -9,7 +9,7 @@ from builder.snapshots.snapshot import Snapshot
 if TYPE_CHECKING:
     from builder.ops.exec import Exec
     from builder.ops.files import Copy, MakeDir
-    from builder.ops.source import Image, Local
+    from builder.ops.source import Git, Http, Image, Local
 
 
 class Worker(Protocol):
@@ -18,6 +18,10 @@ class Worker(Protocol):
     async def pull(self, op: Image) -> Snapshot: ...
 
     async def read_context(self, op: Local) -> Snapshot: ...
+
+    async def fetch_file(self, op: Http) -> Snapshot: ...
+
+    async def fetch_repository(self, op: Git) -> Snapshot: ...
 
     async def copy(self, op: Copy, below: Snapshot, sources: tuple[Snapshot, ...]) -> Snapshot: ...
 

@@ -37,12 +37,16 @@ ReadArchive = Callable[[LayerId, Entry], Archive | None]
 
 @runtime_checkable
 class PathSource(Protocol):
-    """A source path or pattern in an input."""
+    """A source path or pattern in an input; see ops.files.PathItem."""
 
     @property
     def input(self) -> int: ...
     @property
     def pattern(self) -> str: ...
+    @property
+    def wildcards(self) -> bool: ...
+    @property
+    def unpack(self) -> bool: ...
 
 
 @runtime_checkable
@@ -128,7 +132,7 @@ def plan(
     canvas = Canvas(below, digest_of)
     for item in op.items:
         if isinstance(item, PathSource):
-            _copy_path(canvas, rules, item.pattern, sources[item.input], hidden_by)
+            _copy_path(canvas, rules, item, sources[item.input], hidden_by)
     for item in op.items:
         if isinstance(item, InlineSource):
             _copy_inline(canvas, rules, item.name, item.content.encode("utf-8", "surrogateescape"))
@@ -156,12 +160,16 @@ def _clean_dest(dest: str) -> str:
     return cleaned + "/" if folder and cleaned != "/" else cleaned
 
 
-def _copy_path(canvas: Canvas, rules: _Rules, pattern: str, tree: Tree, hidden_by: HiddenBy | None) -> None:
-    selection = Selection((pattern,), rules.exclude_texts, parents=rules.parents)
+def _copy_path(
+    canvas: Canvas, rules: _Rules, item: PathSource, tree: Tree, hidden_by: HiddenBy | None
+) -> None:
+    selection = Selection(
+        (item.pattern,), rules.exclude_texts, parents=rules.parents, wildcards=item.wildcards
+    )
     for match in select(tree, selection, hidden_by=hidden_by):
         if match.is_folder:
             _copy_contents(canvas, rules, tree, match)
-        elif (found := _archive_of(rules, tree, match.node)) is not None:
+        elif item.unpack and (found := _archive_of(rules, tree, match.node)) is not None:
             dest = canvas.resolve(rules.dest)
             canvas.make_folders(dest, 0o755, rules.owner or (0, 0), rules.now)
             apply(canvas, dest, found, owner=rules.owner, now=rules.now)

@@ -58,7 +58,7 @@ BAD_WORDS = {
     "-f context/src context": "Dockerfile context/src is a folder",
     "-f context/nothing context": "Dockerfile context/nothing is not there",
     "-f - -": "context and Dockerfile cannot both come from standard input",
-    "https://x.org/y.git": "context https://x.org/y.git is a URL, which this version does not fetch",
+    "file:///x/y.git": "context file:///x/y.git is not there",
     "--no-such-flag context": "unknown flag --no-such-flag",
     "--secret id=key,src=nothing context": "the file nothing of secret 'key' is not there",
     "--secret id=key,env=NOT_SET context": "secret key: the variable NOT_SET is not set",

@@ -218,8 +218,8 @@ def test_named_contexts_have_the_sources_of_this_version(tmp_path: Path) -> None
         ("a=/not/there", "is not there"),
         ("a=/dev/null", "is not a folder"),
         ("a=oci-layout://", "nothing comes after"),
-        ("a=https://x/y.tar", "not available in this version"),
-        ("a=git@github.com:x/y", "not available in this version"),
+        ("a=ftp://x/y.tar", "no kind of context begins with ftp://"),
+        ("a=file:///x/y.git", "no kind of context begins with file://"),
         ("a=target:b", "not available in this version"),
     ],
 )

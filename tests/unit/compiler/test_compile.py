@@ -413,9 +413,13 @@ def test_labels_of_the_options_win() -> None:
         "COPY --chmod=u+q a b",
         "COPY --exclude=a[ d x",
         "COPY http://host/a b",
-        "ADD http://host/a b",
-        "ADD git@host:a/b.git b",
+        "COPY git@host:a/b.git b",
         "ADD --checksum=sha256:00 a b",
+        "ADD --checksum=sha512:00 http://host/a b",
+        "ADD --checksum=sha256:00 http://host/a.git b",
+        "ADD http://host/a.git?what=is b",
+        "ADD http://host/a.git#-x b",
+        "ADD http:///a b",
     ],
 )
 def test_what_cannot_be_is_an_error_at_its_line(line: str) -> None:
