@@ -28,6 +28,8 @@ UNREADABLE = frozenset({
     "unterminated-heredoc", "bad-heredoc", "mixed-array", "no-equals", "no-value",
 })  # fmt: skip
 EXCERPT_LINES = 3
+MAX_WIDTH = 160
+MAX_MESSAGE = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ def find(subject: Subject, settings: Settings | None = None) -> tuple[Warning, .
         settings = settings_of(subject.reading, subject.options.build_args)
     found = sorted(_find(subject, settings), key=lambda item: item[2].line)
     text = subject.reading.source.lines()
-    return tuple(Warning(rule.name, message, span, _excerpt(text, span)) for rule, message, span in found)
+    return tuple(
+        Warning(rule.name, _shortened(message, MAX_MESSAGE), span, _excerpt(text, span))
+        for rule, message, span in found
+    )
 
 
 def _find(subject: Subject, settings: Settings) -> Iterator[Found]:
@@ -91,5 +96,11 @@ def _up_to_error(reading: Reading, lines: tuple[writing.Line, ...]) -> tuple[wri
 
 def _excerpt(text: list[str], span: Span) -> tuple[str, ...]:
     """The first lines of what is meant, and a mark where there are more."""
-    lines = text[span.line - 1 : span.last_line]
+    lines = [
+        _shortened(line, MAX_WIDTH) for line in text[span.line - 1 : span.last_line][: EXCERPT_LINES + 1]
+    ]
     return (*lines[:EXCERPT_LINES], *(["…"] if len(lines) > EXCERPT_LINES else []))
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from builder.checks import rules
+from builder.checks.hints import Hints
 from builder.checks.rules import Rule
 from builder.checks.settings import Settings
 from builder.checks.writing import Found
 from builder.compiler import platforms, scope
-from builder.compiler.nearest import meant
 from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
 from builder.compiler.sources import Base, FromImage, collect_names, find_bases
 from builder.compiler.stages import Parts, Stage
@@ -30,9 +30,9 @@ from builder.oci.spec import Platform
 class BaseLine:
     """A FROM line and what expanding it asked for. `image` and `platform` hold the names that it looked up.
 
-    platform_text: the flag as written, None where there is none; platform_value: what it comes to. declared:
-    the names that are known to FROM lines; target: the target's platform as a variable has it; fails: the
-    line cannot be compiled.
+    platform_text: the flag as written, None where there is none; platform_value: what it comes to; asked:
+    the platform that this is. declared: the names that are known to FROM lines; target: the target's
+    platform as a variable has it; fails: the line cannot be compiled.
     """
 
     stage: Stage
@@ -40,17 +40,18 @@ class BaseLine:
     platform: Lookups
     platform_text: str | None
     platform_value: str
+    asked: Platform | None
     declared: frozenset[str]
     target: str
     fails: bool
+    hints: Hints
 
 
 def undefined_arg_in_from(line: BaseLine) -> Iterator[str]:
     """Variables that no ARG declares, in the image and in the platform."""
     for lookups in (line.image, line.platform):
         for name in sorted(lookups.missing - line.declared):
-            hint = meant(name, line.declared)
-            yield f"variable {name} of FROM is not declared by an ARG above it{f' ({hint})' if hint else ''}"
+            yield f"no ARG above declares {name}, which FROM uses{line.hints.near(name, line.declared)}"
 
 
 def redundant_target_platform(line: BaseLine) -> Iterator[str]:
@@ -62,9 +63,9 @@ def redundant_target_platform(line: BaseLine) -> Iterator[str]:
 
 def from_platform_flag_const_disallowed(line: BaseLine) -> Iterator[str]:
     """A platform without a variable in it, in a stage whose name says nothing of it."""
-    if line.fails or line.platform_text is None or line.platform.found or line.platform.missing:
+    platform = line.asked
+    if platform is None or line.platform.found or line.platform.missing:
         return
-    platform = platforms.parse_platform(line.platform_value, Platform("amd64", "linux"))
     if platform.os not in line.stage.name and platform.architecture not in line.stage.name:
         yield f"--platform={line.platform_value} in FROM should not be a constant"
 
@@ -87,9 +88,10 @@ def find_in_froms(
     except BuildError:
         return
     declared = frozenset(known) | {pair.name for step in parts.globals for pair in step.pairs}
+    hints = Hints()
     for stage in parts.stages:
         own = settings.below(stage.start.comments)
-        line = _read(stage, known, declared, dockerfile.escape, options)
+        line = _read(stage, known, declared, dockerfile.escape, options, hints)
         for rule, look in FROM_RULES:
             if own.allows(rule):
                 yield from ((rule, message, stage.start.span) for message in look(line))
@@ -103,18 +105,20 @@ def _read(
     declared: frozenset[str],
     escape: str,
     options: CompileOptions,
+    hints: Hints,
 ) -> BaseLine:
     image, platform = Lookups(), Lookups()
     text = stage.start.flag("platform") or None
-    value = ""
+    value, asked = "", None
     try:
         fails = not words.expand(stage.start.image, known, escape, lookups=image)
         if text and not fails:
             value = words.expand(text, known, escape, lookups=platform)
-            platforms.parse_platform(value, options.build_platform)
+            asked = platforms.parse_platform(value, options.build_platform)
     except (WordError, ValueError):
         fails = True
-    return BaseLine(stage, image, platform, text, value, declared, known["TARGETPLATFORM"], fails)
+    target = known["TARGETPLATFORM"]
+    return BaseLine(stage, image, platform, text, value, asked, declared, target, fails, hints)
 
 
 def invalid_default_arg_in_from(

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from builder.checks import rules
+from builder.checks.hints import Hints
 from builder.checks.rules import Rule
 from builder.checks.settings import Settings
 from builder.checks.writing import Found
 from builder.compiler import ports, scope
 from builder.compiler.compile import Visit
 from builder.compiler.flags import texts
-from builder.compiler.nearest import meant
 from builder.dockerfile import mounts, words
 from builder.dockerfile.ast import (
     Add,
@@ -55,9 +55,11 @@ Reader = Callable[..., str]
 class Memory:
     """What earlier instructions of a stage leave behind.
 
-    has_workdir: a WORKDIR was one of them; last: the last one of each kind that counts only once.
+    declared: the names of ARGs; has_workdir: a WORKDIR was one of them; last: the last one of each kind that
+    counts only once.
     """
 
+    declared: set[str] = field(default_factory=set)
     has_workdir: bool = False
     last: dict[str, Span] = field(default_factory=dict)
 
@@ -69,6 +71,7 @@ class Seen:
     visit: Visit
     memory: Memory
     ignore: Ignore | None
+    hints: Hints
 
     @property
     def span(self) -> Span:
@@ -102,16 +105,15 @@ class Asked:
 def undefined_var(seen: Seen) -> Iterator[Message]:
     """Variables that are neither set nor declared, word by word. Raises WordError for one that is wrong."""
     state, step = seen.visit.state, seen.visit.step.instruction
-    declared = set(state.args) | scope.SILENT
     if isinstance(step, Arg):
-        yield from _undefined_in_arg(seen, step, declared)
+        yield from _undefined_in_arg(seen, step)
         return
     for read, text, escape in _expanded(seen):
         asked = Asked(read, text, state.variables, escape)
-        yield from _undefined(seen, asked, declared, state.variables)
+        yield from _undefined(seen, asked, state.variables)
 
 
-def _undefined_in_arg(seen: Seen, step: Arg, declared: set[str]) -> Iterator[Message]:
+def _undefined_in_arg(seen: Seen, step: Arg) -> Iterator[Message]:
     """The defaults that are used; each sees the names to its left."""
     known = dict(seen.visit.state.variables)
     lowering = seen.visit.lowering
@@ -119,21 +121,20 @@ def _undefined_in_arg(seen: Seen, step: Arg, declared: set[str]) -> Iterator[Mes
         value = lowering.options.build_args.get(pair.name)
         if value is None and pair.value is not None:
             asked = Asked(words.expand, pair.value, known, lowering.escape)
-            yield from _undefined(seen, asked, declared, known)
+            yield from _undefined(seen, asked, known)
             value = asked.value
         if value is None:
             value = lowering.globals.get(pair.name)
         if value is not None:
             known[pair.name] = value
-        declared.add(pair.name)
+        seen.memory.declared.add(pair.name)
 
 
-def _undefined(
-    seen: Seen, asked: Asked, declared: set[str], variables: Mapping[str, str]
-) -> Iterator[Message]:
-    for name in sorted(asked.missing - declared):
-        hint = meant(name, variables)
-        yield f"variable {name} is not set here{f' ({hint})' if hint else ''}", seen.span
+def _undefined(seen: Seen, asked: Asked, variables: Mapping[str, str]) -> Iterator[Message]:
+    """What an expansion missed and no ARG declares."""
+    for name in sorted(asked.missing):
+        if name not in seen.memory.declared:
+            yield f"variable {name} is not set here{seen.hints.near(name, variables)}", seen.span
     if asked.error is not None:
         raise asked.error
 
@@ -285,12 +286,10 @@ def find_in_steps(
     visits: Sequence[Visit], parents: Mapping[int, int], ignore: Ignore | None, settings: Settings
 ) -> Iterator[Found]:
     """What the step rules find. `parents`: the stages that stand on another one, and on which."""
-    memories: dict[int, Memory] = {}
-    for visit in visits:
-        memory = memories.setdefault(visit.stage, _inherited(memories, parents.get(visit.stage)))
-        step = visit.step.instruction
-        seen = Seen(visit, memory, ignore)
-        own = settings.below(() if visit.step.onbuild else step.comments)
+    hints = Hints()
+    for visit, memory in _remembered(visits, parents):
+        seen = Seen(visit, memory, ignore, hints)
+        own = settings.below(() if visit.step.onbuild else visit.step.instruction.comments)
         try:
             for rule, look in STEP_RULES:
                 # A rule that does not apply is asked too: what cannot be expanded ends the looking.
@@ -299,12 +298,20 @@ def find_in_steps(
                         yield rule, message, span
         except (WordError, mounts.MountError):
             return
-        memory.has_workdir = memory.has_workdir or isinstance(step, Workdir)
+
+
+def _remembered(visits: Sequence[Visit], parents: Mapping[int, int]) -> Iterator[tuple[Visit, Memory]]:
+    """Every instruction with what is remembered before it; stages come in the order of their numbers."""
+    has_workdir: list[bool] = []
+    memory = Memory()
+    for visit in visits:
+        step = visit.step.instruction
+        if visit.stage >= len(has_workdir):
+            for number in range(len(has_workdir), visit.stage + 1):
+                has_workdir.append(number in parents and has_workdir[parents[number]])
+            memory = Memory({*visit.state.args, *scope.SILENT}, has_workdir[visit.stage])
+        yield visit, memory
+        if isinstance(step, Workdir):
+            memory.has_workdir = has_workdir[visit.stage] = True
         if isinstance(step, Cmd | Entrypoint | Healthcheck):
             memory.last[step.keyword] = step.span
-
-
-def _inherited(memories: Mapping[int, Memory], parent: int | None) -> Memory:
-    """What a stage has of the one it stands on."""
-    above = memories.get(parent) if parent is not None else None
-    return Memory(has_workdir=above is not None and above.has_workdir)

@@ -27,8 +27,8 @@ RESERVED = frozenset({"scratch", "context"})
 class Line:
     """An instruction as it is written.
 
-    keyword: in the case it has there; words: what follows its flags, parted at blanks; instruction: None for
-    one that is wrong; gaps: whether there are empty lines in it; last: its last line, heredocs left out.
+    keyword: in the case it has there; words: of a FROM, what follows its flags; instruction: None for one
+    that is wrong; gaps: whether there are empty lines in it; last: its last line, heredocs left out.
     """
 
     keyword: str
@@ -43,11 +43,11 @@ class Line:
 def line_of(read: ReadLine) -> Line:
     """What the rules look at of a line that was read."""
     line, instruction = read
-    keyword, *words = BLANKS.split(line.text.strip(SPACE))
-    while words and words[0].startswith("--"):
-        del words[0]
+    keyword, *rest = BLANKS.split(line.text.strip(SPACE), maxsplit=1)
+    words = BLANKS.split(rest[0]) if rest and keyword.upper() == "FROM" else []
+    flags = next((number for number, word in enumerate(words) if not word.startswith("--")), len(words))
     span = instruction.span if instruction else Span(line.first, 0, line.last)
-    return Line(keyword, tuple(words), line.comments, span, instruction, bool(line.gaps), line.last)
+    return Line(keyword, tuple(words[flags:]), line.comments, span, instruction, bool(line.gaps), line.last)
 
 
 def maintainer_deprecated(line: Line) -> Iterator[str]:
@@ -58,13 +58,13 @@ def maintainer_deprecated(line: Line) -> Iterator[str]:
 
 def stage_name_casing(line: Line) -> Iterator[str]:
     """The name of a stage."""
-    if line.keyword.upper() == "FROM" and len(line.words) == 3 and line.words[2] != line.words[2].lower():
+    if len(line.words) == 3 and line.words[2] != line.words[2].lower():
         yield f"stage name {line.words[2]!r} should be in lower case"
 
 
 def from_as_casing(line: Line) -> Iterator[str]:
     """AS, where FROM itself is in one case."""
-    if line.keyword.upper() != "FROM" or len(line.words) < 3:
+    if len(line.words) < 3:
         return
     written = line.words[1]
     for fold in (str.lower, str.upper):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from builder.events import BuildFinished, Warned
 
 
+MAX_WARNINGS = 50
+
+
 def closing_line(event: BuildFinished, *, digest_length: int = 64) -> str:
     """`built app:1.0 sha256:… (12.3 MB) in 4.2s, 5 of 12 steps cached`."""
     parts = ["built", ", ".join(one_line(name) for name in event.names)]
@@ -34,11 +37,14 @@ def warning_lines(warnings: Sequence[Warned]) -> list[str]:
     """The warnings as lines, with where they are in the Dockerfile and what stands there; equal ones once."""
     lines = []
     told = list(dict.fromkeys((w.rule, w.message, w.line, w.excerpt) for w in warnings))
-    for number, (rule, message, line, excerpt) in enumerate(told, 1):
+    shown = told[:MAX_WARNINGS]
+    for number, (rule, message, line, excerpt) in enumerate(shown, 1):
         place = f" (line {line})" if line else ""
         lines.append(f"- {rule + ': ' if rule else ''}{one_line(message)}{place}")
-        if number == len(told) or told[number][2:] != (line, excerpt):  # one excerpt for all of a place
+        if number == len(shown) or shown[number][2:] != (line, excerpt):  # one excerpt for all of a place
             lines += excerpt_lines(line, excerpt)
+    if len(told) > len(shown):
+        lines.append(f"- {len(told) - len(shown)} more, which --check shows")
     return [f"{plural(len(told), 'warning')}:", *lines] if lines else []
 
 
