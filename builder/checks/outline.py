@@ -149,9 +149,10 @@ class _Gathered:
                 own.update(_declared(visit, step))
             elif isinstance(step, Run):
                 self._add_grants(visit, step)
-        for name in self.globals.behind(used):
-            if name in own:
-                self.arguments.setdefault(name, own[name])
+        used = self.globals.behind(used)
+        for name, argument in own.items():
+            if name in used:
+                self.arguments.setdefault(name, argument)
 
     def _add_grants(self, visit: Visit, step: Run) -> None:
         for text in texts(step, "mount"):

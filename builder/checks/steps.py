@@ -18,6 +18,7 @@ from builder.checks.writing import Found
 from builder.compiler import ports, scope
 from builder.compiler.compile import Visit
 from builder.compiler.flags import texts
+from builder.compiler.remotes import is_remote
 from builder.dockerfile import mounts, words
 from builder.dockerfile.ast import (
     Add,
@@ -45,7 +46,6 @@ SECRET = re.compile(
 )
 NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 WHOLE_CONTEXT = frozenset({"*", "**", "**/*"})
-REMOTE = re.compile(r"[A-Za-z0-9]+://|[A-Za-z0-9_-]+@[A-Za-z0-9.-]+:")
 DRIVE = re.compile(r"[A-Za-z]:")
 Message = tuple[str, Span]
 Reader = Callable[..., str]
@@ -257,7 +257,7 @@ def copy_ignored_file(seen: Seen) -> Iterator[Message]:
         return
     assert isinstance(step, Copy | Add)
     for source in map(seen.expand, _paths(step)):
-        if not REMOTE.match(source) and _is_ignored(posixpath.normpath(source), ignore):
+        if not is_remote(source) and _is_ignored(posixpath.normpath(source), ignore):
             yield f"{step.keyword} takes {source}, which the ignore file leaves out", seen.span
 
 

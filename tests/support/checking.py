@@ -36,6 +36,8 @@ def look_at(
     try:
         dockerfile = reading.dockerfile()
         while not isinstance(outcome := compile_dockerfile(dockerfile, asked, known, visits), Program):
+            if missing := [request for request in outcome.images if request.locator not in images]:
+                raise BuildError(f"there is no {missing[0].locator}", location=missing[0].location)
             known |= {request: images[request.locator] for request in outcome.images}
     except BuildError as raised:
         error = raised
