@@ -11,6 +11,9 @@ The index is in `layer_index`. This is one of two modules that know how a remova
 and `.wh..wh..opq` for all of a folder's former children (image-spec, layer.md). A whiteout speaks of the
 layers below only, wherever in the tar it stands.
 
+A file may really be called so. In a tar it cannot be told from a removal: it is written as it is, as by
+other builders, and means to others what it says to them. Reading a blob of our own again, its index tells.
+
 Must never know: where blobs and layers are kept, overlayfs.
 """
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 WHITEOUT_PREFIX = ".wh."
 AUFS_PREFIX = ".wh..wh."
 OPAQUE_NAME = ".wh..wh..opq"
+UNREADABLE = (".wh.", ".wh..", ".wh...")  # removals of "", "." and ".."
 KEPT_XATTRS = ("security.capability",)
 EMPTY_DIGEST = digest.of_bytes(b"")
 CHUNK = 1 << 18
@@ -109,17 +113,17 @@ def _tar_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
     """The entries in order, whiteouts as the files that say so, a hard link after what it links to."""
     written: set[str] = set()
     waiting: dict[str, list[Entry]] = {}
-    for entry in canonical(entry for entry in entries if not entry.implied):
-        if entry.kind == WHITEOUT:
-            folder, _, name = entry.path.rpartition("/")
-            yield Entry(f"{folder}/{WHITEOUT_PREFIX}{name}" if folder else WHITEOUT_PREFIX + name, FILE)
+    entries = canonical(entry for entry in entries if not entry.implied)
+    own = _Own(entries)
+    for entry in entries:
+        if entry.kind in (WHITEOUT, OPAQUE):
+            name = removal_name(entry)
+            if name not in own.literal:  # a file of that name says it, too
+                yield Entry(name, FILE)
             continue
-        if entry.kind == OPAQUE:
-            yield Entry(OPAQUE_NAME if entry.path == "." else f"{entry.path}/{OPAQUE_NAME}", FILE)
-            continue
-        if entry.path.rpartition("/")[2].startswith(WHITEOUT_PREFIX):
+        if entry.path.rpartition("/")[2] in UNREADABLE:
             raise BuildError(
-                f"{entry.path!r} cannot be in an image: names that begin with .wh. mean removals there",
+                f"{entry.path!r} cannot be in an image: it would be the removal of nothing that has a name",
                 code="reserved-name",
             )
         if entry.hardlink is not None and entry.hardlink not in written:
@@ -133,6 +137,27 @@ def _tar_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield from links
 
 
+def removal_name(entry: Entry) -> str:
+    """The path of the file that says what a WHITEOUT or OPAQUE does."""
+    if entry.kind == OPAQUE:
+        return OPAQUE_NAME if entry.path == "." else f"{entry.path}/{OPAQUE_NAME}"
+    folder, slash, name = entry.path.rpartition("/")
+    return f"{folder}{slash}{WHITEOUT_PREFIX}{name}"
+
+
+class _Own:
+    """What the index of a layer tells of its names: those that are `literal`, and removals by their names."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.literal: set[str] = set()
+        self.removals: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.kind in (WHITEOUT, OPAQUE):
+                self.removals[removal_name(entry)] = entry
+            elif WHITEOUT_PREFIX in entry.path and entry.path.rpartition("/")[2].startswith(WHITEOUT_PREFIX):
+                self.literal.add(entry.path)
+
+
 # ── scanning ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -141,6 +166,7 @@ def scan(
     *,
     sink: Sink | None = None,
     whiteouts: bool = True,
+    indexed: Iterable[Entry] = (),
     name: str = "the layer",
     limits: comp.Limits = comp.NO_LIMITS,
 ) -> tuple[list[Entry], str]:
@@ -148,15 +174,16 @@ def scan(
 
     Every FILE has its digest. A hard link to a path that is not in the layer is kept as it is, without
     digest; what unpacks it has to refuse it. With `whiteouts` false names that begin with .wh. are plain
-    names (ADD of an archive). Raises ImageError for what is damaged or hostile, and whatever the sink
-    raises.
+    names (ADD of an archive). `indexed`: what a blob of our own was made of. Raises ImageError for what is
+    damaged or hostile, and whatever the sink raises.
     """
     hashed = _Hashed(comp.open_reader(stream, name=name, limits=limits))
     index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "")
+    own = _Own(indexed)
     try:
         with ReadAhead(hashed) as reader:
             for entry, body in tar.read(reader):
-                if whiteouts and _is_removal(entry, index):
+                if whiteouts and _is_removal(entry, index, own):
                     continue
                 _tame(entry)
                 if entry.kind == FILE and entry.hardlink is None:
@@ -185,12 +212,18 @@ class _Hashed:
         return data
 
 
-def _is_removal(entry: Entry, index: LayerIndex) -> bool:
+def _is_removal(entry: Entry, index: LayerIndex, own: _Own) -> bool:
     """Whether the entry's name says what is gone (and that is noted now), or is leftover of aufs."""
     if WHITEOUT_PREFIX not in entry.path:
         return False
+    if entry.path in own.literal:
+        if (removal := own.removals.get(entry.path)) is not None:
+            _note(removal, index)
+        return False
     *folders, name = entry.path.split("/")
-    for folder in folders:
+    for depth, folder in enumerate(folders):
+        if "/".join(folders[: depth + 1]) in own.literal:
+            continue
         if folder.startswith(AUFS_PREFIX):
             return True
         if folder.startswith(WHITEOUT_PREFIX):
@@ -205,6 +238,13 @@ def _is_removal(entry: Entry, index: LayerIndex) -> bool:
             raise ImageError(f"the layer removes {entry.path!r}, which is no name", code="damaged-archive")
         index.remove("/".join((*folders, gone)))
     return True
+
+
+def _note(removal: Entry, index: LayerIndex) -> None:
+    if removal.kind == OPAQUE:
+        index.make_opaque(removal.path)
+    else:
+        index.remove(removal.path)
 
 
 def _tame(entry: Entry) -> None:

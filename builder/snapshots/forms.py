@@ -194,7 +194,9 @@ def unpack_blob(blobs: BlobStore, blob: spec.LayerBlob, entries: Iterable[Entry]
     """Make a layer's folder from its blob; times (cut in the tar) and attributes are those of the entries."""
     digest = digests.parse(blob.descriptor.digest)
     with blobs.open(digest) as stream, TreeWriter(folder) as writer:
-        _, diff_id = scan(stream, sink=_AsIndexed(writer, entries), name=f"blob {digest}")
+        entries = list(entries)
+        sink = _AsIndexed(writer, entries)
+        _, diff_id = scan(stream, sink=sink, indexed=entries, name=f"blob {digest}")
     if diff_id != blob.diff_id:
         raise blobs.damaged(digest)
 

@@ -109,9 +109,37 @@ def test_removals_come_back():
     assert scan(pack(entries)[1]) == entries
 
 
-def test_names_that_would_be_removals_cannot_be_packed():
-    for name in (".wh.a", "d/.wh..wh..opq"):
-        with pytest.raises(BuildError, match=r"begin with \.wh\. mean removals"):
+def test_files_that_are_called_as_removals_are_written_and_come_back_by_the_index():
+    entries = [
+        Entry(".wh..wh..opq", FILE, size=3, digest=digest.of_bytes(b"abc")),
+        Entry(".", OPAQUE),
+        Entry(".wh.a", FILE, size=1, digest=digest.of_bytes(b"x")),
+        Entry(".wh.d", FOLDER),
+        Entry(".wh.d/.wh.b", SYMLINK, 0o777, link="x"),
+        Entry(".wh.d/a", FILE, digest=layer.EMPTY_DIGEST),
+        Entry(".wh.d/b", WHITEOUT),
+        Entry(".wh.d/gone", WHITEOUT),
+        Entry("a", WHITEOUT),
+    ]
+
+    _, data = pack(entries, {".wh.a": b"x", ".wh..wh..opq": b"abc", ".wh.d/a": b""})
+
+    with tarfile.open(fileobj=io.BytesIO(data)) as file:
+        assert sorted(file.getnames()) == [
+            ".wh..wh..opq", ".wh.a", ".wh.d", ".wh.d/.wh.b", ".wh.d/.wh.gone", ".wh.d/a"
+        ]  # fmt: skip
+    assert layer.scan(io.BytesIO(data), indexed=entries)[0] == layer.canonical(entries)
+
+
+def test_to_others_such_files_are_removals():
+    _, data = pack([Entry(".wh.a", FILE), Entry("b", FILE)], {".wh.a": b"", "b": b""})
+
+    assert names(scan(data)) == [("a", WHITEOUT), ("b", FILE)]
+
+
+def test_names_that_would_remove_nothing_that_has_a_name_cannot_be_packed():
+    for name in (".wh.", "d/.wh..", "d/.wh..."):
+        with pytest.raises(BuildError, match="cannot be in an image"):
             pack([Entry(name, FILE)])
 
 

@@ -295,6 +295,23 @@ def test_a_folder_made_from_a_blob_has_the_times_of_the_index(layers):
     assert (tree / "d/f").stat().st_mtime_ns == 5_000_000_007
 
 
+def test_files_called_as_removals_are_still_files_in_a_folder_made_from_a_blob(layers):
+    rows = [
+        Entry(".wh.f", FILE, 0o644, size=1),
+        Entry("d", FOLDER, 0o755),
+        Entry("d/.wh.x", FILE),
+        Entry("f", WHITEOUT),
+    ]
+    layer = layers.create(rows, bytes_of({".wh.f": b"x", "d/.wh.x": b""}), unpacked=False)
+
+    folder = layers.unpacked(layer)
+
+    assert sorted(os.listdir(folder)) == [".wh.f", "d", "f"]
+    assert (folder / ".wh.f").read_bytes() == b"x"
+    assert os.listdir(folder / "d") == [".wh.x"]
+    assert (folder / "f").is_char_device()
+
+
 def test_a_damaged_blob_is_found_out_and_leaves_no_folder(layers):
     layer = make_layer(layers, {"a": b"1" * 100}, unpacked=False)
     (digest,) = layers.blobs.digests()
