@@ -75,7 +75,7 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
 def load_program(request: BuildRequest) -> Program:
     """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
     store = open_store(request.root)
-    attempt = Attempt(load_texts(request), compile_options(request))
+    attempt = Attempt(load_texts(request), compile_options(request), kept_analyses(store))
     return asyncio.run(attempt.compile(open_images(request, store)))
 
 
@@ -120,8 +120,7 @@ async def _compile(
     request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
 ) -> tuple[Program, Bases]:
     """The program and its bases; where there is none, what checks found is told all the same."""
-    kept = Cache(os.path.join(store.folder, "cache"), lambda _snapshot: False)
-    attempt = Attempt(texts, compile_options(request), kept)
+    attempt = Attempt(texts, compile_options(request), kept_analyses(store))
     try:
         program = await attempt.compile(images)
         attempt.refuse(program.warnings)
@@ -129,6 +128,11 @@ async def _compile(
         _warn(attempt.findings(), emit)
         raise
     return program, attempt.known
+
+
+def kept_analyses(store: Store) -> Cache:
+    """Where the grammar's analysis is kept."""
+    return Cache(os.path.join(store.folder, "cache"), lambda _snapshot: False)
 
 
 def compile_options(request: BuildRequest) -> CompileOptions:

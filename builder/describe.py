@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.attempt import Attempt
-from builder.build import compile_options, load_texts, open_images
+from builder.build import compile_options, kept_analyses, load_texts, open_images
 from builder.checks.documents import Report
 from builder.checks.outline import Outline, read_outline
 from builder.errors import BuildError
@@ -30,8 +30,7 @@ def check(request: BuildRequest) -> Report:
     What is wrong with the Dockerfile or its bases is in the report. Raises BuildError where a text cannot be
     read.
     """
-    options = replace(compile_options(request), all_stages=not request.target)
-    attempt = Attempt(load_texts(request), options)
+    attempt = _attempt(request, all_stages=not request.target)
     error: BuildError | None = None
     try:
         program = asyncio.run(_compile(attempt, request))
@@ -43,15 +42,20 @@ def check(request: BuildRequest) -> Report:
 
 def outline(request: BuildRequest) -> tuple[Outline, SourceText]:
     """What the target takes. Raises BuildError where it cannot be compiled."""
-    options = compile_options(request)
-    attempt = Attempt(load_texts(request), options)
+    attempt = _attempt(request)
     asyncio.run(_compile(attempt, request))
-    return read_outline(attempt.reading.dockerfile(), options, attempt.visits), attempt.reading.source
+    reading = attempt.reading
+    return read_outline(reading.dockerfile(), attempt.options, attempt.visits), reading.source
 
 
 def syntax(request: BuildRequest) -> Dockerfile:
     """The request's Dockerfile, parsed. Raises BuildError."""
-    return Attempt(load_texts(request), compile_options(request)).reading.dockerfile()
+    return _attempt(request).reading.dockerfile()
+
+
+def _attempt(request: BuildRequest, *, all_stages: bool = False) -> Attempt:
+    options = replace(compile_options(request), all_stages=all_stages)
+    return Attempt(load_texts(request), options, kept_analyses(open_store(request.root)))
 
 
 async def _compile(attempt: Attempt, request: BuildRequest) -> Program:
