@@ -113,7 +113,7 @@ class Step:
                 mounts.append(laid)
         self._make_cwd(edit, tree, user)
         sandbox = spec.sandbox_spec(
-            lower=[str(parts.layers.unpacked(layer)) for layer in self.below],
+            lower=self._lower(self.below),
             upper=str(edit.upper),
             work=str(edit.work),
             argv=op.argv,
@@ -201,12 +201,21 @@ class Step:
                 os.makedirs(os.path.join(writable, name))
         return spec.Overlay(
             target=mount.target,
-            lower=tuple(str(self.parts.layers.unpacked(layer)) for layer in snapshot),
+            lower=tuple(self._lower(snapshot)),
             subpath="" if path == "." else path,
             readonly=mount.readonly,
             upper="" if mount.readonly else os.path.join(writable, "upper"),
             work="" if mount.readonly else os.path.join(writable, "work"),
         )
+
+    def _lower(self, snapshot: Snapshot) -> list[str]:
+        """The folders of a snapshot's layers, bottom first, each once as overlayfs wants it.
+
+        Of a layer that is there several times (an empty one, say) the topmost counts: all that it holds
+        and hides, it holds and hides there, too.
+        """
+        once = [*dict.fromkeys(reversed(snapshot))][::-1]
+        return [str(self.parts.layers.unpacked(layer)) for layer in once]
 
     def _cache(self, mount: CacheMount) -> spec.Bind:
         path = self.held[mount]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
+MAX_LAYERS = 500  # lower folders of one overlay, by the kernel's fs/overlayfs (OVL_MAX_STACK)
 
 _ATTRIBUTES = {
     "ro": libc.MOUNT_ATTR_RDONLY,
@@ -179,6 +180,10 @@ def overlay_tree(lower: Sequence[str], upper: str, work: str, attributes: int, p
     Layers are foreign: redirects and metacopies in them are not followed. What goes to `upper` is not
     synced (volatile): it has no meaning until the builder has committed it and synced that.
     """
+    if len(lower) > MAX_LAYERS:
+        raise OSError(
+            errno.E2BIG, f"{len(lower)} layers are too many for overlayfs, which takes {MAX_LAYERS}"
+        )
     with _Folders() as folders:
         given = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
         given += [("lowerdir+", folders.name(folder)) for folder in lower]

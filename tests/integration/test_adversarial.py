@@ -31,3 +31,23 @@ def test_circles_of_links_where_something_is_mounted_are_errors(
     outcome = workshop.fail(dockerfile=f"FROM loops\nRUN {run}\n")
 
     assert said in outcome.message
+
+
+@pytest.mark.parametrize("run", ["cat /b /c > /d", "--mount=from=twice,target=/m cat /m/b /c > /d"])
+def test_an_image_may_have_one_layer_several_times(workshop: Workshop, run: str) -> None:
+    again = "COPY b /\nRUN rm /b && echo c > /c\n"
+    workshop.write("b", "b\n")
+    layout = workshop.folder / "layout"
+    workshop.build(
+        "-o", f"type=oci,tar=false,dest={layout}",
+        dockerfile=f"FROM busybox\n{again}RUN true\nRUN true\n{again}COPY b /\n",
+        env={"SOURCE_DATE_EPOCH": "0"},
+    )  # fmt: skip
+
+    out = workshop.folder / "out"
+    workshop.build(
+        "--build-context", f"twice=oci-layout://{layout}", "-o", f"type=local,dest={out}",
+        dockerfile=f"FROM twice\nRUN {run}\n",
+    )  # fmt: skip
+
+    assert (out / "d").read_text() == "b\nc\n"
