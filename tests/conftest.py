@@ -75,7 +75,7 @@ def _judge(report: pytest.TestReport | pytest.CollectReport, row: str | None) ->
     if report.skipped and row is None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"skipped, and not in {SKIPS.name}: {reason}"
+        report.longrepr = f"not in {SKIPS.name}: {reason}"
     elif report.passed and report.when == "call" and row is not None:
         report.outcome = "failed"
         report.longrepr = f"in {SKIPS.name} as {row}, and not skipped"
