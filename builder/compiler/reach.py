@@ -9,7 +9,8 @@ the image is; images that are not known yet are what the compile is short of.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from builder.compiler.places import fault, place
 from builder.compiler.program import BaseImage, ImageRequest
@@ -19,8 +20,7 @@ from builder.dockerfile.parser import parse_trigger
 from builder.text import Location
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """An instruction and what it takes from; `onbuild`: a trigger of what the stage stands on."""
 
     instruction: AnyInstruction
@@ -28,8 +28,7 @@ class Step:
     onbuild: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The stages to lower by number, in order, with all their steps; and the images that are not known."""
 
     steps: Mapping[int, tuple[Step, ...]]

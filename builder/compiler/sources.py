@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.compiler import platforms
 from builder.compiler.flags import texts
@@ -34,34 +35,29 @@ NUMBER = re.compile(r"[+-]?[0-9]+")
 LONG_NUMBER = 10  # digits; no Dockerfile has so many stages
 
 
-@dataclass(frozen=True, slots=True)
-class FromStage:
+class FromStage(msgspec.Struct, frozen=True):
     """A stage, as it is at its end."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class FromScratch:
+class FromScratch(msgspec.Struct, frozen=True):
     """The empty filesystem."""
 
 
-@dataclass(frozen=True, slots=True)
-class FromImage:
+class FromImage(msgspec.Struct, frozen=True):
     """An image; `platform` is the one asked for."""
 
     request: ImageRequest
 
 
-@dataclass(frozen=True, slots=True)
-class FromContext:
+class FromContext(msgspec.Struct, frozen=True):
     """A folder that the user named."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class FromRemote:
+class FromRemote(msgspec.Struct, frozen=True):
     """What is fetched from an address that the user named."""
 
     name: str
@@ -71,8 +67,7 @@ class FromRemote:
 Source = FromStage | FromScratch | FromImage | FromContext | FromRemote
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True):
     """What a stage stands on. `replaced`: a named context stands in for the whole stage.
 
     `platform` is the stage's own, where its FROM says one, else what the build is for.
@@ -83,8 +78,7 @@ class Base:
     replaced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """All that names can stand for: the stages, and the named contexts by their normalised names."""
 
     stages: tuple[Stage, ...]
@@ -92,7 +86,7 @@ class Names:
     options: CompileOptions
     text: SourceText
     escape: str
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 def collect_names(stages: tuple[Stage, ...], options: CompileOptions, text: SourceText, escape: str) -> Names:

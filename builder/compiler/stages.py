@@ -6,13 +6,12 @@ COPY means the last one overall, FROM the last one before it. Nothing is expande
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from builder.dockerfile.ast import AnyInstruction, Arg, Dockerfile, From
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """A FROM and what follows it. `name` is in lower case, "" for none."""
 
     number: int
@@ -26,8 +25,7 @@ class Stage:
         return self.name or f"stage-{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """A Dockerfile in parts: the ARGs before the first FROM, and the stages (at least one)."""
 
     globals: tuple[Arg, ...]

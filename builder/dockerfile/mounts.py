@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 KINDS = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARINGS = ("shared", "private", "locked")
@@ -33,8 +35,7 @@ class MountError(ValueError):
         self.key = key
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(msgspec.Struct, frozen=True):
     """A mount as the Dockerfile has it, values expanded; "" and None are what was not said.
 
     kind: one of KINDS; source is the path in what `origin` (`from=`) names; size in bytes; mode, uid and

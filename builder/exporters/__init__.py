@@ -8,8 +8,9 @@ name first, so that a failed export leaves what was there. They read the store a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast, get_args
+
+import msgspec
 
 from builder.errors import UsageError
 from builder.oci import reference
@@ -36,8 +37,7 @@ _KINDS = {"uncompressed": "none", "none": "none", "gzip": "gzip", "zstd": "zstd"
 _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(msgspec.Struct, frozen=True):
     """One output as understood.
 
     kind: image (the store), oci, docker, tar or local; dest: a path, "-" for standard output, None for
@@ -48,11 +48,11 @@ class Export:
     kind: str
     dest: str | None
     names: tuple[Reference, ...] = ()
-    compression: Compression = field(default_factory=Compression)
+    compression: Compression = msgspec.field(default_factory=Compression)
     force_compression: bool = False
     rewrite_timestamp: bool = False
     folder: bool = False
-    annotations: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __str__(self) -> str:
         match self.kind:

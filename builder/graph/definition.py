@@ -8,8 +8,10 @@ about it (`About`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from builder.digest import Digest, of_value
 from builder.graph.op import Op
@@ -17,8 +19,7 @@ from builder.graph.selection import Selection
 from builder.text import Location
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """An input of a vertex. With `select`, the content of that part counts, not its origin."""
 
     of: Digest
@@ -36,8 +37,7 @@ class About:
     internal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Vertex:
+class Vertex(msgspec.Struct, frozen=True):
     """An op placed in a definition."""
 
     digest: Digest
@@ -47,11 +47,10 @@ class Vertex:
     about: About
 
 
-@dataclass(slots=True)
-class Definition:
+class Definition(msgspec.Struct):
     """All vertices by digest, in topological order."""
 
-    vertices: dict[Digest, Vertex] = field(default_factory=dict)
+    vertices: dict[Digest, Vertex] = msgspec.field(default_factory=dict)
 
     def add(self, op: Op[Any, Any], inputs: tuple[Input, ...], about: About) -> Digest:
         """Add a vertex and return its digest; an equal one that is there already is kept.

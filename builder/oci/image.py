@@ -7,7 +7,6 @@ one handed in. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -20,8 +19,7 @@ from builder.oci.spec import Descriptor, History, ImageConfig, LayerBlob, Manife
 COMMENT = "buildkit.exporter.image.v0"  # what images say of layers that no instruction accounts for
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """A finished image as documents: bytes to put into a store, and what they say.
 
     descriptor: the manifest's, with the image's platform.

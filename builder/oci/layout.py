@@ -10,9 +10,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from builder import digest as digests
 from builder import stop
@@ -25,8 +26,7 @@ from builder.oci.spec import Descriptor
 from builder.store.blobs import CHUNK, BlobStore, WrongContent
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutName:
+class LayoutName(msgspec.Struct, frozen=True):
     """`DIR[:TAG|@DIGEST]`: a folder, and which image of it (neither: see `Layout.find`)."""
 
     folder: Path

@@ -8,7 +8,8 @@ root:root. Nothing of an archive can name a path outside the destination.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from builder.errors import BuildError
 from builder.snapshots.canvas import Canvas, join
@@ -18,8 +19,7 @@ from builder.snapshots.snapshot import FILE, FOLDER, SYMLINK, Entry, LayerId
 from builder.snapshots.tree import TooManyLinks, resolve
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(msgspec.Struct, frozen=True):
     """What a file holds that is an archive.
 
     entries: as in the archive: in its order, repeated paths and all, paths and hardlinks as their headers

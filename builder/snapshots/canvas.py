@@ -8,8 +8,9 @@ not covered by a file. Names of one file stay names of one file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from builder.errors import BuildError
 from builder.snapshots.selection import bytes_of, capability_of, inode
@@ -38,8 +39,7 @@ KINDS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """An entry of a layer to be, and where a FILE's bytes are: an entry of a layer, or the bytes.
 
     Further names of a file (`entry.hardlink`) and all that is no FILE have no origin.

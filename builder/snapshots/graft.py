@@ -11,8 +11,9 @@ what is below, a plan gives what COPY means, and planned again on that it is emp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import msgspec
 
 from builder.digest import Digest, of_bytes
 from builder.graph.selection import Selection
@@ -76,8 +77,7 @@ class CopyOp(Protocol):
     def excludes(self) -> Sequence[str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class _Rules(msgspec.Struct, frozen=True):
     """What holds for all sources of one COPY. `dest` is clean, with a slash at its end for a folder."""
 
     dest: str

@@ -6,7 +6,7 @@ made on the way, of which it gives the last three digits only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from builder.errors import BuildError
 
@@ -17,8 +17,7 @@ SHIFT = {"u": 6, "g": 3, "o": 0}
 EXECUTE = 0o111
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(msgspec.Struct, frozen=True):
     """`op` one of + - = on the bits of `who`: with `bits`, with the class `copy`'s, or if `search` with x."""
 
     op: str
@@ -28,8 +27,7 @@ class _Step:
     search: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Chmod:
+class Chmod(msgspec.Struct, frozen=True):
     """What --chmod does: one octal mode for all, or steps from the mode that is there."""
 
     octal: int | None

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from builder.errors import BuildError
 from builder.snapshots.snapshot import FILE
@@ -23,8 +24,7 @@ SIGNED = re.compile(r"[+-]?[0-9]{1,20}\Z")
 UNSIGNED = re.compile(r"[0-9]{1,20}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who a RUN is: `groups` are all groups, the primary one included."""
 
     uid: int
