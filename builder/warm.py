@@ -76,7 +76,7 @@ def _try(request: BuildRequest, emit: Emit) -> BuildResult | None:
         names=names,
         size=image.size,
         seconds=time.time() - begun,
-        metadata={**image.metadata, **({"image.name": ",".join(names)} if names else {})},
+        metadata=_metadata(image, names),
     )
     _tell(request, plan, result, emit, begun)
     return result
@@ -101,6 +101,12 @@ def _give_names(request: BuildRequest, store: Store, image: memo.Finished) -> tu
     references = [parse(tag) for tag in request.tags]
     Names(store).add(image.row, references)
     return tuple(reference.familiar() for reference in references)
+
+
+def _metadata(image: memo.Finished, names: tuple[str, ...]) -> dict[str, object]:
+    """What --metadata-file holds, with the names of this build and not of the one that made the image."""
+    told = {key: value for key, value in image.metadata.items() if key != "image.name"}
+    return {**told, "image.name": ",".join(names)} if names else told
 
 
 class _Lookup:

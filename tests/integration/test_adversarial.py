@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.machine import needs, needs_root
@@ -51,3 +53,12 @@ def test_an_image_may_have_one_layer_several_times(workshop: Workshop, run: str)
     )  # fmt: skip
 
     assert (out / "d").read_text() == "b\nc\n"
+
+
+def test_a_cached_build_tells_no_names_but_its_own(workshop: Workshop) -> None:
+    told = workshop.folder / "told"
+    workshop.build("-t", "one:1", dockerfile="FROM busybox\nRUN true\n")
+
+    workshop.build("--metadata-file", told)
+
+    assert "image.name" not in json.loads(told.read_bytes())
