@@ -56,6 +56,7 @@ WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 EAGER = frozenset({"mixed-array", "no-equals", "no-value"})
 FIRST_WORD = re.compile(r"[^\t\v\f\r ]*")
 MAX_ERRORS = 20
+MAX_NOTES = 5
 
 
 class ReadLine(NamedTuple):
@@ -79,9 +80,11 @@ class Reading(NamedTuple):
     errors: tuple[DockerfileError, ...]
 
     def dockerfile(self) -> ast.Dockerfile:
-        """The syntax tree. Raises the first error."""
+        """The syntax tree. Raises the first error, which tells of those behind it."""
         if self.errors:
-            raise self.errors[0]
+            first, *others = self.errors
+            first.notes = tuple(f"{error.location}: {error.message}" for error in others[:MAX_NOTES])
+            raise first
         instructions = tuple(line.instruction for line in self.lines if line.instruction)
         return ast.Dockerfile(self.source, self.directives, self.escape, instructions)
 
