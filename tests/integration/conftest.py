@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,9 @@ def busybox_layout(busybox_seed: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, busybox_seed: Path) -> Workshop:
-    return Workshop(tmp_path, busybox_seed)
+def workshop(tmp_path: Path, busybox_seed: Path) -> Iterator[Workshop]:
+    with closing(Workshop(tmp_path, busybox_seed)) as workshop:
+        yield workshop
 
 
 @pytest.fixture
@@ -60,9 +62,10 @@ def context(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def empty_workshop(tmp_path: Path) -> Workshop:
+def empty_workshop(tmp_path: Path) -> Iterator[Workshop]:
     """One whose store has to be made yet."""
-    return Workshop(tmp_path, None)
+    with closing(Workshop(tmp_path, None)) as workshop:
+        yield workshop
 
 
 @pytest.fixture(scope="session")

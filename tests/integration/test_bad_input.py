@@ -20,7 +20,7 @@ from builder.oci import spec
 from tests.support.layouts import LayoutMaker
 from tests.support.machine import CHECKOUT, needs, needs_root, run
 from tests.support.registry import RunningRegistry, free_port, running_registry
-from tests.support.workshop import GOOD, Outcome, Workshop, find_process, finish, wait_until
+from tests.support.workshop import GOOD, Outcome, Workshop, find_process, finish
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -232,7 +232,7 @@ def test_a_step_that_fails_shows_where_what_it_said_and_its_exit_code(shop: Work
 def test_a_step_that_is_killed_names_the_signal(workshop: Workshop) -> None:
     workshop.dockerfile("FROM busybox\nRUN echo begun; exec sleep 4711.5\n")
     process = workshop.start(workshop.context)
-    wait_until(lambda: find_process("sleep 4711.5"))
+    workshop.wait_until(lambda: find_process("sleep 4711.5"))
 
     os.kill(find_process("sleep 4711.5") or 0, signal.SIGKILL)
     outcome = finish(process)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine import needs_root
-from tests.support.workshop import Outcome, Workshop, find_process, finish, stop, wait_until
+from tests.support.workshop import Outcome, Workshop, find_process, finish, stop
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -112,9 +112,9 @@ def test_who_waits_for_a_build_that_fails_does_the_work_itself(workshop: Worksho
         "until test -e /count/go; do sleep 0.02; done; test $times = 2\n"
     )
     first = workshop.start(workshop.context)
-    wait_until(lambda: counted(workshop) == ["ran"])
+    workshop.wait_until(lambda: counted(workshop) == ["ran"])
     second = workshop.start(workshop.context)
-    wait_until(lambda: any('"waiting"' in path.read_text() for path in events(workshop)))
+    workshop.wait_until(lambda: any('"waiting"' in path.read_text() for path in events(workshop)))
     cache = next(path.parent for path in (workshop.root / "cache/mounts").glob("*/ran"))
 
     (cache / "go").touch()
@@ -134,9 +134,9 @@ def test_one_that_is_killed_does_not_hold_up_the_others(workshop: Workshop) -> N
         f"FROM busybox\nRUN {COUNT} echo ran >> /count/ran; test $(wc -l < /count/ran) = 2 || sleep 4721.5\n"
     )
     first = workshop.start(workshop.context)
-    wait_until(lambda: find_process("sleep 4721.5") and counted(workshop) == ["ran"])
+    workshop.wait_until(lambda: find_process("sleep 4721.5") and counted(workshop) == ["ran"])
     others = [workshop.start(workshop.context, env=EPOCH) for _ in range(3)]
-    wait_until(lambda: sum('"waiting"' in path.read_text() for path in events(workshop)) == 3)
+    workshop.wait_until(lambda: sum('"waiting"' in path.read_text() for path in events(workshop)) == 3)
 
     first.kill()
     first.communicate()
@@ -207,9 +207,9 @@ def test_a_stopped_build_does_not_disturb_the_one_beside_it(workshop: Workshop) 
     )
     (workshop.folder / "other").write_text("FROM busybox\nRUN sleep 4722.5\n")
     stopped = workshop.start("-f", workshop.folder / "other", workshop.context)
-    wait_until(lambda: find_process("sleep 4722.5"))
+    workshop.wait_until(lambda: find_process("sleep 4722.5"))
     beside = workshop.start(workshop.context)
-    wait_until(lambda: list((workshop.root / "cache/mounts").glob("*/on")))
+    workshop.wait_until(lambda: list((workshop.root / "cache/mounts").glob("*/on")))
 
     assert stop(stopped, signal.SIGINT, 5).status == 130
     third = workshop.run("-f", os.devnull, workshop.context)  # comes, sweeps, fails

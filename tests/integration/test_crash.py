@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine import needs_root
-from tests.support.workshop import Workshop, descendants, find_process, wait_until
+from tests.support.workshop import Workshop, descendants, find_process
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -125,7 +125,7 @@ def test_killing_the_builder_kills_all_that_a_step_started(workshop: Workshop) -
         "FROM busybox\nRUN (sleep 4718.5 & sleep 4718.5 & wait) & wait\nCOPY --from=one / /one\n"
     )
     process = workshop.start(workshop.context)
-    wait_until(lambda: len(sleepers()) >= 4)
+    workshop.wait_until(lambda: len(sleepers()) >= 4)
 
     process.kill()
     process.communicate()
@@ -153,9 +153,9 @@ def test_the_lock_of_a_killed_build_is_free(workshop: Workshop) -> None:
     line = "RUN --mount=type=cache,target=/c,sharing=locked test -e /c/go || sleep 4719.5"
     workshop.dockerfile(f"FROM busybox\n{line}\n")
     process = workshop.start(workshop.context)
-    wait_until(lambda: find_process("sleep 4719.5"))
+    workshop.wait_until(lambda: find_process("sleep 4719.5"))
     waiting = workshop.start(workshop.context)
-    wait_until(lambda: any('"waiting"' in read(path) for path in workshop.root.glob("builds/*/events.jsonl")))
+    workshop.wait_until(lambda: '"waiting"' in records(workshop))
     (next((workshop.root / "cache/mounts").glob("[0-9a-f]" * 32)) / "go").touch()
 
     process.kill()
@@ -166,15 +166,15 @@ def test_the_lock_of_a_killed_build_is_free(workshop: Workshop) -> None:
     workshop.check_usable()
 
 
-def read(path: Path) -> str:
-    return path.read_text()
+def records(workshop: Workshop) -> str:
+    return "".join(path.read_text() for path in workshop.root.glob("builds/*/events.jsonl"))
 
 
 def test_records_of_killed_builds_end_with_a_whole_line_or_in_the_middle_of_one(workshop: Workshop) -> None:
     """A reader of records has to cope with either; the builder itself does not mind them."""
     workshop.dockerfile("FROM busybox\nRUN sleep 4720.5\n")
     process = workshop.start(workshop.context)
-    wait_until(lambda: find_process("sleep 4720.5"))
+    workshop.wait_until(lambda: find_process("sleep 4720.5"))
     process.kill()
     process.communicate()
     latest = max(workshop.root.glob("builds/*/events.jsonl"), key=os.path.getmtime)

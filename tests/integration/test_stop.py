@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.machine import needs_root
 from tests.support.slowregistry import slow_registry
-from tests.support.workshop import Workshop, find_process, finish, stop, wait_until
+from tests.support.workshop import Workshop, find_process, finish, stop
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -31,7 +31,7 @@ def test_a_running_step_is_stopped(workshop: Workshop, number: signal.Signals, s
         "FROM busybox\nRUN --mount=type=cache,target=/c sleep 4712.5\nCOPY --from=one / /one\n"
     )
     process = workshop.start("-t", "never:1", workshop.context)
-    wait_until(lambda: find_process("sleep 4712.5"))
+    workshop.wait_until(lambda: find_process("sleep 4712.5"))
 
     outcome = stop(process, number, SOON)
 
@@ -46,7 +46,7 @@ def test_a_copy_of_many_files_is_stopped(workshop: Workshop) -> None:
     make_many(workshop, 12_000)
     workshop.dockerfile("FROM busybox\nCOPY many /many\nRUN true\n")
     process = workshop.start(workshop.context)
-    wait_until(lambda: workshop.ingest() or process.poll() is not None)
+    workshop.wait_until(lambda: workshop.ingest() or process.poll() is not None)
 
     outcome = stop(process, signal.SIGINT, SOON)
 
@@ -59,7 +59,7 @@ def test_reading_a_large_context_is_stopped(workshop: Workshop) -> None:
     make_many(workshop, 12_000)
     workshop.dockerfile("FROM scratch\nCOPY many /many\n")
     process = workshop.start(workshop.context)
-    wait_until(lambda: "load build context" in read_some(process))
+    workshop.wait_until(lambda: "load build context" in read_some(process))
 
     outcome = stop(process, signal.SIGTERM, SOON)
 
@@ -106,7 +106,7 @@ def test_an_export_is_stopped_and_nothing_of_it_stays(workshop: Workshop) -> Non
 
     for kind in ("oci", "docker", "tar", "local"):
         process = workshop.start("-o", f"type={kind},dest={target}/it", workshop.context)
-        wait_until(lambda: list(target.iterdir()))
+        workshop.wait_until(lambda: list(target.iterdir()))
         process.send_signal(signal.SIGSTOP)  # so that it cannot get done before it is told
         process.send_signal(signal.SIGINT)
         outcome = stop(process, signal.SIGCONT, SOON)
@@ -120,7 +120,7 @@ def test_an_export_is_stopped_and_nothing_of_it_stays(workshop: Workshop) -> Non
 def test_a_second_signal_ends_it_at_once(workshop: Workshop) -> None:
     workshop.dockerfile("FROM busybox\nRUN sleep 4713.5\n")
     process = workshop.start(workshop.context)
-    wait_until(lambda: find_process("sleep 4713.5"))
+    workshop.wait_until(lambda: find_process("sleep 4713.5"))
 
     process.send_signal(signal.SIGINT)
     outcome = stop(process, signal.SIGINT, SOON)
@@ -134,7 +134,7 @@ def test_a_second_signal_ends_it_at_once(workshop: Workshop) -> None:
 def test_ctrl_c_on_a_terminal_reaches_the_build_and_its_steps_end(workshop: Workshop) -> None:
     workshop.dockerfile("FROM busybox\nRUN sleep 4714.5\n")
     with on_terminal(workshop) as (process, leader):
-        wait_until(lambda: find_process("sleep 4714.5"))
+        workshop.wait_until(lambda: find_process("sleep 4714.5"))
 
         os.write(leader, b"\x03")
         shown = drain(leader)
@@ -149,7 +149,7 @@ def test_ctrl_c_on_a_terminal_reaches_the_build_and_its_steps_end(workshop: Work
 def test_a_closed_terminal_ends_the_build(workshop: Workshop) -> None:
     workshop.dockerfile("FROM busybox\nRUN sleep 4715.5\n")
     with on_terminal(workshop) as (process, _):
-        wait_until(lambda: find_process("sleep 4715.5"))
+        workshop.wait_until(lambda: find_process("sleep 4715.5"))
 
     assert process.wait(SOON) == 129
     workshop.check_clean()
@@ -219,10 +219,10 @@ def test_waiting_for_another_process_is_stopped(workshop: Workshop) -> None:
     )
     before = said(workshop, "started")
     first = workshop.start(workshop.context)
-    wait_until(lambda: find_process("sleep 4717.5"))
+    workshop.wait_until(lambda: find_process("sleep 4717.5"))
     same = workshop.start(workshop.context)
     other = workshop.start("-f", workshop.folder / "other", workshop.context)
-    wait_until(lambda: said(workshop, "waiting") == 1 and said(workshop, "started") == before + 2)
+    workshop.wait_until(lambda: said(workshop, "waiting") == 1 and said(workshop, "started") == before + 2)
 
     assert stop(same, signal.SIGINT, SOON).status == 130
     assert stop(other, signal.SIGTERM, SOON).status == 143

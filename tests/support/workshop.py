@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,7 @@ class Workshop:
             shutil.copytree(seed, self.root, symlinks=True)
         adopt_orphans()
         self._others = descendants()
+        self._started: list[subprocess.Popen[str]] = []
 
     def write(self, path: str, data: str | bytes = "") -> Path:
         """Write a file of the context."""
@@ -104,7 +105,7 @@ class Workshop:
         stdout: int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
         """Start a build. `before`: the words of a program that starts ours."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*before, *self.command(*words, root=root)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -114,6 +115,29 @@ class Workshop:
             cwd=self.folder,
             env={**self.environment(), **(env or {})},
         )
+        self._started.append(process)
+        return process
+
+    def wait_until(self, claim: Callable[[], object], seconds: float = 60) -> None:
+        """Poll `claim()` until it holds, while builds are at work."""
+        deadline = time.monotonic() + seconds
+        while not claim():
+            assert time.monotonic() < deadline, "it never came true"
+            if self._started and all(process.poll() is not None for process in self._started):
+                errors = [process.stderr.read() for process in self._started[-3:] if process.stderr]
+                assert claim(), "\n".join(["no build is at work any more:", *errors])
+                return
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        """Kill what a test that failed has left at work."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
     def run(
         self,
@@ -202,15 +226,6 @@ def stop(process: subprocess.Popen[str], number: signal.Signals, seconds: float)
     """Send a signal; the build must have ended after that many seconds."""
     process.send_signal(number)
     return finish(process, seconds)
-
-
-def wait_until(claim: object, seconds: float = 60) -> None:
-    """Poll `claim()` until it holds."""
-    assert callable(claim)
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
 
 
 def adopt_orphans() -> None:
