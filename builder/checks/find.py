@@ -7,7 +7,9 @@ instructions. A file that cannot be parsed, or compiled, is looked at as far as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+
+import msgspec
 
 from builder.checks import froms, steps, writing
 from builder.checks.settings import Settings, settings_of
@@ -32,8 +34,7 @@ MAX_WIDTH = 160
 MAX_MESSAGE = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What is looked at: a reading, and what is known from compiling it, which may have failed on the way.
 
     known: the bases; visits: the instructions that the compiler came to; ignore: the context's ignore file.
@@ -41,7 +42,7 @@ class Subject:
 
     reading: Reading
     options: CompileOptions
-    known: Mapping[ImageRequest, BaseImage] = field(default_factory=dict)
+    known: Mapping[ImageRequest, BaseImage] = msgspec.field(default_factory=dict)
     visits: Sequence[Visit] = ()
     ignore: Ignore | None = None
 

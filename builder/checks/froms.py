@@ -6,7 +6,9 @@ A FROM whose words cannot be expanded, or whose platform is none, ends the looki
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from builder.checks import rules
 from builder.checks.hints import Hints
@@ -26,8 +28,7 @@ from builder.oci.platform import fits
 from builder.oci.spec import Platform
 
 
-@dataclass(frozen=True, slots=True)
-class BaseLine:
+class BaseLine(msgspec.Struct, frozen=True):
     """A FROM line and what expanding it asked for. `image` and `platform` hold the names that it looked up.
 
     platform_text: the flag as written, None where there is none; platform_value: what it comes to; asked:

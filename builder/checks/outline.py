@@ -7,7 +7,8 @@ through another ARG's default. A description is the comment above that begins wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.checks.froms import bases_of
 from builder.compiler import metadata, paths, scope
@@ -22,8 +23,7 @@ from builder.dockerfile.words import Lookups
 from builder.text import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     """A build argument: its value (a given one, else the default), and where it is declared."""
 
     name: str
@@ -32,8 +32,7 @@ class Argument:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """A secret or an ssh agent that a RUN may use, and the first one that does."""
 
     name: str
@@ -41,8 +40,7 @@ class Grant:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(msgspec.Struct, frozen=True):
     """What a target takes, by line. `name` is "" for a stage without one."""
 
     name: str
@@ -126,14 +124,13 @@ class _Globals:
         return found
 
 
-@dataclass(slots=True)
-class _Gathered:
+class _Gathered(msgspec.Struct):
     """What the stages take, the first of each name."""
 
     globals: _Globals
-    arguments: dict[str, Argument] = field(default_factory=dict)
-    secrets: dict[str, Grant] = field(default_factory=dict)
-    agents: dict[str, Grant] = field(default_factory=dict)
+    arguments: dict[str, Argument] = msgspec.field(default_factory=dict)
+    secrets: dict[str, Grant] = msgspec.field(default_factory=dict)
+    agents: dict[str, Grant] = msgspec.field(default_factory=dict)
 
     def add(self, stage: Stage, visits: list[Visit], escape: str) -> None:
         """Add what a stage takes."""

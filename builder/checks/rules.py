@@ -6,13 +6,12 @@ The functions that apply them are in `writing` (how the file is written), `froms
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """A rule. `page`: its name in the web pages that docker has on it, "" for none.
 
     An experimental rule applies only where somebody asks for it.

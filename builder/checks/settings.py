@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from builder.checks.rules import Rule
 from builder.dockerfile.blanks import SPACE
@@ -17,8 +19,7 @@ BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """The names of rules to leave out, of experimental ones to apply, and whether a finding is an error.
 
     Names are as somebody wrote them: "all" is all of them, one that no rule has does nothing.

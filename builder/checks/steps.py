@@ -8,7 +8,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.checks import rules
 from builder.checks.hints import Hints
@@ -51,21 +52,19 @@ Message = tuple[str, Span]
 Reader = Callable[..., str]
 
 
-@dataclass(slots=True)
-class Memory:
+class Memory(msgspec.Struct):
     """What earlier instructions of a stage leave behind.
 
     declared: the names of ARGs; has_workdir: a WORKDIR was one of them; last: the last one of each kind that
     counts only once.
     """
 
-    declared: set[str] = field(default_factory=set)
+    declared: set[str] = msgspec.field(default_factory=set)
     has_workdir: bool = False
-    last: dict[str, Span] = field(default_factory=dict)
+    last: dict[str, Span] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """An instruction as it was come to, what was before it, and the context's ignore file."""
 
     visit: Visit

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from builder.checks import rules
 from builder.checks.rules import Rule
@@ -23,8 +24,7 @@ BLANKS = re.compile(r"[\t\v\f\r ]+")
 RESERVED = frozenset({"scratch", "context"})
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """An instruction as it is written.
 
     keyword: in the case it has there; words: of a FROM, what follows its flags; instruction: None for one

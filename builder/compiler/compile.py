@@ -55,8 +55,7 @@ from builder.ops.files import Copy, PathItem
 from builder.ops.source import MAIN_CONTEXT, NAMED_CONTEXT, Image, Local, Scratch
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(msgspec.Struct, frozen=True):
     """An instruction (`step`) of a stage that was lowered, and the state that it met."""
 
     stage: int
