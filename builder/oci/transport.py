@@ -187,10 +187,13 @@ class Transport:
         return self._clients[direct]
 
 
-def make_client(host: str) -> httpx.AsyncClient:
-    """A client for a host: one that follows no redirects, and has no bodies decoded."""
+def make_client(host: str, *, plain: bool = False) -> httpx.AsyncClient:
+    """A client for a host: one that follows no redirects, and has no bodies decoded.
+
+    plain: nothing but HTTP without TLS, and so no proxy with it either, will be asked for.
+    """
     return httpx.AsyncClient(
-        verify=_tls(),
+        verify=_tls() if not plain else False,
         trust_env=not is_loopback(host),
         timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
         follow_redirects=False,

@@ -199,7 +199,9 @@ async def _opened(
             sent = dict(headers)
             if credentials is not None and transport.origin(target) == transport.origin(first):
                 sent["authorization"] = credentials
-            client = await stack.enter_async_context(transport.make_client(target.host))
+            plain = target.scheme == "http" and transport.is_loopback(target.host)
+            client = transport.make_client(target.host, plain=plain)
+            await stack.enter_async_context(client)
             request = client.build_request("GET", target, headers=sent)
             response = await client.send(request, stream=True)
             stack.push_async_callback(response.aclose)
