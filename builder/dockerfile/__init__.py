@@ -1,13 +1,16 @@
 """The Dockerfile language: text to frozen values. Pure.
 
-`parse` is for other programs: editors, formatters, whatever wants to know what is in a Dockerfile.
+`parse` and `to_text` are for other programs: editors, formatters, whatever wants to know what is in a
+Dockerfile.
 
-    >>> from builder.dockerfile import parse
+    >>> from builder.dockerfile import parse, to_text
     >>> dockerfile = parse("FROM alpine:3.20 AS base\\nRUN --network=none make\\n")
     >>> [instruction.keyword for instruction in dockerfile.instructions]
     ['FROM', 'RUN']
     >>> dockerfile.instructions[1].flag("network"), dockerfile.instructions[1].span.line
     ('none', 2)
+    >>> to_text(dockerfile) == dockerfile.source.text
+    True
 
 The values are those of `builder.dockerfile.ast`: words are as written, with their quotes and variables, and
 every instruction has its span and the comments above it.
@@ -31,3 +34,10 @@ def parse(text: str, name: str = "Dockerfile") -> Dockerfile:
     from builder.text import SourceText
 
     return parse_source(SourceText(name, text))
+
+
+def to_text(dockerfile: Dockerfile) -> str:
+    """A text that parses to the same tree, but for places: every instruction on one line, where it fits."""
+    from builder.dockerfile.printer import to_text as print_tree
+
+    return print_tree(dockerfile)

@@ -105,7 +105,7 @@ def _build_text(keyword: str, text: str, common: dict[str, Any]) -> ast.AnyInstr
 
 def trigger_text(line: str, heredocs: Sequence[ast.Heredoc]) -> str:
     """What an image keeps of an ONBUILD line: the text behind the keyword, and heredocs below it."""
-    text = ONBUILD.sub("", line, count=1)
+    text = ONBUILD.sub("", line.lstrip(SPACE), count=1)
     return text + "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs)
 
 
