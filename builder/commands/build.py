@@ -14,7 +14,7 @@ from builder.commands import values
 from builder.commands.build_flags import FLAGS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
-from builder.commands.termination import unwind_on_sigterm
+from builder.commands.termination import hold_signals, unwind_on_sigterm
 from builder.errors import BuildError, UsageError
 from builder.request import BuildRequest
 from builder.value import Value
@@ -145,11 +145,11 @@ def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
 
     if (result := try_warm(request, reader.emit)) is not None:
         return result
-    unwind_on_sigterm()
+    held = hold_signals()
     from builder.build import build
     from builder.commands.drive import drive
 
-    return drive(build(request, reader.emit), reader)
+    return drive(build(request, reader.emit), reader, held)
 
 
 def _refuse_unavailable(parsed: Parsed) -> None:

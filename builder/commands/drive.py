@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.errors import Interrupted
@@ -24,12 +24,15 @@ GRACE_SECONDS = 4.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def drive(work: Coroutine[None, None, T], reader: Reader) -> T:
-    """The coroutine's result. Raises Interrupted where a signal ended it."""
-    return asyncio.run(_supervise(work, reader))
+def drive(work: Coroutine[None, None, T], reader: Reader, held: Sequence[int] = ()) -> T:
+    """The coroutine's result. Raises Interrupted where a signal ended it.
+
+    `held`: signals that came before; looked at once they come here.
+    """
+    return asyncio.run(_supervise(work, reader, held))
 
 
-async def _supervise(work: Coroutine[None, None, T], reader: Reader) -> T:
+async def _supervise(work: Coroutine[None, None, T], reader: Reader, held: Sequence[int]) -> T:
     task = asyncio.ensure_future(work)
     stopped: list[int] = []
 
@@ -46,6 +49,8 @@ async def _supervise(work: Coroutine[None, None, T], reader: Reader) -> T:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
             loop.add_signal_handler(number, stop, number)
+    if held:
+        stop(held[0])
     ticking = asyncio.ensure_future(_tick(reader))
     try:
         return await task

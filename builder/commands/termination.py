@@ -1,7 +1,7 @@
-"""A SIGTERM that unwinds, as an exit does, so that what was begun is put away.
+"""What a signal that ends the process does before, and without, a build that runs.
 
-A build that finds everything in the cache begins nothing, and does without: it is over before the module
-`signal` would be loaded. While a build's steps run, SIGTERM is `drive`'s.
+A build that finds everything in the cache begins nothing, and does without all this: it is over before the
+module `signal` would be loaded. While a build runs, signals are `drive`'s.
 """
 
 from __future__ import annotations
@@ -12,10 +12,25 @@ if TYPE_CHECKING:
 
 
 def unwind_on_sigterm() -> None:
-    """From now on, SIGTERM raises SystemExit."""
+    """From now on, SIGTERM unwinds as an exit does, so that what was begun is put away."""
     import signal
 
     signal.signal(signal.SIGTERM, _terminate)
+
+
+def hold_signals() -> list[int]:
+    """From now on, signals that would end the process are put into the list that this gives.
+
+    For the time in which a build's modules are loaded, which a KeyboardInterrupt is no good for: it is
+    raised in the middle of an extension's code, and msgspec's goes on with half a type and crashes later.
+    """
+    import signal
+
+    held: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
+            signal.signal(number, lambda number, _frame: held.append(number))
+    return held
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
