@@ -36,9 +36,11 @@ class SecretSpec(Value):
 class BuildRequest(Value):
     """One build as asked for.
 
-    context: a folder, or "-" for standard input (a Dockerfile, or later a tar). dockerfile: None is
-    `Dockerfile` in the context, "-" standard input. build_args map None to "from the environment".
-    contexts: NAME (as docker normalises it) -> a folder, `oci-layout://…` or `docker-image://…`.
+    context: a folder, an address (see compiler.remotes), or "-" for standard input: an archive or a
+    Dockerfile. dockerfile: None is `Dockerfile` in the context, "-" standard input, else a path or a URL; of
+    a context that is no folder, a relative path is one in it. build_args map None to "from the
+    environment". contexts: NAME (as docker normalises it) -> a folder, an address, `oci-layout://…` or
+    `docker-image://…`.
     platform: `os/architecture[/variant]`, "" is the machine's. add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
     `network` implies. root: the store's folder. jobs 0 is the default.
