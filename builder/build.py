@@ -58,7 +58,7 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
             BuildStarted(
                 time=begun,
                 name=", ".join(request.tags),
-                dockerfile=request.dockerfile or "Dockerfile",
+                dockerfile=redact(request.dockerfile or "Dockerfile"),
                 context=redact(request.context),
             )
         )

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 USAGE = "pybuild [build] [FLAGS] CONTEXT"
 ABOUT = (
-    "Build an image from a Dockerfile. CONTEXT is a folder, the URL of a git repository (with #REF:FOLDER) or "
-    "of an archive, or - to read an archive or a Dockerfile from standard input. "
+    "Build an image from a Dockerfile. CONTEXT is a folder, the URL of a git repository (#REF:FOLDER) or of an "
+    "archive, or - to read an archive or a Dockerfile from standard input. "
     "Without --output the image goes to the local store, under the names that -t gives."
 )
 CLOSING = """\
