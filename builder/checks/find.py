@@ -17,6 +17,7 @@ from builder.checks.writing import Found
 from builder.compiler.compile import Visit
 from builder.compiler.platforms import normalise
 from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Warning
+from builder.compiler.remotes import redact
 from builder.compiler.sources import FromStage
 from builder.compiler.stages import read_stages
 from builder.dockerfile.ignore import Ignore
@@ -104,4 +105,6 @@ def _excerpt(text: list[str], span: Span) -> tuple[str, ...]:
 
 
 def _shortened(text: str, length: int) -> str:
+    """The text as it may be recorded: not endless, and without the passwords of addresses."""
+    text = redact(text) if "@" in text else text
     return text if len(text) <= length else text[: length - 1] + "…"

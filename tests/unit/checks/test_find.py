@@ -46,6 +46,13 @@ def test_a_finding_shows_a_few_lines_of_its_place() -> None:
     assert second.excerpt[0].endswith("…")
 
 
+def test_passwords_in_addresses_are_not_shown() -> None:
+    (finding,) = findings("FROM scratch\nADD https://me:secret@example.com/a$NO /a\n")
+
+    assert "secret" not in str(finding)
+    assert "example.com/a$NO /a" in finding.excerpt[0]
+
+
 def test_names_and_findings_without_number_take_no_long_time() -> None:
     count = 3000
     text = "FROM scratch\n" + "".join(f"ARG NAME_{n:05}=1\nLABEL a=$NAME_{n:04}x\n" for n in range(count))
