@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lark import Token, Tree
 
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE | re.ASCII)
+ONBUILD = re.compile(r"ONBUILD\s*", re.IGNORECASE | re.ASCII)
 UNTRIGGERED = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
 
 
@@ -105,7 +105,9 @@ def _build_text(keyword: str, text: str, common: dict[str, Any]) -> ast.AnyInstr
 
 def trigger_text(line: str, heredocs: Sequence[ast.Heredoc]) -> str:
     """What an image keeps of an ONBUILD line: the text behind the keyword, and heredocs below it."""
-    text = ONBUILD.sub("", line.lstrip(SPACE), count=1)
+    text = line.lstrip(SPACE)
+    if keyword := ONBUILD.match(text):
+        text = text[keyword.end() :]
     return text + "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs)
 
 

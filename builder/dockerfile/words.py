@@ -105,22 +105,22 @@ class _Parts:
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.open = ""
+        self.open: list[str] = []
 
     def add(self, text: str) -> None:
         for char in text:
             if char not in SPACE:
-                self.open += char
-            elif self.open:
-                self.words.append(self.open)
-                self.open = ""
+                self.open.append(char)
+            else:
+                self.finish()
 
     def add_quoted(self, text: str) -> None:
-        self.open += text
+        self.open.append(text)
 
     def finish(self) -> list[str]:
-        if self.open:
-            self.words.append(self.open)
+        if word := "".join(self.open):
+            self.words.append(word)
+        self.open.clear()
         return self.words
 
 
