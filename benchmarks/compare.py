@@ -4,8 +4,9 @@
 
 Every builder builds the same Dockerfiles from the same busybox base, taking turns. Each builder's image is
 checked before its time counts. A line per scenario and builder tells the goal, the best time, the ratio
-to the first peer, the floor (what no builder can go below: the interpreter's bare start, or the sleeping
-itself) and the peak memory of the command and what it started. Needs root.
+to the peer, the floor (what no builder can go below: the interpreter's bare start, or the sleeping itself),
+the CPU time and the peak memory of the command and what it started. On a busy machine trust the CPU time,
+which leaves out nothing but what a daemon does. Needs root.
 """
 
 from __future__ import annotations
@@ -51,11 +52,26 @@ class Timing:
     scenario: str
     builder: str
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    floors: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
 
     @property
     def best(self) -> float:
         return min(self.seconds)
+
+    @property
+    def floor(self) -> float:
+        return min(self.floors)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What commands took, with all that they started and waited for."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
 
 
 # What is in the contexts
@@ -142,8 +158,8 @@ def wide(count: int) -> str:
 
 
 def bare_start() -> float:
-    """The best time of this interpreter doing nothing."""
-    return min(_timed([sys.executable, "-c", "pass"])[0] for _ in range(5))
+    """The time of this interpreter doing nothing."""
+    return min(_timed([sys.executable, "-c", "pass"]).seconds for _ in range(3))
 
 
 SCENARIOS = [
@@ -256,8 +272,8 @@ def _read(archive: Path, names: list[str]) -> dict[str, str]:
 # Running
 
 
-def _timed(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak MB of one command and its descendants. Raises where it fails."""
+def _timed(command: list[str]) -> Cost:
+    """The cost of one command. Ends the script where it fails."""
     with tempfile.TemporaryFile() as output:
         begun = time.perf_counter()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -267,7 +283,7 @@ def _timed(command: list[str]) -> tuple[float, float]:
         if status:
             output.seek(0)
             raise SystemExit(f"{' '.join(command)}\n{output.read().decode(errors='replace')[-3000:]}")
-    return seconds, usage.ru_maxrss / 1024
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _output(command: list[str]) -> str:
@@ -293,22 +309,22 @@ def measure(scenario: Scenario, builders: list[Builder], rounds: int, work: Path
     for number in range(rounds):
         for builder, timing in zip(builders, timings, strict=True):
             word = f"{number}-{builder.name}" if scenario.cold else nonce
-            seconds, peak = _build(scenario, builder, context, work, word)
-            timing.seconds.append(seconds)
-            timing.peak_mb = max(timing.peak_mb, peak)
+            cost = _build(scenario, builder, context, work, word)
+            timing.seconds.append(cost.seconds)
+            timing.cpu.append(cost.cpu)
+            timing.floors.append(scenario.floor())
+            timing.peak_mb = max(timing.peak_mb, cost.peak_mb)
     shutil.rmtree(context)
     return timings
 
 
-def _build(
-    scenario: Scenario, builder: Builder, context: Path, work: Path, nonce: str
-) -> tuple[float, float]:
+def _build(scenario: Scenario, builder: Builder, context: Path, work: Path, nonce: str) -> Cost:
     dockerfile = work / f"Dockerfile.{builder.name}"
     dockerfile.write_text(scenario.dockerfile.replace("{base}", builder.base).replace("{nonce}", nonce))
     if scenario.touch:
         (context / scenario.touch).write_text(nonce + "\n")
     parts = [_timed(command) for command in builder.commands(dockerfile, context, export=scenario.export)]
-    return sum(seconds for seconds, _ in parts), max(peak for _, peak in parts)
+    return Cost(sum(p.seconds for p in parts), sum(p.cpu for p in parts), max(p.peak_mb for p in parts))
 
 
 def _check(scenario: Scenario, found: dict[str, str], nonce: str, builder: Builder) -> None:
@@ -317,12 +333,14 @@ def _check(scenario: Scenario, found: dict[str, str], nonce: str, builder: Build
             raise SystemExit(f"{scenario.name}: {builder.name}'s image has {found.get(name)!r} in {name}")
 
 
-def line(scenario: Scenario, timing: Timing, peer: Timing, floor: float) -> str:
+def line(scenario: Scenario, timing: Timing, peer: Timing) -> str:
     """What a person reads of one builder in one scenario."""
+    floor = timing.floor
     above = f" (x {timing.best / floor:.2f})" if floor else ""
     return (
         f"{scenario.name:12} {timing.builder:8} goal: {scenario.goal}; best {timing.best * 1000:8.0f} ms; "
         f"ratio to {peer.builder} {timing.best / peer.best:5.2f}; floor {floor * 1000:5.0f} ms{above}; "
+        f"cpu {min(timing.cpu) * 1000:6.0f} ms (x {min(timing.cpu) / min(peer.cpu):.2f}); "
         f"peak {timing.peak_mb:5.0f} MB"
     )
 
@@ -361,20 +379,25 @@ def main() -> int:
             builders.append(builder)
         for scenario in chosen:
             timings = measure(scenario, builders, args.rounds, work)
-            floor = scenario.floor()
             for timing in timings:
+                print(line(scenario, timing, timings[-1]), flush=True)
                 ratio = timing.best / timings[-1].best
-                print(line(scenario, timing, timings[-1], floor), flush=True)
-                results.append(asdict(timing) | {"goal": scenario.goal, "floor": floor, "ratio": ratio})
-    if args.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
-        )
-        machine = {"cpus": os.cpu_count(), "kernel": os.uname().release, "python": sys.version.split()[0]}
-        args.json.write_text(
-            json.dumps({"commit": commit.stdout.strip(), "machine": machine, "results": results}, indent=1)
-        )
+                results.append(
+                    asdict(timing) | {"goal": scenario.goal, "floor": timing.floor, "ratio": ratio}
+                )
+            if args.json:
+                save(args.json, results)
     return 0
+
+
+def save(path: Path, results: list[dict[str, object]]) -> None:
+    """Write what was measured so far, with the machine and the commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    machine = {"cpus": os.cpu_count(), "kernel": os.uname().release, "python": sys.version.split()[0]}
+    document = {"commit": commit.stdout.strip(), "machine": machine, "results": results}
+    path.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

@@ -28,16 +28,17 @@ def _commands(data: dict[str, Any]) -> str:
     lines = [
         f"Whole commands at {data['commit'][:12]}: {machine['cpus']} cores, Linux {machine['kernel']}, "
         f"Python {machine['python']}.\n",
-        "| scenario | goal | pybuild | peer | ratio | floor | peak memory |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| scenario | goal | pybuild | peer | ratio | of CPU time | floor | peak memory |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in data["results"]:
         if row["builder"] == "pybuild":
             peer = peers.get(row["scenario"])
+            cpu = f"{min(row['cpu']) / min(peer['cpu']):.2f}" if peer else ""
             lines.append(
                 f"| {row['scenario']} | {row['goal']} | {_ms(min(row['seconds']))} | "
                 f"{_ms(min(peer['seconds'])) + ' ' + peer['builder'] if peer else ''} | {row['ratio']:.2f} | "
-                f"{_ms(row['floor']) if row['floor'] else ''} | {row['peak_mb']:.0f} MB |"
+                f"{cpu} | {_ms(row['floor']) if row['floor'] else ''} | {row['peak_mb']:.0f} MB |"
             )
     return "\n".join(lines) + "\n"
 
