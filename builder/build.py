@@ -31,6 +31,7 @@ from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
 from builder.store import locks
+from builder.store.failure import unexplained
 from builder.store.ingest import sweep_ingest
 from builder.store.root import open_store
 from builder.worker import Worker
@@ -67,6 +68,10 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
         except BuildError as error:
             _say_failed(say, begun, error.message, error.code)
             raise
+        except OSError as error:
+            told = unexplained(error, store.folder)
+            _say_failed(say, begun, told.message, told.code)
+            raise told from error
         except asyncio.CancelledError:
             _say_failed(say, begun, "interrupted", "interrupted")
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from builder.errors import StoreError
+from builder.errors import BuildError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,14 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
     else:
         reason = (error.strerror or str(error) or type(error).__name__).lower()
     return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
+
+
+def unexplained(error: OSError, store: str) -> BuildError:
+    """The error for one that nobody on its way knew more of: the store's, unless it names another file."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if not name or name.startswith(store + os.sep):
+        return store_error(error, store, "writing")
+    return BuildError(f"{name}: {(error.strerror or str(error)).lower()}", code="system")
 
 
 def full_disk_hint(path: str) -> str | None:

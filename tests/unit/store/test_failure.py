@@ -1,0 +1,48 @@
+"""What the system refuses, in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from builder.errors import StoreError
+from builder.store.failure import full_disk_hint, store_error, unexplained
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [
+        (errno.ENOSPC, "disk-full", "no space left on the device"),
+        (errno.EDQUOT, "disk-full", "no space left on the device"),
+        (errno.EACCES, "store-permission", "permission denied"),
+        (errno.EROFS, "store-read-only", "the file system is read-only"),
+        (errno.EIO, "store-error", "input/output error"),
+    ],
+)
+def test_what_the_store_cannot_do_is_told_with_the_folder(number: int, code: str, reason: str) -> None:
+    error = store_error(OSError(number, os.strerror(number)), "/store", "writing a blob")
+
+    assert (error.message, error.code) == (f"writing a blob in /store failed: {reason}", code)
+    assert (error.hint is None) == (code == "store-error")
+
+
+def test_an_error_without_a_file_or_with_one_of_the_store_is_the_stores() -> None:
+    errors = [OSError(errno.ENOSPC, "full"), OSError(errno.ENOSPC, "full", "/store/cache/x")]
+
+    for error in errors:
+        told = unexplained(error, "/store")
+        assert isinstance(told, StoreError)
+        assert told.code == "disk-full"
+
+
+def test_an_error_of_a_file_elsewhere_names_that() -> None:
+    told = unexplained(FileNotFoundError(errno.ENOENT, "No such file or directory", "/storehouse/x"), "/store")
+
+    assert (told.message, told.code) == ("/storehouse/x: no such file or directory", "system")
+
+
+def test_a_disk_with_room_has_no_hint(tmp_path: Path) -> None:
+    assert full_disk_hint(str(tmp_path)) is None
