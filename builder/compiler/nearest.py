@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
+
+MOST = 100  # names; among more nobody looks for a mistake, and each name of a large file asks for all of them
+LONGEST = 64  # characters of a name that may be mistyped
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that is fewest edits away from `name`, or None where none is near (case is ignored)."""
+    """The option that is fewest edits away from `name`, or None where none is near (case is ignored).
+
+    Also None among more than `MOST` options, and for a name of more than `LONGEST` characters.
+    """
+    if len(name) > LONGEST:
+        return None
+    few = list(islice(options, MOST + 1))
+    if len(few) > MOST:
+        return None
     wanted = name.lower()
     best: str | None = None
     fewest = len(wanted) // 3 + 1
-    for option in sorted(set(options)):
+    for option in sorted(set(few)):
         if not option or abs(len(option) - len(wanted)) > fewest:
             continue
         edits = distance(wanted, option.lower())

@@ -1,0 +1,258 @@
+"""Any text ends in a tree or in an error with a place, in work that grows as the text does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.compiler.nearest import MOST, nearest
+from builder.dockerfile import parse, words
+from builder.dockerfile.lines import MAX_LINE
+from builder.dockerfile.words import MAX_LENGTH, MAX_NESTING, WordError
+from builder.errors import BuildError, DockerfileError
+from tests.support.compiling import compile_text
+
+START = "FROM busybox\n"
+
+
+def lines_of(text: str) -> list[str]:
+    return text.removeprefix("\ufeff").split("\n")
+
+
+def fails(text: str) -> DockerfileError:
+    with pytest.raises(DockerfileError) as caught:
+        parse(text)
+    return caught.value
+
+
+# Any text
+
+KEYWORDS = st.sampled_from(
+    ["FROM ", "RUN ", "COPY ", "ADD ", "ENV ", "LABEL ", "ARG ", "ONBUILD ", "HEALTHCHECK ", "VOLUME ",
+     "SHELL ", "# escape=`\n", "# check=", "#", "\n", "\\\n", "`\n", "\r\n", "\ufeff", "FROM a\n", "--mount=",
+     "--from=", "--chmod=", '["', '"]', "<<E", "\nE\n", "<<-'E'", "'", '"', "${a:-", "}", "$", "\\", " ",
+     "\t", "=", "a", "\0", "\udcff", "\x85", "\u2028", "\x1c", "[" * 2000, "${a:-" * 99, "9" * 5000]
+)  # fmt: skip
+TEXTS = st.lists(KEYWORDS | st.text(max_size=4), max_size=30).map("".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS, st.booleans())
+def test_any_text_is_a_tree_or_an_error_placed_in_it(text: str, begun: bool) -> None:
+    text = f"FROM a\n{text}" if begun else text
+    lines = lines_of(text)
+    try:
+        tree = parse(text)
+    except DockerfileError as error:
+        spans = [error.location.span] if error.location and error.location.source.text == text else []
+    else:
+        spans = [step.span for step in tree.instructions]
+        spans += [flag.span for step in tree.instructions for flag in step.flags]
+        spans += [directive.span for directive in tree.directives]
+    assert spans
+    for span in spans:
+        last = span.end_line or span.line
+        assert 1 <= span.line <= last <= len(lines)
+        assert 0 <= span.column <= len(lines[span.line - 1]) + text.startswith("\ufeff")
+
+
+# Sizes
+
+LONG = [
+    ("instructions of 10 MB", START + f"RUN echo {'word ' * 12_000}\n" * 170, 170),
+    ("comments", "# a comment\n" * (10 << 20 >> 4) + START, 0),
+    ("a heredoc of 10 MB", f"{START}RUN <<E\n" + "a line of the body\n" * (10 << 20 >> 4) + "E\n", 1),
+    ("a joined line of 1 MB", f"{START}RUN a\\\n" + ("x" * 70 + " \\\n") * 15_000 + "end\n", 1),
+    ("a joined line of blanks", f"{START}RUN a\\\n" + (" " * 70 + " \\\n") * 15_000 + "end\n", 1),
+    ("a joined line of words", f"{START}COPY a\\\n" + ("x" * 70 + " \\\n") * 15_000 + "end\n", 1),
+    ("a joined array", f'{START}RUN ["a"' + (',"' + "x" * 70 + '"\\\n') * 15_000 + "]\n", 1),
+    ("a joined ENV", f"{START}ENV a=1\\\n" + (" b=" + "x" * 700 + "\\\n") * 1500 + "\n", 1),
+    ("a quote over 1 MB", f'{START}ENV a="' + ("x" * 70 + " \\\n") * 15_000 + '"\n', 1),
+    ("empty lines within a line", f"{START}RUN a \\\n" + "\n" * 100_000 + " b\n", 1),
+    ("a trigger of 1 MB", f"{START}ONBUILD RUN a\\\n" + ("x" * 70 + " \\\n") * 15_000 + "end\n", 1),
+    ("10,000 heredocs of a line", START + "RUN " + "".join(f"<<E{n} \\\n" for n in range(10_000)) + "cat\n"
+     + "".join(f"b\nE{n}\n" for n in range(10_000)), 1),
+    ("deep brackets", f"{START}RUN " + "[" * 60_000 + "\n", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "count"), [row[1:] for row in LONG], ids=[row[0] for row in LONG])
+def test_a_large_text_is_read(text: str, count: int) -> None:
+    assert len(parse(text).instructions) == 1 + count
+
+
+def test_ten_thousand_heredocs_are_read() -> None:
+    tree = parse(START + "".join(f"COPY <<E{n} /f\nbody {n}\nE{n}\n" for n in range(10_000)))
+
+    assert [step.heredocs[0].content for step in tree.instructions[1:]] == [
+        f"body {n}\n" for n in range(10_000)
+    ]
+
+
+def test_ten_thousand_stages_are_read_and_compiled() -> None:
+    text = (
+        "".join(f"FROM busybox AS s{n}\nRUN x\n" for n in range(10_000)) + "FROM s9999\nCOPY --from=s0 a b\n"
+    )
+
+    program = compile_text(text)
+
+    assert len(program.definition.reached(program.target)) == 3
+
+
+def test_a_stage_in_a_row_of_thousands_is_no_deeper_than_one() -> None:
+    text = "FROM busybox AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\nRUN {n}\n" for n in range(3000))
+
+    assert len(compile_text(text).history) == 3001
+
+
+@pytest.mark.parametrize("start", ["RUN ", "# ", "", "RUN <<E\n"])
+@pytest.mark.parametrize("char", ["x", "é"])
+def test_a_line_of_64_kib_is_an_error_at_it(start: str, char: str) -> None:
+    line = char * (MAX_LINE // len(char.encode()))
+
+    error = fails(f"{START}{start}{line}\nE\n")
+
+    assert error.code == "line-too-long"
+    assert error.location is not None
+    assert error.location.span.line == 2 + start.count("\n")
+    parse(f"{START}RUN {line[: len(line) - 5]}\n")
+
+
+# Nesting and growth
+
+
+@pytest.mark.parametrize("opening", ["${a:-", "${a-", "${a:+", "${a:?", "${a#", "${a/", '${a:-"'])
+def test_nesting_ends_before_the_stack_does(opening: str) -> None:
+    close = "}" if '"' not in opening else '"}'
+
+    with pytest.raises(WordError):
+        words.expand(opening * 10_000 + "b" + close * 10_000, {"a": "x"})
+    with pytest.raises(WordError):
+        words.expand(opening * 10_000, {})
+
+
+def test_nesting_within_its_bound_is_read() -> None:
+    assert words.expand("${a:-" * MAX_NESTING + "b" + "}" * MAX_NESTING, {}) == "b"
+
+
+@pytest.mark.hostile("Dockerfile")
+@pytest.mark.parametrize(
+    "double", ["ENV a=$a$a\n", "ENV a=${a/x/$a$a}\n", "ARG a=$a$a\n", "LABEL x=1\nENV a=$a$a$a\n"]
+)
+def test_variables_that_double_are_an_error_and_no_flood(double: str) -> None:
+    with pytest.raises(DockerfileError, match=rf"longer than {MAX_LENGTH} characters"):
+        compile_text(f"{START}ENV a=xxxxxxxx\n" + double * 60)
+
+
+@pytest.mark.hostile("Dockerfile")
+def test_nesting_in_a_dockerfile_is_an_error_at_its_line() -> None:
+    with pytest.raises(DockerfileError, match="nested more than") as caught:
+        compile_text(f"{START}ENV a=" + "${a:-" * 5000 + "b" + "}" * 5000 + "\n")
+    assert caught.value.location is not None
+    assert caught.value.location.span.line == 2
+
+
+# Growth, counted in calls: no clock is asked
+
+
+def calls(work: Callable[[], Any]) -> int:
+    """How many functions, of Python and of C, some work calls."""
+    count = 0
+
+    def note(_frame: object, event: str, _arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def names(count: int) -> str:
+    return "".join(f"FROM busybox AS stage{n}\nRUN x\n" for n in range(count))
+
+
+GROWING: dict[str, Callable[[int], str]] = {
+    "instructions": lambda n: START + "RUN a $b\n" * n,
+    "comments": lambda n: "# c\n" * n + START,
+    "continuations": lambda n: f"{START}RUN a" + " b \\\n" * n + "\n",
+    "words": lambda n: f"{START}COPY" + " b \\\n" * n + "c\n",
+    "pairs": lambda n: f"{START}ENV" + " b=c \\\n" * n + "c=d\n",
+    "strings": lambda n: f'{START}RUN ["a"' + ',"b" \\\n' * n + "]\n",
+    "flags": lambda n: f"{START}RUN" + " --mount=type=tmpfs,target=/x \\\n" * n + " a\n",
+    "heredocs": lambda n: START + "COPY <<E /a\nb\nE\n" * n,
+    "heredocs of a line": lambda n: f"{START}RUN" + " <<E \\\n" * n + "\n" + "a\nE\n" * n,
+    "arrows": lambda n: f"{START}RUN " + "<<< << \\\n" * n + "\n",
+    "quotes": lambda n: f"{START}ENV a=" + "\"a\"'b'\\\n" * n + "\n",
+    "escapes": lambda n: f"{START}ENV a=" + "\\a\\b\\\n" * n + "\n",
+    "triggers": lambda n: START + "ONBUILD RUN a\n" * n,
+    "stages": names,
+    "wrong lines": lambda n: START + "RUM a\n" * n,
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_twice_the_text_is_twice_the_work(kind: str) -> None:
+    text = GROWING[kind]
+    parse(START)
+
+    def reading(size: int) -> Callable[[], None]:
+        def read() -> None:
+            try:
+                parse(text(size))
+            except DockerfileError:
+                return
+
+        return read
+
+    assert calls(reading(400)) < 2.6 * calls(reading(200))
+
+
+COMPILED: dict[str, Callable[[int], str]] = {
+    "stages": names,
+    "stages in a row": lambda n: (
+        "FROM busybox AS s0\n" + "".join(f"FROM s{i} AS s{i + 1}\n" for i in range(n))
+    ),
+    "sources": lambda n: names(n) + START + "".join(f"COPY --from=stage{i} a b\n" for i in range(n)),
+    "unused names": lambda n: names(n) + "FROM stagg\n" * n + START,
+    "steps": lambda n: START + "".join(f"RUN {i}\n" for i in range(n)),
+    "arguments": lambda n: "".join(f"ARG a{i}=b\n" for i in range(n)) + START,
+    "triggers": lambda n: (
+        "FROM busybox AS a\n" + "".join(f"ONBUILD RUN {i}\n" for i in range(n)) + "FROM a\n"
+    ),
+    "heredocs": lambda n: f"{START}COPY" + " <<E \\\n" * n + " /d/\n" + "a\nE\n" * n,
+}
+
+
+@pytest.mark.parametrize("kind", COMPILED)
+def test_twice_the_stages_are_twice_the_work(kind: str) -> None:
+    text = COMPILED[kind]
+    compile_text(START)
+
+    def compiling(size: int) -> Callable[[], object]:
+        def work() -> None:
+            try:
+                compile_text(text(size))
+            except (BuildError, KeyError):  # the images of these tests are few
+                return
+
+        return work
+
+    assert calls(compiling(400)) < 2.6 * calls(compiling(200))
+
+
+def test_among_very_many_names_none_is_near() -> None:
+    names = [f"stage{n}" for n in range(MOST)]
+
+    assert nearest("stag", names) == "stage0"
+    assert nearest("stag", [*names, "more"]) is None
+    assert nearest("x" * 100, ["x" * 101]) is None
