@@ -15,7 +15,7 @@ from builder.commands.build_flags import FLAGS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
 from builder.commands.termination import hold_signals, unwind_on_sigterm
-from builder.errors import BuildError, UsageError
+from builder.errors import BuildError, UsageError, reason_of
 from builder.request import BuildRequest
 from builder.value import Value
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 USAGE = "pybuild [build] [FLAGS] CONTEXT"
 ABOUT = (
-    "Build an image from a Dockerfile. CONTEXT is a folder, the URL of a git repository (#REF:FOLDER) or of an "
-    "archive, or - to read an archive or a Dockerfile from standard input. "
+    "Build an image from a Dockerfile. CONTEXT is a folder, the URL of an archive or of a git repository "
+    "(#REF:FOLDER), or - to read an archive or a Dockerfile from standard input. "
     "Without --output the image goes to the local store, under the names that -t gives."
 )
 CLOSING = """\
@@ -189,7 +189,7 @@ def _remove_stale(path: str | None) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise BuildError(f"{path} cannot be replaced: {error.strerror}", code="iidfile") from error
+        raise BuildError(f"{path} cannot be replaced: {reason_of(error)}", code="iidfile") from error
 
 
 def _is_replaceable(path: str) -> bool:
@@ -219,7 +219,7 @@ def _write_whole(path: str, text: str) -> None:
         if place:
             os.replace(temporary, place)
     except OSError as error:
-        raise BuildError(f"{path} cannot be written: {error.strerror}", code="output-file") from error
+        raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
 
 
 COMMAND = Command(flags=FLAGS, run=run, usage=USAGE, about=ABOUT, closing=CLOSING)
