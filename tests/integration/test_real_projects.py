@@ -29,14 +29,14 @@ pytestmark = [
 class Project:
     """Builds fixtures into one store, and knows the machine's settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, podman: Podman) -> None:
         self.folder = folder
         self.root = folder / "store"
         self.pybuild = Pybuild(self.root)
         settings = folder / "settings"
         settings.mkdir()
         self.secrets = bases.machine_secrets(settings)
-        self.podman = Podman(folder / "podman")
+        self.podman = podman
 
     def base(self, name: str) -> None:
         work = self.folder / "bases"
@@ -64,8 +64,8 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("projects"))
+def project(tmp_path_factory: pytest.TempPathFactory, podman: Podman) -> Project:
+    project = Project(tmp_path_factory.mktemp("projects"), podman)
     project.base("busybox")
     return project
 
