@@ -234,6 +234,7 @@ def test_a_stage_that_nobody_needs_fetches_nothing(pybuild: Pybuild, web: Web, c
     assert web.asked == []
 
 
+@pytest.mark.hostile("CVE-2023-26054")
 def test_passwords_are_in_no_history_event_or_record(
     pybuild: Pybuild, web: Web, context: Path, repo: Repository
 ) -> None:
@@ -384,6 +385,7 @@ def test_a_dockerfile_may_come_from_elsewhere_than_a_fetched_context(
     assert text(make(pybuild, "-f", "-", repo.url, stdin=b"FROM scratch\nCOPY a /c\n")["c"]) == "1"
 
 
+@pytest.mark.hostile("CVE-2026-44517")
 def test_the_dockerfile_of_an_archive_is_found_inside_it_or_not_at_all(
     pybuild: Pybuild, tmp_path: Path
 ) -> None:

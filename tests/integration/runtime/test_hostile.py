@@ -29,6 +29,7 @@ def on(sandbox: Sandbox, layer: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
 @pytest.mark.parametrize("target", ["/etc", "/root/none", "../../../etc"])
+@pytest.mark.hostile("CVE-2026-41579", "CVE-2026-42306")
 async def test_kernel_folders_that_are_symlinks_are_refused(
     sandbox: Sandbox, layer: Path, name: str, target: str
 ) -> None:
@@ -40,6 +41,7 @@ async def test_kernel_folders_that_are_symlinks_are_refused(
 
 
 @pytest.mark.parametrize("link", ["/etc", "../../../../etc", "/proc/../etc", "loop/../../etc"])
+@pytest.mark.hostile("CVE-2021-30465")
 async def test_a_target_behind_a_symlink_lies_in_the_image(sandbox: Sandbox, layer: Path, link: str) -> None:
     os.symlink(link, layer / "link")
     os.symlink("/root", layer / "loop")
@@ -101,6 +103,7 @@ async def test_the_root_is_no_target_under_any_name(sandbox: Sandbox, layer: Pat
             await sandbox.run("true", lower=on(sandbox, layer), mounts=[Tmpfs(target)])
 
 
+@pytest.mark.hostile("CVE-2019-19921")
 async def test_nothing_is_mounted_in_proc(sandbox: Sandbox, layer: Path) -> None:
     os.symlink("/proc/sys", layer / "link")
     os.symlink("/proc/self/root", layer / "magic")
@@ -113,6 +116,7 @@ async def test_nothing_is_mounted_in_proc(sandbox: Sandbox, layer: Path) -> None
 
 
 @pytest.mark.parametrize("link", ["/", "../../../../..", "/proc/self/root", "/etc"])
+@pytest.mark.hostile("CVE-2024-1753", "CVE-2024-23651", "CVE-2024-11218")
 async def test_a_subpath_that_is_a_symlink_stays_in_its_stage(
     sandbox: Sandbox, tmp_path: Path, link: str
 ) -> None:
@@ -138,6 +142,7 @@ async def test_a_subpath_with_dots_stays_in_its_stage(sandbox: Sandbox, tmp_path
         assert said == ["stage"]
 
 
+@pytest.mark.hostile("CVE-2024-21626")
 async def test_a_working_folder_is_no_way_out(sandbox: Sandbox) -> None:
     for number in range(64):
         with pytest.raises(BuildError, match="cannot enter the working folder"):
@@ -145,6 +150,7 @@ async def test_a_working_folder_is_no_way_out(sandbox: Sandbox) -> None:
     assert await sandbox.says(["/bin/ls"], cwd="/proc/1/root/proc/self/root/etc") == ["group", "passwd"]
 
 
+@pytest.mark.hostile("overlay xattrs")
 async def test_redirects_smuggled_into_a_layer_are_not_followed(sandbox: Sandbox, layer: Path) -> None:
     low = layer.parent / "low"
     (low / "hidden").mkdir(parents=True)
@@ -157,6 +163,7 @@ async def test_redirects_smuggled_into_a_layer_are_not_followed(sandbox: Sandbox
         assert said.out == []
 
 
+@pytest.mark.hostile("CVE-2019-5736")
 async def test_the_python_that_starts_a_step_cannot_be_changed_by_it(sandbox: Sandbox, layer: Path) -> None:
     """CVE-2019-5736: a command that is /proc/self/exe runs the host's Python inside the container."""
     script = (

@@ -25,6 +25,7 @@ async def test_process_1_ignores_its_own_signals(sandbox: Sandbox) -> None:
     assert await sandbox.says("kill -TERM $$; kill -KILL $$; echo alive") == ["alive"]
 
 
+@pytest.mark.hostile("CVE-2021-3602")
 async def test_the_environment_is_the_specs_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAK", "1")
     said = await sandbox.says(["/bin/env"], env=[("PATH", "/bin"), ("A", "b=c"), ("EMPTY", "")])
@@ -56,6 +57,7 @@ async def test_standard_input_is_empty_and_no_terminal(sandbox: Sandbox) -> None
     ]
 
 
+@pytest.mark.hostile("CVE-2024-21626")
 async def test_no_descriptor_is_inherited(sandbox: Sandbox) -> None:
     leak = os.open("/etc", os.O_RDONLY)
     try:
@@ -101,6 +103,7 @@ async def test_a_plain_user_has_no_capabilities_but_the_same_bound(sandbox: Sand
     assert found["CapBnd:"] == ["00000000a80425fb"]
 
 
+@pytest.mark.hostile("CVE-2024-40635")
 async def test_an_ill_user_id_is_an_error_and_no_other_user(sandbox: Sandbox) -> None:
     with pytest.raises(BuildError, match="cannot become user 4294967296"):
         await sandbox.run("id", uid=1 << 32)

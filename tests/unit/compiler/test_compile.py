@@ -552,6 +552,7 @@ def test_a_copy_of_heredocs_alone_takes_from_nothing() -> None:
     assert len(vertex_of(program, "COPY").inputs) == 1
 
 
+@pytest.mark.hostile("CVE-2025-62725")
 def test_a_heredocs_name_is_a_file_name() -> None:
     assert line_of(fails("FROM scratch\nCOPY <<a/b /d/\nx\na/b\n")) == 2
 
@@ -677,6 +678,7 @@ def test_variables_are_expanded_in_mounts() -> None:
     ("flag", "entitlement"),
     [("--network=host", "network.host"), ("--security=insecure", "security.insecure")],
 )
+@pytest.mark.hostile("CVE-2024-23653")
 def test_what_must_be_granted_names_the_flag_that_grants_it(flag: str, entitlement: str) -> None:
     text = f"FROM busybox\nRUN {flag} true\n"
 
@@ -830,11 +832,13 @@ def test_what_is_not_utf_8_reaches_the_command_but_not_the_config() -> None:
 @pytest.mark.parametrize(
     "line", ["RUN a\0b", "WORKDIR /a\0", "COPY a\0 b", "COPY --chown=\0 a b", "ENV A=\0\nRUN true"]
 )
+@pytest.mark.hostile("Python traps")
 def test_a_nul_is_refused_before_the_kernel_is_asked(line: str) -> None:
     assert fails(f"FROM busybox\n{line}\n").code == "nul-character"
 
 
 @pytest.mark.parametrize("text", ["ENV $NOTHING=1", "LABEL $NOTHING=1", "COPY --from=" + "9" * 5000 + " a b"])
+@pytest.mark.hostile("Python traps")
 def test_odd_names_and_numbers_are_errors(text: str) -> None:
     assert line_of(fails(f"FROM busybox\n{text}\n")) == 2
 

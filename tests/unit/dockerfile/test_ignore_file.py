@@ -114,6 +114,7 @@ def test_a_bad_pattern_is_refused_with_its_place(line: str) -> None:
     assert caught.value.location.span.line == 3
 
 
+@pytest.mark.hostile(".dockerignore/patterns")
 def test_hostile_patterns_end_soon() -> None:
     text = "\n".join(
         ["*a" * 60 + "b", "**/a/" * 60 + "b", "a**a**a**b", "**/*a/" * 30 + "**b", "?*" * 80 + "b"]

@@ -322,6 +322,7 @@ def test_a_hard_link_out_of_the_layer_is_kept_as_it_is():
     assert [(e.path, e.hardlink, e.digest) for e in found] == [("b", "lower/a", None), ("c", "lower/a", None)]
 
 
+@pytest.mark.hostile("overlay xattrs")
 def test_only_capabilities_are_kept_of_the_xattrs():
     attributes = {
         "security.capability": CAPABILITY, "trusted.overlay.redirect": b"/etc", "user.overlay.opaque": b"y",

@@ -54,6 +54,15 @@ def read_one(data):
         (b"a/..b", "a/..b"),
     ],
 )  # fmt: skip
+@pytest.mark.hostile(
+    "CVE-2007-4559",
+    "CVE-2025-4517",
+    "CVE-2025-4330",
+    "CVE-2025-4138",
+    "CVE-2025-4435",
+    "CVE-2024-12718",
+    "CVE-2026-11940",
+)
 def test_names_end_inside_the_root(name, path):
     assert read_one(header(name)).path == path
     assert read_one(pax(path=name) + header()).path == path
@@ -115,12 +124,14 @@ def test_the_text_of_a_symlink_is_left_as_it_is():
     }.items(),
     ids=lambda item: item[0],
 )
+@pytest.mark.hostile("CVE-2025-8194", "CVE-2026-11972")
 def test_what_is_damaged_or_beyond_limits_is_an_image_error(archive):
     name, data = archive
     with pytest.raises(ImageError, match="the archive is damaged"):
         read(data if "cut" in name else data + bytes(1024))
 
 
+@pytest.mark.hostile("gh-151498")
 def test_a_size_field_allocates_nothing():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -215,6 +226,7 @@ def sparse(size, *extents, stored=0, more=b"\0"):
     }.items(),
     ids=lambda item: item[0],
 )  # fmt: skip
+@pytest.mark.hostile("CVE-2025-58183")
 def test_sparse_maps_that_lie_are_image_errors(archive):
     with pytest.raises(ImageError, match="the archive is damaged"):
         collections.deque(tar.read(io.BytesIO(archive[1] + bytes(1024))), 0)
@@ -230,6 +242,7 @@ def test_a_sparse_file_of_holes_needs_no_memory():
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
+@pytest.mark.hostile("CVE-2024-6232")
 def test_any_bytes_are_entries_or_an_image_error(data):
     archive = bytearray(
         pax(path=b"a/b", mtime=b"5.5", SCHILY__xattr__a=b"b") + header(size=100) + padded(b"x" * 100)

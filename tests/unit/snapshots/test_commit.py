@@ -240,6 +240,7 @@ def test_a_mount_point_that_was_there_before_is_no_stub(layers: LayerStore) -> N
     assert shape(layers, snapshot[-1]) == ["d", "e"]
 
 
+@pytest.mark.hostile("CVE-2024-23652")
 def test_links_in_the_upper_folder_are_not_followed(layers: LayerStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

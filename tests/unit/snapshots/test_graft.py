@@ -159,6 +159,7 @@ def test_bytes_are_compared_where_nothing_else_tells() -> None:
     assert sorted(asked) == ["new", "old"]
 
 
+@pytest.mark.hostile("CVE-2018-15664")
 def test_symlinked_destinations_are_followed_inside_the_tree() -> None:
     below = tree(link("link", "/real"), folder("real"), link("out", "../../../new"), link("lf", "real/f"))
 
@@ -377,16 +378,19 @@ def test_an_archive_in_a_folder_is_copied() -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "../../../evil", "d/../../evil", "./evil"])
+@pytest.mark.hostile("CVE-2020-10696")
 def test_no_name_in_an_archive_leaves_the_destination(name: str) -> None:
     assert paths(add([file(name, "1")], Tree(), "/x/y/")) == ["x", "x/y", "x/y/evil"]
 
 
+@pytest.mark.hostile("CVE-2021-29136")
 def test_an_archives_root_leaves_the_destination_as_it_is() -> None:
     planned = add([folder(".", 0o700, 9, 9), file("./f", "1")], Tree())
 
     assert (planned[0].entry.path, planned[0].entry.mode, planned[0].entry.uid) == ("x", 0o755, 0)
 
 
+@pytest.mark.hostile("CVE-2020-10696")
 def test_links_in_an_archive_are_resolved_as_if_the_destination_were_the_root() -> None:
     below = tree("etc/passwd")
 
@@ -433,6 +437,7 @@ def test_the_last_of_equal_names_counts() -> None:
     ]
 
 
+@pytest.mark.hostile("CVE-2026-4360")
 def test_hard_links_lead_to_what_is_there_before_them() -> None:
     hard = file("hard", "").replace(hardlink="f", digest=None, size=0)
 
@@ -463,6 +468,7 @@ def test_chown_leaves_folders_that_an_archive_only_implies() -> None:
     }
 
 
+@pytest.mark.hostile("containerd whiteout check")
 def test_devices_of_an_archive_stay_what_they_are_and_names_like_whiteouts_are_names() -> None:
     planned = add([device("blk", BLOCK, (7, 1)), file(".wh.gone", "")], tree("x/gone"))
 

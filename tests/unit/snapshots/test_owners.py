@@ -68,6 +68,7 @@ def test_run_looks_users_up_with_their_groups(text: str, user: owners.User) -> N
 
 
 @pytest.mark.parametrize("text", ["nobody", "app:nogroup", "2147483648", "-1", "4294967296:0"])
+@pytest.mark.hostile("CVE-2024-40635", "CVE-2026-46680")
 def test_run_refuses_who_is_not_known(text: str) -> None:
     with pytest.raises(BuildError):
         owners.resolve_user(text, PASSWD, GROUP)
@@ -94,6 +95,7 @@ def test_the_files_are_found_through_links_inside_the_tree() -> None:
     assert owners.find(tree(), owners.PASSWD) is None
 
 
+@pytest.mark.hostile("CVE-2026-47262", "GHSA-mjcv-p78q-w5fw", "CVE-2024-9676")
 def test_what_is_no_file_of_users_is_refused() -> None:
     with pytest.raises(BuildError, match="regular"):
         owners.find(tree(device("etc/passwd")), owners.PASSWD)

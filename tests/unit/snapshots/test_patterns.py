@@ -85,6 +85,7 @@ def test_a_lone_exclamation_mark_is_refused() -> None:
         Patterns(["!"])
 
 
+@pytest.mark.hostile(".dockerignore/patterns")
 def test_many_stars_take_no_time() -> None:
     name = "a" * 250
 

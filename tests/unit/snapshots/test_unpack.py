@@ -167,6 +167,7 @@ def test_paths_that_are_not_in_canonical_form_are_refused(tmp_path, path):
 
 
 @pytest.mark.parametrize("link", ["/etc", "..", "../outside", "/proc/self/root"])
+@pytest.mark.hostile("CVE-2025-47290")
 def test_no_entry_is_written_through_a_symlink(tmp_path, link):
     (tmp_path / "outside").mkdir()
     for entry in (
@@ -179,6 +180,7 @@ def test_no_entry_is_written_through_a_symlink(tmp_path, link):
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+@pytest.mark.hostile("CVE-2021-32760")
 def test_attributes_are_not_set_through_a_symlink(tmp_path):
     (tmp_path / "victim").write_text("x")
     before = (tmp_path / "victim").stat()
@@ -196,6 +198,7 @@ def test_attributes_are_not_set_through_a_symlink(tmp_path):
     assert (tmp_path / "t/link").lstat().st_mtime == 5
 
 
+@pytest.mark.hostile("CVE-2026-50163")
 def test_a_hard_link_into_nothing_names_both_ends(tmp_path):
     for target in ("missing", "missing/x", "d", "new"):
         with pytest.raises(ImageError, match=f"'new' to '{target}', which it does not hold"):
@@ -216,11 +219,13 @@ def test_a_hard_link_replaces_a_file(tmp_path):
     assert (tmp_path / "t/a").samefile(tmp_path / "t/b")
 
 
+@pytest.mark.hostile("overlay xattrs")
 def test_a_device_0_0_is_no_way_to_hide_things(tmp_path):
     with pytest.raises(ImageError, match="device 0:0"), TreeWriter(tmp_path / "t") as tree:
         tree.add(Entry("x", CHAR, device=(0, 0)))
 
 
+@pytest.mark.hostile("CVE-2021-29136")
 def test_the_root_cannot_be_replaced(tmp_path):
     with pytest.raises(ImageError, match="root"), TreeWriter(tmp_path / "t") as tree:
         tree.add(Entry(".", SYMLINK, link="/"))
@@ -317,6 +322,7 @@ def test_after_an_error_no_descriptor_is_open(tmp_path):
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and trusted xattrs need root")
+@pytest.mark.hostile("CVE-2026-42574", "CVE-2026-28406")
 def test_archives_with_every_trick_stay_inside(tmp_path):
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "folder").mkdir()

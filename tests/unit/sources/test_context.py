@@ -78,6 +78,7 @@ def test_entries_are_sorted_with_the_root_first_and_belong_to_root(make: Make) -
     assert (entries[1].size, entries[1].mtime, entries[1].digest) == (1, 10**18, None)
 
 
+@pytest.mark.hostile("CVE-2018-15664")
 def test_links_are_told_and_never_followed(make: Make) -> None:
     root = make("d/f")
     (root / "out").symlink_to("/etc")
@@ -319,6 +320,7 @@ def test_a_file_that_changes_between_reading_and_hashing_is_told(make: Make) -> 
         context.Hasher(root).digest_of(LAYER, entries[2])
 
 
+@pytest.mark.hostile("CVE-2019-14271", "CVE-2025-47290")
 def test_a_folder_that_becomes_a_link_is_not_followed(make: Make, tmp_path: Path) -> None:
     root = make("d/passwd")
     entries = context.read(root, None)

@@ -153,6 +153,7 @@ async def test_a_subdir_is_the_folder_with_this_name(shelf: Shelf, repo: Reposit
     assert "a" in await tree_of(shelf, f"{repo.url}#:../..")
 
 
+@pytest.mark.hostile("CVE-2026-33748")
 async def test_a_subdir_never_leads_through_a_link(shelf: Shelf, repo: Repository, tmp_path: Path) -> None:
     """CVE-2026-33748."""
     (tmp_path / "host").mkdir()
@@ -209,6 +210,7 @@ async def test_with_a_subdir_no_git_dir_is_kept(shelf: Shelf, repo: Repository) 
     assert list(await tree_of(shelf, f"{repo.url}?keep-git-dir=true#main:d")) == [".", "e", "e/f"]
 
 
+@pytest.mark.hostile("CVE-2022-24765", "CVE-2022-39253")
 async def test_attributes_and_settings_of_the_machine_take_no_part(
     shelf: Shelf, repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +390,7 @@ async def test_submodules_come_along_without_a_git_dir_of_theirs(
     assert list(await tree_of(shelf, f"{repo.url}#:sub")) == [".", "part", "part/p"]
 
 
+@pytest.mark.hostile("CVE-2022-39253")
 async def test_a_submodule_from_this_machine_is_refused(
     shelf: Shelf, repo: Repository, web: Web, tmp_path: Path
 ) -> None:
@@ -413,6 +416,7 @@ async def test_a_submodule_from_this_machine_is_refused(
         "https://host/a.git?branch=-x&tag=y", "https://host/a\x00.git", "https://host/a\n.git", "git://host:99999/a",
     ],
 )  # fmt: skip
+@pytest.mark.hostile("CVE-2017-1000117", "CVE-2019-13139")
 def test_an_address_that_would_be_an_option_is_none(address: str) -> None:
     """CVE-2017-1000117, CVE-2019-13139."""
     with pytest.raises(AddressError):
@@ -426,6 +430,7 @@ def test_only_protocols_of_the_network_are_gits(address: str) -> None:
     assert parse_repository(address) is None
 
 
+@pytest.mark.hostile("CVE-2022-39253")
 async def test_git_refuses_a_local_repository_whatever_leads_there(shelf: Shelf, repo: Repository) -> None:
     for remote in (f"file://{repo.bare}", str(repo.bare), f"ext::sh -c 'touch {repo.work}/ran'"):
         with pytest.raises(BuildError, match="not allowed"):
@@ -433,6 +438,7 @@ async def test_git_refuses_a_local_repository_whatever_leads_there(shelf: Shelf,
     assert not (repo.work / "ran").exists()
 
 
+@pytest.mark.hostile("BuildKit f83dedd8d")
 async def test_a_server_that_names_an_option_as_its_branch_gets_nothing_run(
     shelf: Shelf, web: Web, tmp_path: Path
 ) -> None:
@@ -454,6 +460,7 @@ async def test_a_server_that_names_an_option_as_its_branch_gets_nothing_run(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.hostile("CVE-2024-52005")
 async def test_what_a_server_says_has_no_control_characters(shelf: Shelf, web: Web) -> None:
     """CVE-2024-52005."""
     body = b"0036ERR \x1b[2Jgone\x07 \xe2\x80\xaeexe and nothing more else\n"

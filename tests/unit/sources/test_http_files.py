@@ -176,6 +176,7 @@ async def test_redirects_are_followed_and_the_name_is_the_first_ones(web: Web, s
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://x/y", "gopher://x", "http://[::1"])
+@pytest.mark.hostile("dotnet #54225")
 async def test_a_redirect_to_anything_else_is_refused(web: Web, shelf: Shelf, location: str) -> None:
     web.answers["/a"] = Answer(status=302, headers={"Location": location})
 
@@ -183,6 +184,7 @@ async def test_a_redirect_to_anything_else_is_refused(web: Web, shelf: Shelf, lo
         await fetch(shelf, f"{web.url}/a")
 
 
+@pytest.mark.hostile("DoS")
 async def test_redirects_without_end_are_refused(web: Web, shelf: Shelf) -> None:
     web.answers["/a"] = Answer(status=302, headers={"Location": "/a"})
 
@@ -190,6 +192,7 @@ async def test_redirects_without_end_are_refused(web: Web, shelf: Shelf) -> None
         await fetch(shelf, f"{web.url}/a")
 
 
+@pytest.mark.hostile("CVE-2018-18074", "CVE-2023-32681", "CVE-2023-43804")
 async def test_credentials_go_to_their_origin_alone(web: Web, shelf: Shelf, tmp_path: Path) -> None:
     """CVE-2018-18074, CVE-2023-32681."""
     with Web(tmp_path).running() as other:
@@ -231,6 +234,7 @@ async def test_secrets_are_credentials_of_their_host(
     assert web.asked[0].headers["Authorization"] == expected
 
 
+@pytest.mark.hostile("CVE-2023-26054")
 async def test_a_password_is_in_no_error(web: Web, shelf: Shelf) -> None:
     with pytest.raises(BuildError) as caught:
         await fetch(shelf, web.url.replace("//", "//user:hunter2@") + "/none")
@@ -250,6 +254,7 @@ async def test_an_encoding_that_was_not_asked_for_is_taken_off(web: Web, shelf: 
     assert {asked.headers["Accept-Encoding"] for asked in web.asked} == {"identity"}
 
 
+@pytest.mark.hostile("CVE-2025-66418", "CVE-2025-66471")
 async def test_an_encoding_that_grows_beyond_measure_is_refused(web: Web, shelf: Shelf) -> None:
     """CVE-2025-66418, CVE-2025-66471."""
     bomb = gzip.compress(bytes(64 << 20))
@@ -263,6 +268,7 @@ async def test_an_encoding_that_grows_beyond_measure_is_refused(web: Web, shelf:
     assert os.listdir(os.path.join(shelf.root, "ingest")) == []
 
 
+@pytest.mark.hostile("DoS")
 async def test_an_answer_that_grows_without_end_is_refused(
     web: Web, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +285,7 @@ async def test_nobody_there_is_told_in_words(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "", "/..", "/%00", "/a/%2e%2e", "/x%2F..", "/%0a"])
+@pytest.mark.hostile("CVE-2025-62725")
 def test_a_url_without_a_usable_name_gives_a_name_of_ours(path: str) -> None:
     """CVE-2025-62725: no address says where a file goes."""
     assert read_file(f"http://host{path}").filename == "__unnamed__"

@@ -1,3 +1,5 @@
+import pytest
+
 from builder.errors import BuildError, MissingPath, StepFailed, UsageError
 from builder.text import Location, SourceText, Span
 from builder.ui.diagnostics import render
@@ -66,6 +68,7 @@ def test_only_the_last_lines_of_a_long_output_are_shown() -> None:
     assert (shown[3], shown[-1]) == ("  | line 80", "  | line 99")
 
 
+@pytest.mark.hostile("terminal escapes")
 def test_nothing_hostile_gets_through() -> None:
     source = SourceText("Dock\x1b[31merfile", "RUN \x1b]0;x\x07a\n")
     error = StepFailed("`\x1b[2J`\nsecond", status=1, tail=("\x1b[1A\rx", "\u202ey"))

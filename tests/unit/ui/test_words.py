@@ -29,6 +29,7 @@ from builder.ui import words
         ("\U000e0001", "\\U000e0001"),
     ],
 )
+@pytest.mark.hostile("terminal escapes")
 def test_foreign_text_loses_what_a_terminal_would_obey(text: str, shown: str) -> None:
     assert words.clean(text) == shown
 
@@ -36,6 +37,7 @@ def test_foreign_text_loses_what_a_terminal_would_obey(text: str, shown: str) ->
 @given(
     st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\x1b[]P\\;0m\x07\r\x9b\x9c")), max_size=60)
 )
+@pytest.mark.hostile("terminal escapes")
 def test_whatever_comes_is_printable_afterwards(text: str) -> None:
     assert words.clean(text).isprintable()
     assert words.one_line(text).isprintable()
