@@ -107,3 +107,8 @@ class Interrupted(BuildError):
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted")
         self.exit_code = 128 + signal_number
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says of an error, in lower case."""
+    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from builder import stop
 from builder.contexts import Context, open_context
 from builder.digest import Digest
-from builder.errors import BuildError, UsageError
+from builder.errors import BuildError, UsageError, reason_of
 from builder.graph.definition import Definition, Vertex
 from builder.ops.exec import Exec
 from builder.ops.files import Copy, MakeDir, Merge
@@ -193,7 +193,7 @@ def read_secret(spec: SecretSpec) -> bytes:
             value = file.read(MAX_SECRET + 1)
     except OSError as error:
         raise BuildError(
-            f"secret {spec.id}: {spec.file} cannot be read: {error.strerror}", code="secret"
+            f"secret {spec.id}: {spec.file} cannot be read: {reason_of(error)}", code="secret"
         ) from error
     if len(value) > MAX_SECRET:
         raise BuildError(f"secret {spec.id}: {spec.file} has more than {MAX_SECRET >> 10} KiB", code="secret")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from builder.errors import BuildError, DockerfileError, UsageError
+from builder.errors import BuildError, DockerfileError, UsageError, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def context_folder(context: str) -> str:
             hint=_nearest(os.path.basename(folder), os.path.dirname(folder)),
         ) from None
     except OSError as error:
-        raise BuildError(f"context {context} cannot be read: {error.strerror}", code="context") from error
+        raise BuildError(f"context {context} cannot be read: {reason_of(error)}", code="context") from error
     return folder
 
 
@@ -201,7 +201,9 @@ def _read_dockerfile(path: str) -> str:
         hint = near or "name the file with -f FILE, or - for standard input"
         raise BuildError(f"Dockerfile {path} is not there", code="dockerfile-not-found", hint=hint) from None
     except OSError as error:
-        raise BuildError(f"Dockerfile {path} cannot be read: {error.strerror}", code="dockerfile") from error
+        raise BuildError(
+            f"Dockerfile {path} cannot be read: {reason_of(error)}", code="dockerfile"
+        ) from error
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise BuildError(f"Dockerfile {path} is a folder", code="dockerfile", hint="name a file with -f")
@@ -224,6 +226,8 @@ def decode(data: bytes, name: str) -> str:
     """The text of a Dockerfile; bytes that are no UTF-8 are kept. Raises DockerfileError for UTF-16."""
     if b"\0" in data[:4096] and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DockerfileError(f"{name} is UTF-16", hint="save it as UTF-8")
+    if b"\0" in data[:4096]:
+        raise DockerfileError(f"{name} is no text", hint="name the Dockerfile with -f FILE")
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -239,7 +243,7 @@ def ignore_of(context: str, dockerfile: str | None) -> tuple[str, str] | None:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except OSError as error:
-            raise BuildError(f"{path} cannot be read: {error.strerror}", code="dockerignore") from error
+            raise BuildError(f"{path} cannot be read: {reason_of(error)}", code="dockerignore") from error
     return None
 
 

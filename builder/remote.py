@@ -200,7 +200,7 @@ def unpack(shelf: Shelf, file: BinaryIO) -> LayerId:
     source = Tree().plus(LayerId(FILENAME), [Entry(FILENAME, FILE, 0o600)])
     with Archives(shelf.root) as archives:
         file.seek(0)
-        read = archives.read(file)
+        read = archives.read(file, "the context")
         planned = graft.plan(
             op, Tree(), {0: source}, None, now=time.time_ns(), digest_of=_no_digest, archive=lambda *_: read
         )

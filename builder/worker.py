@@ -114,7 +114,7 @@ class Worker:
 
             def archive(layer: LayerId, entry: Entry) -> Archive | None:
                 with layers.open(layer, entry) as file:
-                    return archives.read(file)
+                    return archives.read(file, entry.path)
 
             planned = graft.plan(
                 op,

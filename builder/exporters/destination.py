@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from builder.errors import BuildError, UsageError
+from builder.errors import BuildError, UsageError, reason_of
 from builder.exporters import STDOUT
 
 BUFFER = 1 << 18
@@ -33,7 +33,7 @@ def open_destination(dest: str) -> Iterator[BinaryIO]:
                 yield out
     except OSError as error:
         where = "standard output" if dest == STDOUT else dest
-        raise BuildError(f"writing {where} failed: {_reason(error)}", code="export-failed") from error
+        raise BuildError(f"writing {where} failed: {reason_of(error)}", code="export-failed") from error
 
 
 def _standard_output() -> BinaryIO:
@@ -66,7 +66,3 @@ def _regular_file(dest: str) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

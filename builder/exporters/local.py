@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from builder.errors import BuildError
+from builder.errors import BuildError, reason_of
 from builder.exporters import Export
 from builder.exporters.merged import Merged, Open
 from builder.fs.remove import remove_tree
@@ -28,9 +28,8 @@ def export(tree: Tree, open_file: Open, wanted: Export) -> None:
         with _folder(wanted.dest) as folder:
             write_tree(folder, _as_ours(merged), merged.content)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise BuildError(
-            f"writing the folder {wanted.dest} failed: {reason}", code="export-failed"
+            f"writing the folder {wanted.dest} failed: {reason_of(error)}", code="export-failed"
         ) from error
 
 

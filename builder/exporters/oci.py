@@ -16,7 +16,7 @@ import msgspec
 
 from builder import digest as digests
 from builder import stop
-from builder.errors import BuildError, ImageError
+from builder.errors import BuildError, ImageError, reason_of
 from builder.exporters import Export
 from builder.exporters.destination import open_destination
 from builder.oci import documents, spec, tar
@@ -103,8 +103,8 @@ def write_folder(image: Image, blobs: BlobStore, names: Sequence[Reference], des
         _write_whole(os.path.join(dest, "oci-layout"), MARKER)
         _write_whole(os.path.join(dest, "index.json"), index_of(image, names, others))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BuildError(f"writing the image layout {dest} failed: {reason}", code="export-failed") from error
+        message = f"writing the image layout {dest} failed: {reason_of(error)}"
+        raise BuildError(message, code="export-failed") from error
 
 
 def _kept(dest: str, image: Image, names: Sequence[Reference]) -> list[Descriptor]:

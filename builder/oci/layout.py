@@ -18,7 +18,7 @@ import msgspec
 from builder import digest as digests
 from builder import stop
 from builder.digest import Digest
-from builder.errors import ImageError
+from builder.errors import ImageError, reason_of
 from builder.oci import documents, spec
 from builder.oci.reference import DEFAULT_TAG, TAG, InvalidReference
 from builder.oci.reference import parse as parse_reference
@@ -150,7 +150,7 @@ class Layout:
             except WrongContent as error:
                 raise _damaged(what) from error
             except OSError as error:
-                raise ImageError(f"{what} cannot be read: {error.strerror}") from error
+                raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
 
     def __repr__(self) -> str:
         return f"Layout({str(self.folder)!r})"
@@ -197,7 +197,7 @@ def _open_file(path: Path, what: str) -> BinaryIO:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise ImageError(f"{what} is missing", code="blob-not-found") from error
-        raise ImageError(f"{what} cannot be read: {error.strerror}") from error
+        raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise ImageError(f"{what} is no regular file", code="not-a-layout")

@@ -143,6 +143,10 @@ class _RootFilesystem:
         if os.path.samestat(os.fstat(place), os.fstat(self.root)):
             os.close(place)
             raise Failure("mount", errno.EBUSY, f"cannot mount at {target}: it is the root")
+        if mounts.is_folder(tree) != mounts.is_folder(place):
+            kind = "folder" if mounts.is_folder(place) else "file"
+            os.close(place)
+            raise Failure("mount", errno.ENOTDIR, f"cannot mount at {target}: it is a {kind}")
         mounts.attach(tree, place)
         if not own:
             os.close(tree)

@@ -20,7 +20,7 @@ import msgspec
 
 from builder import digest as digests
 from builder import stop
-from builder.errors import BuildError
+from builder.errors import BuildError, reason_of
 from builder.fs.rooted import open_in, open_root, opened
 from builder.oci import spec
 from builder.oci.compression import Compression, open_reader, open_writer
@@ -90,9 +90,7 @@ class CheckedContent:
         try:
             source = self._content(entry)
         except OSError as error:
-            raise BuildError(
-                f"cannot read {entry.path!r}: {(error.strerror or str(error)).lower()}"
-            ) from error
+            raise BuildError(f"cannot read {entry.path!r}: {reason_of(error)}") from error
         return cast(BinaryIO, _CheckedReader(source, entry, self._digests))
 
     def fill(self, entries: Iterable[Entry]) -> list[Entry]:

@@ -44,8 +44,8 @@ class Archives:
         if self._spool is not None:
             self._spool.close()
 
-    def read(self, file: BinaryIO) -> Archive | None:
-        """What an open file holds; None where it is no archive, or one without entries.
+    def read(self, file: BinaryIO, name: str) -> Archive | None:
+        """What an open file of that name holds; None where it is no archive, or one without entries.
 
         Raises ImageError for an archive that begins well and is damaged later.
         """
@@ -53,8 +53,12 @@ class Archives:
             return None
         file.seek(0)
         entries = []
-        for entry, reader in tar.read(compression.open_reader(file)):
-            entries.append(self._spooled(entry, reader) if _has_bytes(entry) else entry)
+        try:
+            for entry, reader in tar.read(compression.open_reader(file)):
+                entries.append(self._spooled(entry, reader) if _has_bytes(entry) else entry)
+        except ImageError as error:
+            error.message = f"{name}: {error.message}"
+            raise
         return Archive(self.layer, entries) if entries else None
 
     def open(self, entry: Entry) -> BinaryIO:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from builder.errors import BuildError, StoreError
+from builder.errors import BuildError, StoreError, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
         reason, code = "the file system is read-only", "store-read-only"
         hint = "choose a folder that can be written with --root or PYBUILD_ROOT"
     else:
-        reason = (error.strerror or str(error) or type(error).__name__).lower()
+        reason = reason_of(error)
     return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
 
 
@@ -42,7 +42,7 @@ def unexplained(error: OSError, store: str) -> BuildError:
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if not name or name.startswith(store + os.sep):
         return store_error(error, store, "writing")
-    return BuildError(f"{name}: {(error.strerror or str(error)).lower()}", code="system")
+    return BuildError(f"{name}: {reason_of(error)}", code="system")
 
 
 def full_disk_hint(path: str) -> str | None:

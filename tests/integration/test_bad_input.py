@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from builder.oci import spec
-from tests.support.layouts import LayoutMaker
+from tests.support.layouts import LayoutMaker, make_tar
 from tests.support.machine import CHECKOUT, needs, needs_root, run
 from tests.support.registry import RunningRegistry, free_port, running_registry
 from tests.support.workshop import GOOD, Outcome, Workshop, find_process, finish
@@ -37,6 +37,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, busybox_seed: Path) -> Worksh
     shop.write("app.txt", "text\n")
     shop.write("settings.env", "hidden\n")
     shop.write(".dockerignore", "# none of these\n*.env\n")
+    shop.write("cut.tar.gz", gzip.compress(make_tar({"a": os.urandom(9000)}))[:-3000])
     return shop
 
 
@@ -67,6 +68,7 @@ BAD_WORDS = {
     "-o context/app.txt context": "the destination context/app.txt is a file, but local writes a folder",
     "--build-context x=nothing -f context/uses-x context": "--build-context x=nothing: nothing is not there",
     "--target buildr -f context/stages context": "target 'buildr' is not a stage of stages",
+    "-f context/binary context": "context/binary is no text",
     "--platform a/b/c/d context": "platform 'a/b/c/d' is not of the form os/architecture[/variant]",
     "-t Not:A:Name context": "-t Not:A:Name: image reference Not:A:Name must be in lower case",
 }
@@ -76,6 +78,7 @@ BAD_WORDS = {
 def test_bad_words_on_the_command_line_are_refused(shop: Workshop, words: str) -> None:
     shop.dockerfile("FROM scratch\nCOPY app.txt /\n")
     shop.write("uses-x", "FROM scratch\nCOPY --from=x a /\n")
+    shop.write("binary", b"\x7fELF\x02\0\0")
     shop.write("stages", "FROM scratch AS builder\nCOPY app.txt /\n")
 
     outcome = shop.run(*words.split())
@@ -190,6 +193,14 @@ BAD_DOCKERFILES = [
     Bad(
         "FROM busybox\nRUN --mount=type=bind,source=nothing,target=/x true",
         "source '/nothing' not found",
+    ),
+    Bad(
+        "FROM busybox\nRUN --mount=type=cache,target=/etc/passwd true",
+        "cannot mount at /etc/passwd: it is a file",
+    ),
+    Bad(
+        "FROM busybox\nADD cut.tar.gz /",
+        "cut.tar.gz: the archive is damaged: the gzip stream is cut off",
     ),
 ]
 

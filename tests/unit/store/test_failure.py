@@ -39,7 +39,8 @@ def test_an_error_without_a_file_or_with_one_of_the_store_is_the_stores() -> Non
 
 
 def test_an_error_of_a_file_elsewhere_names_that() -> None:
-    told = unexplained(FileNotFoundError(errno.ENOENT, "No such file or directory", "/storehouse/x"), "/store")
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/storehouse/x")
+    told = unexplained(missing, "/store")
 
     assert (told.message, told.code) == ("/storehouse/x: no such file or directory", "system")
 
