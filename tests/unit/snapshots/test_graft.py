@@ -438,6 +438,18 @@ def test_the_last_of_equal_names_counts() -> None:
 
 
 @pytest.mark.hostile("CVE-2026-4360")
+def test_chown_holds_for_hard_links_too() -> None:
+    hard = file("hard", "").replace(hardlink="f", digest=None, size=0)
+
+    planned = add([file("f", "1"), hard], Tree(), owner=(1, 2))
+
+    assert [(p.entry.path, p.entry.uid, p.entry.gid) for p in planned[1:]] == [
+        ("x/f", 1, 2),
+        ("x/hard", 1, 2),
+    ]
+
+
+@pytest.mark.hostile("CVE-2026-50163")
 def test_hard_links_lead_to_what_is_there_before_them() -> None:
     hard = file("hard", "").replace(hardlink="f", digest=None, size=0)
 
