@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MB = 1 << 20
@@ -107,8 +108,12 @@ def half_ignored(count: int) -> Callable[[Path], None]:
 
 
 def seed(folder: Path) -> None:
-    words = b" ".join(b"%x" % random.Random(2).getrandbits(40) for _ in range(900_000))
-    (folder / "seed.bin").write_bytes(random.Random(3).randbytes(10 * MB) + words[: 10 * MB])
+    """10 MB that do not compress, 10 MB of words; in pieces, as a child's peak memory is at least ours."""
+    noise, words = random.Random(3), random.Random(2)
+    with open(folder / "seed.bin", "wb") as file:
+        for _ in range(10):
+            file.write(noise.randbytes(MB))
+            file.write(b" ".join(b"%x" % words.getrandbits(40) for _ in range(100_000))[:MB])
 
 
 # The Dockerfiles
@@ -246,18 +251,19 @@ def _read(archive: Path, names: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     with tarfile.open(archive) as outer:
 
-        def blob(digest: str) -> bytes:
+        def blob(digest: str) -> IO[bytes]:
             member = outer.extractfile("blobs/" + digest.replace(":", "/"))
             assert member is not None
-            return member.read()
+            return member
 
         index = outer.extractfile("index.json")
         assert index is not None
-        manifest = json.loads(blob(json.load(index)["manifests"][0]["digest"]))
+        manifest = json.load(blob(json.load(index)["manifests"][0]["digest"]))
         with tempfile.TemporaryDirectory() as folder:
             for layer in manifest["layers"]:
                 path = Path(folder, "layer")
-                path.write_bytes(blob(layer["digest"]))
+                with path.open("wb") as file:
+                    shutil.copyfileobj(blob(layer["digest"]), file)
                 with tarfile.open(path) as inner:
                     for name in names:
                         try:
