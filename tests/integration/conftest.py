@@ -36,7 +36,8 @@ def busybox_layout(busybox_seed: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("layout")
     (folder / "Dockerfile").write_text("FROM busybox\n")
     layout = folder / "busybox"
-    Pybuild(busybox_seed).build(folder, "-t", "layout:1", "-o", f"type=oci,tar=false,dest={layout}")
+    run(["cp", "-a", busybox_seed, folder / "store"])  # so that the seed stays as it is
+    Pybuild(folder / "store").build(folder, "-t", "layout:1", "-o", f"type=oci,tar=false,dest={layout}")
     return layout
 
 
