@@ -36,7 +36,8 @@ def listed(nodeid: str, skips: dict[str, str]) -> str | None:
 
 
 def pytest_configure() -> None:
-    """Tests interrupt what they start: it must not inherit an ignored SIGINT, as in a shell's background."""
+    """Tests interrupt what they start: it must not inherit signals that a shell's background or nohup ignores."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
