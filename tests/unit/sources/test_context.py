@@ -332,6 +332,18 @@ def test_a_folder_that_becomes_a_link_is_not_followed(make: Make, tmp_path: Path
         context.Hasher(root).digest_of(LAYER, entries[-1])
 
 
+@pytest.mark.hostile("CVE-2018-15664")
+def test_a_folder_that_moves_and_leaves_a_link_is_not_followed(make: Make, tmp_path: Path) -> None:
+    """The file behind the link is the very same, so nothing but the link tells."""
+    root = make("d/file")
+    entries = context.read(root, None)
+    (root / "d").rename(tmp_path / "moved")
+    (root / "d").symlink_to(tmp_path / "moved")
+
+    with pytest.raises(BuildError, match="d/file"):
+        context.Hasher(root).digest_of(LAYER, entries[-1])
+
+
 def test_many_files_are_hashed_in_threads(make: Make) -> None:
     root = make(*(f"d{n % 7}/{n}" for n in range(300)))
     entries = context.read(root, None)
