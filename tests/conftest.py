@@ -36,7 +36,7 @@ def listed(nodeid: str, skips: dict[str, str]) -> str | None:
 
 
 def pytest_configure() -> None:
-    """Tests interrupt what they start: it must not inherit signals that a shell's background or nohup ignores."""
+    """Tests interrupt what they start: it must not inherit what nohup or a background shell ignores."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
