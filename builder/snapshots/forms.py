@@ -266,15 +266,21 @@ def _pack_into(
 
 
 class _AsIndexed:
-    """Passes entries on to a writer of trees, with the attributes that the layer's index has for them."""
+    """Passes entries on to a writer of trees, with the attributes that the layer's index has for them.
 
-    def __init__(self, writer: TreeWriter, entries: Iterable[Entry]) -> None:
+    A removal of which the index tells nothing is left out.
+    """
+
+    def __init__(self, writer: TreeWriter, entries: Sequence[Entry]) -> None:
         self._writer = writer
         self._indexed = {e.path: e for e in entries if e.kind not in (WHITEOUT, OPAQUE)}
+        self._removed = {e.path for e in entries if e.kind == WHITEOUT}
 
     def add(self, entry: Entry, reader: Readable | None) -> None:
         """See oci.layer.Sink."""
         there = self._indexed.get(entry.path)
+        if entry.kind == WHITEOUT and there is None and entry.path not in self._removed:
+            return
         if there is not None and there.kind == entry.kind:
             entry = entry.replace(mode=there.mode, uid=there.uid, gid=there.gid, mtime=there.mtime)
         self._writer.add(entry, reader)

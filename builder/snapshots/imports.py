@@ -2,8 +2,10 @@
 
 A foreign tar may hold `a/b` without a header for `a`. Such a folder is implied: over a folder it leaves
 that as it is. A tree of entries knows that; a folder on disk, mounted above others, would show its own
-mode and owner instead. `settle` therefore gives implied folders those of what lies below, by a variant of
-the layer where they differ, so that the overlay shows what the entries say.
+mode and owner instead. And it may remove what is not there: overlayfs lists that name in a folder which
+only this layer has. `settle` therefore gives implied folders the attributes of what lies below, and leaves
+out removals of nothing, by a variant of the layer where that changes it, so that the overlay shows what the
+entries say.
 
 Layers are shared by all images with the same diff id, and variants by all that need the same. Must never
 know: where a blob came from, images, mounts.
@@ -53,11 +55,11 @@ def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerI
 
 
 def settle(store: LayerStore, layers: Sequence[LayerId]) -> Snapshot:
-    """The snapshot of the layers, with variants of those whose implied folders would show wrongly."""
+    """The snapshot of the layers, with variants of those whose folders would show wrongly."""
     settled: list[LayerId] = []
     for layer in layers:
         entries = store.entries(layer)
-        if any(entry.implied for entry in entries):
+        if any(entry.implied or entry.kind == WHITEOUT for entry in entries):
             right = _right(store.tree(tuple(settled)), layer, entries)
             if right != entries:
                 layer = _variant(store, layer, right)
@@ -66,10 +68,15 @@ def settle(store: LayerStore, layers: Sequence[LayerId]) -> Snapshot:
 
 
 def _right(below: Tree, layer: LayerId, entries: list[Entry]) -> list[Entry]:
-    """The entries, implied folders with the attributes of what they lie over, else 0755, 0:0."""
-    shown = below.plus(layer, [entry for entry in entries if entry.kind in (WHITEOUT, OPAQUE)])
+    """The entries as they are over `below`.
+
+    Implied folders have the attributes of what they lie over, else 0755, 0:0. What removes nothing is gone.
+    """
+    emptied = below.plus(layer, [entry for entry in entries if entry.kind == OPAQUE])
+    needed = [e for e in entries if e.kind != WHITEOUT or emptied.get(e.path) is not None]
+    shown = emptied.plus(layer, [entry for entry in needed if entry.kind == WHITEOUT])
     right = []
-    for entry in entries:
+    for entry in needed:
         if entry.implied and entry.kind == FOLDER:
             there = shown.get(entry.path)
             if there is not None and there.kind == FOLDER:
@@ -83,7 +90,8 @@ def _right(below: Tree, layer: LayerId, entries: list[Entry]) -> list[Entry]:
 def _variant(store: LayerStore, layer: LayerId, entries: list[Entry]) -> LayerId:
     """The layer with these entries, whose bytes are those of `layer`; made unless it is there."""
     implied = [[e.path, e.mode, e.uid, e.gid, e.mtime] for e in entries if e.implied]
-    name = of_value(["settled", layer, implied])
+    removed = [e.path for e in entries if e.kind == WHITEOUT]
+    name = of_value(["settled", layer, implied, removed])
     with store.lock("diff", name):
         if (there := _find(store, name)) is not None:
             return there

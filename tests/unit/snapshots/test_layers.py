@@ -10,7 +10,7 @@ from builder.errors import BuildError, ImageError, StoreError
 from builder.oci import spec
 from builder.oci.compression import Compression
 from builder.snapshots.layers import LayerStore
-from builder.snapshots.snapshot import CHAR, FILE, FOLDER, SYMLINK, WHITEOUT, Entry
+from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry
 from tests.support.layers import bytes_of, make_layer, open_layers, shape
 
 GZIP = Compression()
@@ -568,6 +568,22 @@ def test_an_implied_folder_in_place_of_a_removed_one_is_new(layers):
     assert layers.tree(snapshot).get("d").mode == 0o700
     assert layers.tree(snapshot).get("d/old") is None
     assert layers.tree(snapshot).get("d/old2").mode == 0o755
+
+
+def test_a_removal_of_what_is_not_there_is_left_out(layers):
+    """overlayfs would list its name in a folder that no other layer has."""
+    base = make_layer(layers, {"d/old": b"1", "e/old": b"1"})
+    rows = [Entry("d/old", WHITEOUT), Entry("d/never", WHITEOUT), Entry("new/never", WHITEOUT)]
+    rows += [Entry("e", FOLDER, 0o755), Entry("e", OPAQUE), Entry("e/old", WHITEOUT)]
+    layer = layers.import_blob(foreign(layers, rows), unpacked=True)
+
+    snapshot = layers.settle([base, layer])
+
+    removed = [entry.path for entry in layers.entries(snapshot[1]) if entry.kind == WHITEOUT]
+    assert removed == ["d/old"]
+    tree = layers.unpacked(snapshot[1])
+    assert sorted(str(path.relative_to(tree)) for path in tree.rglob("*")) == ["d", "d/old", "e", "new"]
+    assert layers.blob(snapshot[1], GZIP) == layers.blob(layer, GZIP)
 
 
 @pytest.mark.root
