@@ -69,7 +69,7 @@ class Crashing:
         process = self.shop.start(*self.words, env=self.environment)
         time.sleep(seconds)
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)  # till nobody has its output any more
         assert self.shop.processes() == []
         assert self.shop.mounts() == []
         return process.returncode == -signal.SIGKILL

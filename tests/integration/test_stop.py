@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.machine import needs_root
 from tests.support.slowregistry import slow_registry
-from tests.support.workshop import Workshop, find_process, finish, stop
+from tests.support.workshop import DEFAULT_SIGNALS, Workshop, find_process, finish, stop
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -160,7 +160,7 @@ def test_a_closed_terminal_ends_the_build(workshop: Workshop) -> None:
 def on_terminal(workshop: Workshop) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A build in a session of its own on a terminal, which is closed at the end of the block."""
     leader, follower = pty.openpty()
-    command = ["setsid", "--ctty", *workshop.command(workshop.context)]
+    command = [*DEFAULT_SIGNALS, "setsid", "--ctty", *workshop.command(workshop.context)]
     command[command.index("--progress=plain")] = "--progress=tty"
     with open(follower, "r+b", buffering=0) as terminal:
         process = subprocess.Popen(

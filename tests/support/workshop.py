@@ -22,6 +22,8 @@ NOISE = re.compile(
     r"Traceback \(most recent|never retrieved|ExceptionGroup|unclosed|Warning:|Exception ignored|"
     r"never awaited|pybuild itself went wrong"
 )
+# Whoever runs the tests may ignore some, as nohup does; that would be handed down.
+DEFAULT_SIGNALS = ["env", "--default-signal=HUP,INT,TERM"]
 GOOD = "FROM busybox\nRUN echo good > /good\n"
 
 
@@ -106,7 +108,7 @@ class Workshop:
     ) -> subprocess.Popen[str]:
         """Start a build. `before`: the words of a program that starts ours."""
         process = subprocess.Popen(
-            [*before, *self.command(*words, root=root)],
+            [*DEFAULT_SIGNALS, *before, *self.command(*words, root=root)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
