@@ -452,6 +452,19 @@ def test_folders_that_a_layer_only_implies_keep_what_they_are_below(
     assert lines == ["1777 /tmp", "755 /tmp/deep", "755 /new", "755 /new/deep"]
 
 
+def test_removals_of_what_is_not_there_leave_no_name(
+    pybuild: Pybuild, context: Path, maker: LayoutMaker, shell: bytes
+) -> None:
+    stale = tar_of(folder("only"), file("only/.wh.never"), file("implied/.wh.never"), file(".wh.none"))
+
+    steps = "RUN find /only /implied 2>&1; rmdir /only && ls -d /only || true\n"
+
+    image, lines = build_on(pybuild, context, maker, [shell, stale], steps)
+
+    assert lines == ["/only", "/implied", "ls: /only: No such file or directory"]
+    assert "only" not in image.tree()
+
+
 def test_a_file_takes_a_folder_s_place_and_the_other_way_round(
     pybuild: Pybuild, context: Path, maker: LayoutMaker, shell: bytes
 ) -> None:
