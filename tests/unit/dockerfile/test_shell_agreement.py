@@ -15,7 +15,7 @@ from builder.dockerfile import words
 SHELL = "/bin/sh"
 pytestmark = pytest.mark.skipif(not os.path.exists(SHELL), reason="there is no /bin/sh")
 
-VALUES = st.text(alphabet="ab/.-é", max_size=6)
+VALUES = st.text(alphabet="ab/.-c", max_size=6)  # of ASCII: to dash, ? is one byte of a character
 NAMES = st.sampled_from(["set", "empty", "unset", "long_name1"])
 LITERAL = st.text(alphabet="ab/.-_,:é", min_size=1, max_size=4)
 
