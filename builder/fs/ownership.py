@@ -19,16 +19,24 @@ REAL, MAPPED, RECORDED = "real", "mapped", "recorded"
 STAT_XATTR = "user.pybuild.stat"
 
 _ALL_IDS = 4294967295
+_INITIAL = 0xEFFFFFFD  # PROC_USER_INIT_INO in linux/proc_ns.h
 
 
 def of_process() -> str:
     """REAL, MAPPED or RECORDED, for this process in its user namespace."""
-    ranges = read_map("uid")
     if os.geteuid() != 0:
         return RECORDED
-    if ranges == [(0, 0, _ALL_IDS)]:
+    if _is_initial():
         return REAL
-    return RECORDED if sum(count for _, _, count in ranges) == 1 else MAPPED
+    return RECORDED if sum(count for _, _, count in read_map("uid")) == 1 else MAPPED
+
+
+def _is_initial() -> bool:
+    """Whether this is the first user namespace, by its fixed number; without /proc it is taken to be."""
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _INITIAL
+    except OSError:
+        return True
 
 
 def outer_uid() -> int:
