@@ -90,12 +90,7 @@ def open_context(
     Raises BuildError where it is not there, or its ignore file has a bad pattern.
     """
     if name == "context":
-        if texts.context is None:
-            raise BuildError(
-                "there is no build context: only a Dockerfile came in on standard input",
-                code="no-context",
-                hint="name a folder as the context, and the Dockerfile with -f -",
-            )
+        assert texts.context is not None, "a context that is no folder is a layer"
         folder, ignore = texts.context, texts.ignore
     else:
         name = "context" if name == NAMED_CONTEXT else name

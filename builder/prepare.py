@@ -36,8 +36,7 @@ class Texts:
     """What was read: the Dockerfile under the name people know it by, and the contexts' ignore files.
 
     context: the absolute folder, or None where it is none. ignore: (name, text) of the ignore file, or None.
-    layer: the context as a layer of the store, where it was fetched or unpacked; epoch: its time in seconds,
-    where it has one. With neither a folder nor a layer only a Dockerfile came in.
+    layer: the context as a layer of the store, where it is no folder; epoch: its time in seconds, if any.
     """
 
     __slots__ = ("context", "dockerfile", "epoch", "ignore", "layer", "name")

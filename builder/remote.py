@@ -2,7 +2,7 @@
 
     https://host/repo.git#ref:folder    a git repository; see compiler.remotes
     https://host/file                   an archive, or else a Dockerfile, which then is the whole context
-    -                                   the same on standard input; a Dockerfile comes without a context
+    -                                   the same on standard input; a Dockerfile comes with an empty folder
 
 Each becomes a layer of the store, owners and all, and the Dockerfile is read from it, resolved inside it: a
 link leads nowhere else (CVE-2026-44517). Ignore files in it are files like others. Loaded only where needed.
@@ -114,15 +114,24 @@ class _Reading:
         return Texts(FILENAME, text, None, None, layer, epoch)
 
     async def from_stdin(self) -> Texts:
-        """An archive on standard input, or a Dockerfile, which then has no context."""
+        """An archive on standard input, or a Dockerfile, whose context is then an empty folder."""
         shown = "standard input"
         with NewLayer(self.shelf) as new, open_new(os.path.join(new.path, "stdin")) as file:
             digest = await _thread(_spool, self.stdin, file)
             context = await _thread(self._unpack, file, digest, shown)
             if context is None:
-                return Texts(DEFAULT_NAME, self._as_dockerfile(file, shown), None, None)
+                return Texts(DEFAULT_NAME, self._as_dockerfile(file, shown), None, None, self._empty())
         epoch = _newest(self.shelf.layers.entries(context)) if self.wants_epoch else None
         return await self._with_dockerfile(context, epoch)
+
+    def _empty(self) -> LayerId:
+        """The layer of a context without files."""
+        plain = ["context-empty", 1]
+        layer = self.shelf.find(plain)
+        if layer is None:
+            layer = self.shelf.layers.create([], _no_content, unpacked=True)
+            self.shelf.keep(plain, layer, "make an empty context", 0.0)
+        return layer
 
     def _as_dockerfile(self, file: BinaryIO, shown: str) -> str:
         """The text of what is no archive."""
@@ -223,6 +232,10 @@ def _get(tree: Tree, path: str) -> Entry | None:
         return tree.get(tree.resolve("/" + path))
     except TooManyLinks:
         return None
+
+
+def _no_content(entry: Entry) -> BinaryIO:
+    raise AssertionError(f"{entry.path} is in a context without files")
 
 
 def _no_digest(_layer: LayerId, entry: Entry) -> Digest:

@@ -415,7 +415,7 @@ def test_the_dockerfile_of_an_archive_is_found_inside_it_or_not_at_all(
         (tar_of(("a", "1" * 5000))[:3000], ["-"], "archive"),
         (b"", ["-"], "has no instructions"),
         (b"FROM scratch\n", ["-f", "x", "-"], "standard input is no archive"),
-        (b"FROM scratch\nCOPY a /\n", ["-"], "there is no build context"),
+        (b"FROM scratch\nCOPY a /\n", ["-"], "source '/a' not found"),
         (b"FROM scratch\n", ["-f", "-", "-"], "cannot both come from standard input"),
     ],
 )
@@ -428,6 +428,12 @@ def test_what_cannot_be_on_standard_input_is_told(
 
     assert status in (1, 2)
     assert said in err
+
+
+def test_a_dockerfile_alone_on_standard_input_has_an_empty_folder_as_its_context(pybuild: Pybuild) -> None:
+    dockerfile = b"FROM scratch\nCOPY . /x\nADD . /y/\nCOPY a* /z/\nWORKDIR /w\n"
+
+    assert {"w", "x", "y"} <= set(make(pybuild, "-", stdin=dockerfile)) <= {"w", "x", "y", "z"}
 
 
 @needs("git")
