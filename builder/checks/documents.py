@@ -154,6 +154,7 @@ def syntax_document(dockerfile: Dockerfile) -> Document:
             "escape": dockerfile.escape,
             "directives": [_tree(item) for item in dockerfile.directives],
             "instructions": [_tree(item) for item in dockerfile.instructions],
+            "comments": [_tree(item) for item in dockerfile.comments],
         }
     )
 

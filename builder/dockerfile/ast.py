@@ -47,8 +47,9 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True):
     """What all instructions have.
 
     `keyword` is upper case; `original` is the logical line as joined (continuations removed), which
-    history and messages show; `comments` are the comment lines directly above, without `#`; `gaps` are the
-    numbers of the empty lines inside its continuation, which a check warns of.
+    history and messages show; `comments` are what the comment lines above say of it, without `#`: those back
+    to an empty comment (`Dockerfile.comments` has them all); `gaps` are the numbers of the empty lines inside
+    its continuation, which a check warns of.
     """
 
     keyword: str
@@ -209,10 +210,23 @@ class Directive(msgspec.Struct, frozen=True):
     span: Span
 
 
+class Comment(msgspec.Struct, frozen=True):
+    """A comment line: its `text` from the `#` on as written, but for blanks at its end.
+
+    `inside` is set for one between the lines of a continued instruction: how many characters of that one's
+    `original` stand before it.
+    """
+
+    text: str
+    span: Span
+    inside: int | None = None
+
+
 class Dockerfile(msgspec.Struct, frozen=True):
-    """A parsed Dockerfile."""
+    """A parsed Dockerfile. `comments` are all that there are, in order; below a shebang directives, too."""
 
     source: SourceText
     directives: tuple[Directive, ...]
     escape: str
     instructions: tuple[AnyInstruction, ...]
+    comments: tuple[Comment, ...] = ()

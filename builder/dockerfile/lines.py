@@ -9,7 +9,8 @@ comments above it, and what opens or fills a gap in it. The order of things, non
     3. white space in front of an instruction is dropped, that of its continued lines is kept;
     4. a line goes on in the next if it ends in the escape character (blanks may follow) and that is not
        escaped itself; two or three of them at a line's end do not continue it. Nothing goes between lines;
-    5. comments and empty lines vanish, inside a continued line too, even between its quotes;
+    5. comments and empty lines vanish from it, inside a continued line too, even between its quotes; the
+       reader keeps every comment aside;
     6. the bodies of heredocs follow the joined line, raw, each up to a line that is its delimiter. Which
        words open one is known only when the line is parsed, so the caller asks for the bodies.
 
@@ -23,7 +24,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from builder.dockerfile.ast import Directive, Heredoc
+from builder.dockerfile.ast import Comment, Directive, Heredoc
 from builder.dockerfile.blanks import SPACE
 from builder.dockerfile.heredocs import Marker
 from builder.errors import DockerfileError
@@ -75,11 +76,12 @@ class Reader:
     def __init__(self, source: SourceText) -> None:
         self.source = source
         self.directives: tuple[Directive, ...] = ()
+        self.comments: list[Comment] = []
         self.escape = "\\"
         self._lines = source.text.removeprefix("\ufeff").split("\n")
         self._marked = len(source.text) - len(source.text.removeprefix("\ufeff"))
         self._at = 0
-        self._comments: list[str] = []
+        self._above: list[str] = []
         self._read_directives()
 
     def next_line(self) -> LogicalLine | None:
@@ -88,7 +90,8 @@ class Reader:
             raw = self._physical()
             text = raw.rstrip("\r\n").lstrip(SPACE)
             if text.startswith("#"):
-                self._note_comment(raw)
+                self.comments.append(self._comment(self._at))
+                self._describe(raw)
                 continue
             start = len(raw.rstrip("\r\n")) - len(text) + (self._marked if self._at == 1 else 0)
             text, goes_on = self._cut_continuation(text)
@@ -112,13 +115,20 @@ class Reader:
             self._refuse(self._at, f"a line of {MAX_LINE // 1024} KiB or more", "line-too-long")
         return raw
 
-    def _note_comment(self, raw: str) -> None:
+    def _comment(self, number: int, inside: int | None = None) -> Comment:
+        """The comment that stands on a line."""
+        line = self._lines[number - 1].rstrip(SPACE)
+        text = line.lstrip(SPACE)
+        column = len(line) - len(text) + (self._marked if number == 1 else 0)
+        return Comment(text, Span(number, column, number, column + len(text)), inside)
+
+    def _describe(self, raw: str) -> None:
         # Of an indented comment the hash stays, so it is not the empty one that ends a block.
         comment = raw[1:].strip(SPACE)
         if comment:
-            self._comments.append(comment)
+            self._above.append(comment)
         else:
-            self._comments.clear()
+            self._above.clear()
 
     def _cut_continuation(self, text: str) -> tuple[str, bool]:
         body = text.rstrip(" \t")
@@ -128,21 +138,33 @@ class Reader:
 
     def _join(self, text: str, column: int, *, goes_on: bool) -> LogicalLine:
         first, parts, pieces, gaps = self._at, [text], [Piece(0, self._at, column)], []
-        length, last = len(text), self._at
+        length, last, noted = len(text), self._at, len(self.comments)
         while goes_on and self._at < len(self._lines) - (not self._lines[-1]):
             text = self._physical().rstrip("\r\n")
             last = self._at
             bare = text.lstrip(SPACE)
             if not bare:
                 gaps.append(self._at)
-            if not bare or bare.startswith("#"):
+                continue
+            if bare.startswith("#"):
+                self.comments.append(self._comment(self._at, length))
                 continue
             text, goes_on = self._cut_continuation(text)
             pieces.append(Piece(length, self._at, 0))
             parts.append(text)
             length += len(text)
-        comments, self._comments = tuple(self._comments), []
-        return LogicalLine("".join(parts), first, last, tuple(pieces), comments, tuple(gaps))
+        comments, self._above = tuple(self._above), []
+        text = "".join(parts)
+        if noted < len(self.comments):
+            self._settle_comments(noted, text)
+        return LogicalLine(text, first, last, tuple(pieces), comments, tuple(gaps))
+
+    def _settle_comments(self, noted: int, text: str) -> None:
+        """Count what stands before the comments inside a line without the blanks around the instruction."""
+        lead, length = len(text) - len(text.lstrip(SPACE)), len(text.strip(SPACE))
+        for at, comment in enumerate(self.comments[noted:], noted):
+            inside = min(max((comment.inside or 0) - lead, 0), length)
+            self.comments[at] = Comment(comment.text, comment.span, inside)
 
     def _read_heredoc(self, line: LogicalLine, marker: Marker) -> Heredoc:
         body: list[str] = []
@@ -179,12 +201,15 @@ class Reader:
             name = match[1].lower() if match else ""
             if match is None or name not in KNOWN_DIRECTIVES:
                 break
+            column = len(raw) - len(text) + (self._marked if number == 1 else 0)
             if name in found and not shebang:
                 self._refuse(number, f"the directive {name} is given twice", "duplicate-directive")
             # The two that tools look for are read up to a space, and in the first column only.
             if name == "escape" or not indented:
                 value = match[2] if name == "escape" else match[2].split(" ", 1)[0]
-                found.setdefault(name, Directive(name, value, Span(number)))
+                found.setdefault(name, Directive(name, value, Span(number, column)))
+            elif not shebang:
+                self.comments.append(self._comment(number))
             if not shebang:
                 self._at = number
         if shebang:

@@ -78,6 +78,7 @@ class Reading(NamedTuple):
     escape: str
     lines: tuple[ReadLine, ...]
     errors: tuple[DockerfileError, ...]
+    comments: tuple[ast.Comment, ...] = ()
 
     def dockerfile(self) -> ast.Dockerfile:
         """The syntax tree. Raises the first error, which tells of those behind it."""
@@ -86,7 +87,7 @@ class Reading(NamedTuple):
             first.notes = tuple(f"{error.location}: {error.message}" for error in others[:MAX_NOTES])
             raise first
         instructions = tuple(line.instruction for line in self.lines if line.instruction)
-        return ast.Dockerfile(self.source, self.directives, self.escape, instructions)
+        return ast.Dockerfile(self.source, self.directives, self.escape, instructions, self.comments)
 
 
 def parse(source: SourceText, kept: Analyses | None = None) -> ast.Dockerfile:
@@ -114,7 +115,8 @@ def read(source: SourceText, kept: Analyses | None = None) -> Reading:
         errors.append(error)
     errors += _check_stages(source, lines, None if errors else reader.line)
     errors.sort(key=lambda error: error.location.span.line if error.location else 0)
-    return Reading(source, reader.directives, reader.escape, tuple(lines), tuple(errors))
+    comments = tuple(reader.comments)
+    return Reading(source, reader.directives, reader.escape, tuple(lines), tuple(errors), comments)
 
 
 def _read_line(reader: Reader, line: LogicalLine, errors: list[DockerfileError]) -> ast.AnyInstruction | None:

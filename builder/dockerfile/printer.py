@@ -1,15 +1,18 @@
 """A syntax tree back to text: what it gives parses to the same tree, but for places. Pure.
 
-Every instruction stands on one line, unless that were longer than a line may be; its comments stand above it,
-its heredocs below. An empty line, or an empty comment, goes where comments could be taken for directives.
+Every instruction stands on one line, unless that were longer than a line may be, or comments stand inside
+it; its heredocs stand below. Comments stay as and where they are written, and of empty lines that part two
+things one stays: so nothing becomes a directive, or a description of an instruction, that was none.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
-from builder.dockerfile.ast import AnyInstruction, Dockerfile, Onbuild
+from builder.dockerfile.ast import AnyInstruction, Comment, Directive, Dockerfile, Onbuild
 from builder.dockerfile.blanks import SPACE
+from builder.text import Span
 
 LONGEST = 60_000  # characters; a line of 64 KiB is refused
 WIDEST = 4  # bytes of a character in UTF-8
@@ -17,30 +20,43 @@ WIDEST = 4  # bytes of a character in UTF-8
 
 def to_text(dockerfile: Dockerfile) -> str:
     """The text of a syntax tree that a parser made."""
-    lines = list(_heading(dockerfile))
-    for instruction in dockerfile.instructions:
-        lines += (_comment(comment) for comment in instruction.comments)
-        lines += _joinable(_line(instruction), dockerfile.escape)
-        for heredoc in instruction.heredocs:
-            lines.append(heredoc.content + heredoc.name)
+    lines: list[str] = []
+    above = 0
+    for span, written in sorted(_parts(dockerfile), key=lambda part: part[0].line):
+        if span.line > above + 1:
+            lines.append("")
+        lines += written
+        above = span.last_line
     return "".join(f"{line}\n" for line in lines)
 
 
-def _heading(dockerfile: Dockerfile) -> Iterator[str]:
-    """The directives, and what parts them from comments; a shebang stays, as below it only some count."""
-    has_shebang = dockerfile.source.text.removeprefix("\ufeff").startswith("#!")
-    if has_shebang:
-        yield "#!"
+def _parts(dockerfile: Dockerfile) -> Iterator[tuple[Span, list[str]]]:
+    """All that stands on lines of its own, and how it is written."""
+    inner: deque[Comment] = deque()
+    outer: set[int] = set()
+    marked = dockerfile.source.text.startswith("\ufeff")
+    for comment in dockerfile.comments:
+        if comment.inside is None:
+            outer.add(comment.span.line)
+            yield comment.span, [_indented(comment, comment.text, marked=marked)]
+        else:
+            inner.append(comment)
     for directive in dockerfile.directives:
-        yield f"# {directive.name}={directive.value}"
-    if has_shebang:
-        yield "#"  # or what is above would be the first instruction's comments
-    elif dockerfile.instructions and dockerfile.instructions[0].comments:
-        yield ""
+        if directive.span.line not in outer:  # below a shebang they are comments as well
+            text = f"# {directive.name}={directive.value}"
+            yield directive.span, [_indented(directive, text, marked=marked)]
+    for instruction in dockerfile.instructions:
+        own = []
+        while inner and inner[0].span.line <= instruction.span.last_line:
+            own.append(inner.popleft())
+        written = _joinable(instruction, own, dockerfile.escape)
+        bodies = [heredoc.content + heredoc.name for heredoc in instruction.heredocs]
+        yield instruction.span, [*written, *bodies]
 
 
-def _comment(text: str) -> str:
-    return f"# {text}" if len(text) * WIDEST < LONGEST else f"#{text}"
+def _indented(item: Comment | Directive, text: str, *, marked: bool) -> str:
+    """A line where it stood: that it is indented has a meaning. A byte order mark is not printed."""
+    return " " * (item.span.column - (marked and item.span.line == 1)) + text
 
 
 def _line(instruction: AnyInstruction) -> str:
@@ -52,13 +68,32 @@ def _line(instruction: AnyInstruction) -> str:
     return line
 
 
-def _joinable(line: str, escape: str) -> list[str]:
-    """The lines that join to this one, each short enough."""
+def _joinable(instruction: AnyInstruction, comments: list[Comment], escape: str) -> list[str]:
+    """The lines that join to an instruction, each short enough, with the comments between them."""
+    line, start = _line(instruction), 0
+    lines: list[str] = []
+    for comment in comments:
+        end = comment.inside or 0
+        if end == len(instruction.original):
+            end = len(line)
+        if end > start or not lines:
+            *parted, last = _parted(line[start:end], escape)
+            lines += [*parted, last + " " * last.endswith(escape) + escape]
+            start = end
+        lines.append(" " * comment.span.column + comment.text)
+    if start < len(line):
+        *parted, last = _parted(line[start:], escape)
+        lines += [*parted, last + _end(last, escape)]
+    return lines
+
+
+def _parted(line: str, escape: str) -> list[str]:
+    """A line in lines that join to it, each short enough."""
     lines = []
     while len(line) * WIDEST >= LONGEST and (at := _cut(line, escape)):
         lines.append(line[:at] + escape)
         line = line[at:]
-    return [*lines, line + _end(line, escape)]
+    return [*lines, line]
 
 
 def _end(line: str, escape: str) -> str:

@@ -114,7 +114,7 @@ def test_targets_are_as_written() -> None:
 
 
 def test_a_syntax_tree_has_spans_and_comments() -> None:
-    text = "# escape=`\n# words\nFROM scratch\nRUN --network=none a `\n  b <<E\n\udcff\nE\n"
+    text = "# escape=`\n# words\nFROM scratch\nRUN --network=none a `\n  b <<E\n\udcff\nE\n # end\n"
 
     document = documents.syntax_document(parse(text))
 
@@ -129,4 +129,6 @@ def test_a_syntax_tree_has_spans_and_comments() -> None:
     }
     assert step["command"] == {"words": ["a   b <<E"], "shell": True}
     assert step["heredocs"][0]["content"] == "\ufffd\n"
+    place = {"start": {"line": 8, "character": 1}, "end": {"line": 8, "character": 6}}
+    assert document["comments"][1] == {"text": "# end", "span": place, "inside": None}
     json.dumps(document).encode("ascii")

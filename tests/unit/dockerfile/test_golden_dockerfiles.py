@@ -29,7 +29,8 @@ def outcome(text: str) -> bytes:
             "place": error.location and error.location.span,
         }
     else:
-        found = {"directives": dockerfile.directives, "instructions": dockerfile.instructions}
+        names = ("directives", "instructions", "comments")
+        found = {name: getattr(dockerfile, name) for name in names}
     return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 

@@ -10,7 +10,7 @@ import builder.dockerfile
 from builder.dockerfile import parse
 from builder.dockerfile.parser import MAX_ERRORS, Reading, read
 from builder.errors import DockerfileError
-from builder.text import SourceText
+from builder.text import SourceText, Span
 
 
 def reading(text: str) -> Reading:
@@ -74,3 +74,33 @@ def test_the_first_error_tells_of_the_others() -> None:
 def test_the_function_for_other_programs_does_as_it_says() -> None:
     assert doctest.testmod(builder.dockerfile).failed == 0
     assert doctest.testmod(builder.dockerfile).attempted > 2
+
+
+def test_a_comment_is_kept_wherever_it_stands() -> None:
+    text = "# above\n#\nFROM a\nRUN b \\\n  # inside\n\n c <<E\n# body\nE\n# end"
+
+    dockerfile = parse(text)
+
+    assert [(comment.text, comment.span.line, comment.inside) for comment in dockerfile.comments] == [
+        ("# above", 1, None),
+        ("#", 2, None),
+        ("# inside", 5, len("RUN b ")),
+        ("# end", 10, None),
+    ]
+    assert dockerfile.comments[2].span == Span(5, 2, 5, 10)
+    assert [step.comments for step in dockerfile.instructions] == [(), ()]
+
+
+def test_comments_beside_what_is_wrong_are_kept() -> None:
+    found = builder.dockerfile.read("FROM a\nOOPS \\\n# one\n x\n# two\n")
+
+    assert [error.code for error in found.errors] == ["unknown-instruction"]
+    assert [comment.text for comment in found.comments] == ["# one", "# two"]
+
+
+def test_a_directive_that_counts_for_nothing_is_a_comment_but_no_description() -> None:
+    dockerfile = parse("  # check=skip=all\n# base is first\nFROM a AS base\n")
+
+    assert not dockerfile.directives
+    assert [comment.text for comment in dockerfile.comments] == ["# check=skip=all", "# base is first"]
+    assert dockerfile.instructions[0].comments == ("base is first",)
