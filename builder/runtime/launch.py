@@ -107,6 +107,7 @@ class Runtime:
         self._zygote.control.close()
         self._lose()
         await _wait_for_end(self._zygote.pid)
+        self._zygote.release()
 
     def _send(self, number: int, spec: RuntimeSpec, files: Mapping[str, bytes], step: _Step) -> None:
         payload = write_payload(encode(spec), dict(files))

@@ -128,6 +128,37 @@ def new_filesystem(kind: str, parameters: Sequence[tuple[str, str | None]], attr
         os.close(configuration)
 
 
+def kernel_filesystem(kind: str, options: Options) -> int:
+    """A detached mount of a new filesystem, or what comes nearest to it in a user namespace.
+
+    There, sysfs belongs to who has the network namespace: with the host's network, /sys is the host's. A
+    group that a namespace of one id has not is left out. "x-outer" asks for the host's mount itself.
+    """
+    parameters = [(name, value) for name, value in options.parameters if name != "x-outer"]
+    if len(parameters) < len(options.parameters):
+        return _outer(f"/{kind}", options)
+    try:
+        return new_filesystem(kind, parameters, options.attributes)
+    except OSError as error:
+        if kind == "sysfs" and error.errno == errno.EPERM:
+            return _outer("/sys", options)
+        without = [(name, value) for name, value in parameters if name != "gid"]
+        if error.errno != errno.EINVAL or len(without) == len(parameters):
+            raise
+    return new_filesystem(kind, without, options.attributes)
+
+
+def _outer(path: str, options: Options) -> int:
+    """The host's own mount, with the restrictions asked for on top of those it has."""
+    place = libc.openat2(libc.AT_FDCWD, path, os.O_PATH)
+    try:
+        tree = libc.clone_tree(place, recursive=True)
+    finally:
+        os.close(place)
+    libc.mount_setattr(tree, options.attributes, recursive=True)
+    return tree
+
+
 def bind_tree(source: str, options: Options) -> int:
     """A detached bind mount of a host path, or of `x-subpath` inside it."""
     place = libc.openat2(libc.AT_FDCWD, source, os.O_PATH)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+from _thread import allocate_lock, start_new_thread
 
 from builder import libc
 from builder.errors import SandboxError
@@ -67,22 +68,27 @@ def _check_privilege() -> SandboxError | None:
 
 
 def _check_namespaces() -> SandboxError | None:
-    """A new PID namespace for this thread's next child, taken back at once."""
-    try:
-        namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-    except OSError as error:
-        return SandboxError(f"RUN needs /proc: {error.strerror}")
-    try:
-        libc.unshare(libc.CLONE_NEWPID)
-        libc.setns(namespace, libc.CLONE_NEWPID)
-    except OSError as error:
-        return SandboxError(
-            f"the kernel refuses new namespaces ({error.strerror})",
-            hint="a seccomp filter or a limit (/proc/sys/user/max_pid_namespaces) may forbid unshare",
-        )
-    finally:
-        os.close(namespace)
-    return None
+    """A new PID namespace, asked for by a thread that ends with it."""
+    refused: list[OSError] = []
+    ended = allocate_lock()
+    ended.acquire()
+
+    def ask() -> None:
+        try:
+            libc.unshare(libc.CLONE_NEWPID)
+        except OSError as error:
+            refused.append(error)
+        finally:
+            ended.release()
+
+    start_new_thread(ask, ())
+    ended.acquire()
+    if not refused:
+        return None
+    return SandboxError(
+        f"the kernel refuses new namespaces ({refused[0].strerror})",
+        hint="a seccomp filter or a limit (/proc/sys/user/max_pid_namespaces) may forbid unshare",
+    )
 
 
 def _check_overlayfs() -> SandboxError | None:

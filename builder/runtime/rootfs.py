@@ -131,7 +131,7 @@ class _RootFilesystem:
             return mounts.file_tree(self.stage, options, self.files)
         if mount["destination"] == "/dev" and self.closed:
             options.attributes |= libc.MOUNT_ATTR_NODEV
-        return mounts.new_filesystem(kind, options.parameters, options.attributes)
+        return mounts.kernel_filesystem(kind, options)
 
     def _attach(self, tree: int, mount: Mapping[str, Any]) -> None:
         target = mount["destination"]

@@ -9,6 +9,7 @@ from a detached read-only clone of the mount that the executable lies on; what i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -32,7 +33,7 @@ def open_program() -> tuple[int, str]:
     path = os.readlink("/proc/self/exe")
     wanted = os.stat("/proc/self/exe")
     for folder, rest in (("/", path[1:]), os.path.split(path)):
-        tree = libc.clone_tree(libc.AT_FDCWD, folder)
+        tree = _clone(folder)
         try:
             attributes = libc.MOUNT_ATTR_RDONLY | libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
             libc.mount_setattr(tree, attributes)
@@ -47,6 +48,16 @@ def open_program() -> tuple[int, str]:
         finally:
             os.close(tree)
     raise FileNotFoundError(2, "cannot find this Python's executable", path)
+
+
+def _clone(folder: str) -> int:
+    """A detached clone of a folder's mount; in a user namespace only together with what hangs below it."""
+    try:
+        return libc.clone_tree(libc.AT_FDCWD, folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return libc.clone_tree(libc.AT_FDCWD, folder, recursive=True)
 
 
 def ensure() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from _thread import allocate_lock, start_new_thread
 
 from builder import libc
 from builder.runtime import sealed
@@ -19,21 +20,26 @@ _CONTROL = 3
 
 
 class Zygote:
-    """A running zygote: its pid, and our end of the socketpair."""
+    """A running zygote: its pid, and our end of the socketpair. `release` once it has ended."""
 
-    def __init__(self, pid: int, control: socket.socket) -> None:
+    def __init__(self, pid: int, control: socket.socket, parent: _Parent) -> None:
         self.pid = pid
         self.control = control
+        self._parent = parent
+
+    def release(self) -> None:
+        """Let the thread go that started it."""
+        self._parent.release()
 
 
 def start_zygote() -> Zygote:
-    """Start it, as a child of the calling thread (it dies with that thread). Raises OSError."""
+    """Start it, as a child of a thread that lives as long (it dies with that). Raises OSError."""
     program, path = sealed.open_program()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        argv = [path, *sealed.FLAGS, "-c", _START, packages]
-        return Zygote(_spawn_in_pid_namespace(program, argv, theirs.fileno()), ours)
+        parent = _Parent(program, [path, *sealed.FLAGS, "-c", _START, packages], theirs.fileno())
+        return Zygote(parent.start(), ours, parent)
     except OSError:
         ours.close()
         raise
@@ -42,8 +48,46 @@ def start_zygote() -> Zygote:
         os.close(program)
 
 
-def _spawn_in_pid_namespace(program: int, argv: list[str], control: int) -> int:
-    """posix_spawn(3) with a new PID namespace: the thread asks for one, and takes its own again."""
+class _Parent:
+    """A thread whose next child is process 1 of a new PID namespace.
+
+    A thread of its own, because in a user namespace nobody gets back into the PID namespace around it.
+    """
+
+    def __init__(self, program: int, argv: list[str], control: int) -> None:
+        self._program, self._argv, self._control = program, argv, control
+        self._born, self._ended = allocate_lock(), allocate_lock()
+        self._error: OSError | None = None
+        self._pid = 0
+
+    def start(self) -> int:
+        """The child's pid."""
+        self._born.acquire()
+        self._ended.acquire()
+        start_new_thread(self._live, ())
+        self._born.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._pid
+
+    def release(self) -> None:
+        """End the thread; again is no error."""
+        if self._ended.locked():
+            self._ended.release()
+
+    def _live(self) -> None:
+        try:
+            libc.unshare(libc.CLONE_NEWPID)
+            self._pid = _spawn(self._program, self._argv, self._control)
+        except OSError as error:
+            self._error = error
+            return
+        finally:
+            self._born.release()
+        self._ended.acquire()
+
+
+def _spawn(program: int, argv: list[str], control: int) -> int:
     actions = [
         (os.POSIX_SPAWN_DUP2, control, _CONTROL),
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
@@ -52,19 +96,11 @@ def _spawn_in_pid_namespace(program: int, argv: list[str], control: int) -> int:
     ]
     # the dynamic loader's paths are all that a Python may need of the environment to start at all
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-    try:
-        libc.unshare(libc.CLONE_NEWPID)
-        try:
-            return os.posix_spawn(
-                f"/proc/self/fd/{program}",
-                argv,
-                environment,
-                file_actions=actions,
-                setsigmask=(),
-                setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD),
-            )
-        finally:
-            libc.setns(namespace, libc.CLONE_NEWPID)
-    finally:
-        os.close(namespace)
+    return os.posix_spawn(
+        f"/proc/self/fd/{program}",
+        argv,
+        environment,
+        file_actions=actions,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD),
+    )
