@@ -24,9 +24,10 @@ from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
 from builder.ops.source import Local
 from builder.output import Delivered, config_name, deliver, metadata, wanted
-from builder.parts import Sandboxes, open_parts, secrets_of
+from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
+from builder.sandboxes import Sandboxes
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
@@ -38,6 +39,7 @@ from builder.worker import Worker
 
 if TYPE_CHECKING:
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
+    from builder.isolation.choose import Standing
     from builder.parts import Parts
     from builder.snapshots.snapshot import Snapshot
 
@@ -50,8 +52,11 @@ if TYPE_CHECKING:
 RUN_LINE = re.compile(r"^[ \t]*RUN[ \t]", re.IGNORECASE | re.MULTILINE)
 
 
-async def build(request: BuildRequest, emit: Emit) -> BuildResult:
-    """Do what the request asks for. Raises BuildError; cancelled, it leaves nothing half-made."""
+async def build(request: BuildRequest, emit: Emit, standing: Standing | None = None) -> BuildResult:
+    """Do what the request asks for, with the rights of `standing` (None: those of this process as it is).
+
+    Raises BuildError; cancelled, it leaves nothing half-made.
+    """
     begun = time.time()
     store = open_store(request.root)
     with locks.shared(store.folder, locks.BUILDS), recorded(store, request, emit) as say:
@@ -64,7 +69,7 @@ async def build(request: BuildRequest, emit: Emit) -> BuildResult:
             )
         )
         try:
-            return await _build(request, store, say, begun)
+            return await _build(request, store, say, begun, standing)
         except BuildError as error:
             _say_failed(say, begun, error.message, error.code)
             raise
@@ -97,11 +102,15 @@ async def _read_texts(request: BuildRequest, store: Store) -> Texts:
     return await remote.read_texts(request, store, secrets_of(request))
 
 
-async def _build(request: BuildRequest, store: Store, emit: Emit, begun: float) -> BuildResult:
+async def _build(
+    request: BuildRequest, store: Store, emit: Emit, begun: float, standing: Standing | None
+) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
     texts = await _read_texts(request, store)
-    images, sandboxes = open_images(request, store), Sandboxes(store.folder)
+    images = open_images(request, store)
+    full = request.require_isolation == "full"
+    sandboxes = Sandboxes(store.folder, emit, standing, full=full, network=request.network)
     if RUN_LINE.search(texts.dockerfile):
         sandboxes.expect()
     try:
@@ -252,7 +261,8 @@ def _memoise(
     """Remember the compile and the image, for a build that finds nothing changed (see `warm`)."""
     states = memo.states_of(parts.store.folder, bases, request.contexts)
     image = delivered.made_by_default
-    if states is None or image is None or texts.layer is not None or _has_unknown(program):
+    unsure = texts.layer is not None or _has_unknown(program)
+    if states is None or image is None or unsure:
         return
     config = config_name(program)
     args = prepare.build_args(request, os.environ)
@@ -262,9 +272,9 @@ def _memoise(
 
 
 def _has_unknown(program: Program) -> bool:
-    """Whether something is fetched that nobody knows before it is asked for."""
+    """Whether something is fetched that nobody knows before it is asked for, or a device is to be there."""
     return any(
-        vertex.op_digest is None and not isinstance(vertex.op, Local)
+        (vertex.op_digest is None and not isinstance(vertex.op, Local)) or getattr(vertex.op, "devices", ())
         for vertex in program.definition.reached(program.target)
     )
 

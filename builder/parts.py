@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from builder import stop
+from builder.compiler.entitlements import device_grants
 from builder.contexts import Context, open_context
+from builder.devices.machine import MachineDevices
 from builder.digest import Digest
 from builder.errors import BuildError, UsageError, reason_of
+from builder.events import Warned
 from builder.graph.definition import Definition, Vertex
 from builder.ops.exec import Exec
 from builder.ops.files import Copy, MakeDir, Merge
@@ -34,8 +38,7 @@ if TYPE_CHECKING:
     from builder.graph.selection import Selection
     from builder.prepare import Texts
     from builder.request import BuildRequest, SecretSpec
-    from builder.runtime.launch import Runtime
-    from builder.runtime.spawn import Zygote
+    from builder.sandboxes import Sandboxes
     from builder.sources.image import ImageSource
     from builder.store.root import Store
 
@@ -60,6 +63,7 @@ class Parts:
     contexts: Mapping[str, Context]
     context_layer: LayerId | None
     secrets: Mapping[str, bytes]
+    devices: MachineDevices
     sandboxes: Sandboxes
     emit: Emit
     epoch: int | None
@@ -78,51 +82,6 @@ class Parts:
     def context_of(self, layer: LayerId) -> Context | None:
         """The context that was read as this layer."""
         return next((c for c in self.contexts.values() if c.layer == layer), None)
-
-
-class Sandboxes:
-    """The runtime, started when the first step needs it.
-
-    Its process takes as long to start as a program to compile, so it can be started beforehand, beside that.
-    """
-
-    def __init__(self, store: str) -> None:
-        self._store = store
-        self._zygote: Zygote | None = None
-        self._runtime: Runtime | None = None
-
-    def expect(self) -> None:
-        """Begin to start the process, as a step is likely to come; what stands against it, `start` tells.
-
-        Call it in the main thread.
-        """
-        from builder.runtime.probe import probe, probe_store
-        from builder.runtime.spawn import start_zygote
-
-        if self._zygote is None and probe() is None and probe_store(self._store) is None:
-            with contextlib.suppress(OSError):
-                self._zygote = start_zygote()
-
-    def start(self) -> Runtime:
-        """The runtime; call it in the main thread, in the running loop.
-
-        Raises SandboxError, with what to do, where this machine or user cannot run steps.
-        """
-        if self._runtime is None:
-            from builder.runtime.launch import Runtime
-            from builder.runtime.probe import probe_store
-
-            if (reason := probe_store(self._store)) is not None:
-                raise reason
-            self._runtime = Runtime.start(self._zygote)
-        return self._runtime
-
-    async def close(self) -> None:
-        """End the runtime, and with it whatever still runs."""
-        if self._runtime is None and self._zygote is not None:
-            self.start()
-        if self._runtime is not None:
-            await self._runtime.close()
 
 
 @contextlib.asynccontextmanager
@@ -144,6 +103,8 @@ async def open_parts(
         if isinstance(vertex.op, Local) and not (vertex.op.name == MAIN_CONTEXT and texts.layer)
     }
     secrets = {spec.id: read_secret(spec) for spec in request.secrets}
+    devices = MachineDevices(request.cdi_spec_dirs, device_grants(request.allow))
+    check_devices(reached, devices, emit)
     cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
     try:
@@ -156,6 +117,7 @@ async def open_parts(
             contexts=contexts,
             context_layer=texts.layer,
             secrets=secrets,
+            devices=devices,
             sandboxes=sandboxes,
             emit=emit,
             epoch=program.source_date_epoch,
@@ -168,6 +130,19 @@ async def open_parts(
             context.save()
         layers.close()
         await images.close()
+
+
+def check_devices(reached: list[Vertex], devices: MachineDevices, emit: Emit) -> None:
+    """Say which devices are not there that need not be. Raises BuildError for one that a step cannot have."""
+    for vertex in reached:
+        if isinstance(vertex.op, Exec) and vertex.op.devices:
+            location = vertex.about.location
+            try:
+                told = devices.check(vertex.op.devices)
+            except BuildError as error:
+                raise error.at(location) from error
+            for message in told:
+                emit(Warned(time=time.time(), message=message, line=location.span.line if location else 0))
 
 
 def wanted_as_folders(definition: Definition, target: Digest) -> frozenset[Digest]:

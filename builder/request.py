@@ -43,7 +43,9 @@ class BuildRequest(Value):
     `docker-image://…`.
     platform: `os/architecture[/variant]`, "" is the machine's. add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
-    `network` implies. root: the store's folder. jobs 0 is the default.
+    `network` implies. cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
+    folder. jobs 0 is the default.
+    isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "".
     """
 
     context: str
@@ -66,7 +68,10 @@ class BuildRequest(Value):
     ulimits: tuple[str, ...] = ()
     secrets: tuple[SecretSpec, ...] = ()
     allow: tuple[str, ...] = ()
+    cdi_spec_dirs: tuple[str, ...] = ()
     iidfile: str | None = None
     metadata_file: str | None = None
     jobs: int = 0
     hostname: str = ""
+    isolation: str = "auto"
+    require_isolation: str = ""

@@ -98,8 +98,11 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         ulimits=tuple(values.ulimit(text) for text in parsed.all("ulimit")),
         secrets=tuple({s.id: s for s in (values.secret(t, environ) for t in parsed.all("secret"))}.values()),
         allow=values.entitlements(parsed.all("allow"), network),
+        cdi_spec_dirs=tuple(parsed.all("cdi-spec-dir")),
         iidfile=iidfile,
         metadata_file=parsed.text("metadata-file") or None,
+        isolation=values.isolation(parsed.text("isolation")),
+        require_isolation=values.required_isolation(parsed.text("require-isolation")),
         jobs=values.whole_number(parsed.text("jobs"), "--jobs") if parsed.text("jobs") else 0,
     )
 
@@ -147,10 +150,13 @@ def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
     if (result := try_warm(request, reader.emit)) is not None:
         return result
     held = hold_signals()
+    from builder.isolation.choose import stand
+
+    standing = stand(request.isolation)  # before there are threads
     from builder.build import build
     from builder.commands.drive import drive
 
-    return drive(build(request, reader.emit), reader, held)
+    return drive(build(request, reader.emit, standing), reader, held)
 
 
 def _refuse_unavailable(parsed: Parsed) -> None:

@@ -26,11 +26,19 @@ FLAGS = (
     Flag(name="secret", kind="list", metavar="id=NAME,...", group=WITH,
          help="a secret for RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]"),
     Flag(name="allow", kind="list", metavar="ENTITLEMENT", group=WITH,
-         help="grant network.host or security.insecure to the steps that ask for it"),
+         help="grant network.host, security.insecure or device[=NAME[,alias=NAME]] to the steps that ask "
+         "for it"),
+    Flag(name="cdi-spec-dir", kind="list", metavar="DIR", group=WITH,
+         help="look for CDI specifications of devices there (default /etc/cdi, /var/run/cdi, "
+         "/etc/buildkit/cdi)"),
     Flag(name="network", metavar="MODE", group=WITH, help="network of RUN: default, host or none"),
     Flag(name="add-host", kind="list", metavar="NAME:IP", group=WITH, help="add a line to /etc/hosts of RUN"),
     Flag(name="shm-size", metavar="SIZE", group=WITH, help="size of /dev/shm in RUN (default 64m)"),
     Flag(name="ulimit", kind="list", metavar="NAME=SOFT[:HARD]", group=WITH, help="a resource limit of RUN"),
+    Flag(name="isolation", metavar="RUNG", group=HOW,
+         help="how RUN is isolated: auto (default), root, userns, single-uid; see `pybuild doctor`"),
+    Flag(name="require-isolation", metavar="full", group=HOW,
+         help="fail rather than run a step with anything less than full isolation"),
     Flag(name="output", short="o", kind="list", metavar="type=...,...", group=OUT,
          help="type=oci|docker|tar|local,dest=PATH instead of the store; a bare folder is local, "
          "dest=- is standard output (several)"),
@@ -51,7 +59,7 @@ FLAGS = (
     Flag(name="print"),  # what --call was called first
     # What docker has and this version does not; --push and its like must not be taken for mistyped.
     *(Flag(name=name, kind="switch") for name in ("push", "squash")),
-    *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent", "isolation")),
+    *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent")),
     *(Flag(name=name, kind="list") for name in (
         "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt", "ssh")),
     Flag(name="memory", short="m"),
@@ -59,7 +67,7 @@ FLAGS = (
     *(Flag(name=name) for name in ("memory-swap", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")),
 )  # fmt: skip
 UNAVAILABLE = (
-    "push", "squash", "cgroup-parent", "isolation", "annotation", "attest", "cache-from",
+    "push", "squash", "cgroup-parent", "annotation", "attest", "cache-from",
     "cache-to", "policy", "resource", "security-opt", "ssh", "memory", "cpu-shares", "memory-swap",
     "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems",
 )  # fmt: skip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LATER = "not available in this version"
 OUTPUT_TYPES = ("docker", "image", "local", "oci", "tar")
-ENTITLEMENTS = ("network.host", "security.insecure")
+ENTITLEMENTS = ("network.host", "security.insecure", "device")
 NETWORKS = ("default", "host", "none")
 ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
@@ -217,8 +217,12 @@ def entitlements(values: Iterable[str], network: str) -> tuple[str, ...]:
     """`--allow` values, with what `--network host` grants."""
     found = ["network.host"] if network == "host" else []
     for text in values:
-        if text not in ENTITLEMENTS:
-            if text.partition("=")[0] in ("device", "buildx.local.delete"):
+        if text.partition("=")[0] == "device":
+            from builder.compiler.entitlements import device_grants
+
+            device_grants([text])
+        elif text not in ENTITLEMENTS:
+            if text == "buildx.local.delete":
                 raise UsageError(f"--allow {text} is {LATER}")
             hint = nearest(text, ENTITLEMENTS) or f"these are known: {', '.join(ENTITLEMENTS)}"
             raise UsageError(f"--allow {text}: no such entitlement", hint=hint)
@@ -320,3 +324,22 @@ def _context_source(text: str, source: str) -> str:
         why = "is not a folder" if os.path.lexists(source) else "is not there"
         raise UsageError(f"--build-context {text}: {source} {why}")
     return source
+
+
+def isolation(text: str) -> str:
+    """--isolation; docker's "default" is what is chosen by itself. Raises UsageError."""
+    from builder.isolation.rungs import AUTO, CHOICES
+
+    if text in ("", "default"):
+        return AUTO
+    if text not in CHOICES:
+        hint = nearest(text, CHOICES) or f"the rungs are {', '.join(CHOICES)}"
+        raise UsageError(f"--isolation {text}: no such rung", hint=hint)
+    return text
+
+
+def required_isolation(text: str) -> str:
+    """--require-isolation: "full" is all that can be asked for. Raises UsageError."""
+    if text not in ("", "full"):
+        raise UsageError(f"--require-isolation {text}: only full can be required")
+    return text

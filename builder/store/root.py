@@ -14,6 +14,7 @@ import json
 import os
 
 from builder.errors import StoreError
+from builder.fs.ownership import outer_uid
 from builder.store.blobs import BlobStore
 from builder.store.failure import store_error, told_as
 
@@ -104,9 +105,9 @@ def _checked(folder: str, version: bytes) -> str:
             code="store-newer",
             hint="use the newer pybuild that made it, or choose another folder with --root",
         )
-    if uid != os.geteuid():
+    if uid != (ours := outer_uid()):
         raise StoreError(
-            f"the store {folder} belongs to uid {uid}, and this is uid {os.geteuid()}",
+            f"the store {folder} belongs to uid {uid}, and this is uid {ours}",
             code="store-owner",
             hint="run as that user, or choose another folder with --root or PYBUILD_ROOT",
         )
@@ -125,7 +126,7 @@ def _create(folder: str) -> None:
         for name in FOLDERS:
             os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
         ownership = "real" if os.geteuid() == 0 else "single"
-        version = {"format": FORMAT, "uid": os.geteuid(), "ownership": ownership}
+        version = {"format": FORMAT, "uid": outer_uid(), "ownership": ownership}
         _write_once(folder, "oci-layout", _LAYOUT)
         _write_once(folder, "index.json", _EMPTY_INDEX)
         _write_once(folder, "VERSION", json.dumps(version).encode() + b"\n")

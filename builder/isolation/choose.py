@@ -1,0 +1,99 @@
+"""Which rung this process stands on: the one asked for, or the best that works here.
+
+Taken once, before a build has threads, as it may mean to enter a user namespace. What RUN would need and
+cannot have is no error here: a build may have no RUN, and does all else without any rights.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from builder import libc
+from builder.errors import SandboxError
+from builder.fs import ownership
+from builder.isolation.enter import enter
+from builder.isolation.rungs import AUTO, NONE, ROOT, Isolation
+
+_CAP_SYS_ADMIN = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something better cannot be had, and what would change that."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where this process stands, and why not higher (nothing, on the rung that was asked for)."""
+
+    isolation: Isolation
+    refused: Refusal | None = None
+
+
+def stand(wanted: str = AUTO) -> Standing:
+    """Get onto the rung; `wanted` is one of `rungs.CHOICES`.
+
+    Raises SandboxError where that one does not work. The process must have a single thread.
+    """
+    if wanted in (AUTO, ROOT) and may_mount():
+        return Standing(_variant(ROOT))
+    if wanted == ROOT:
+        raise SandboxError(
+            "--isolation root: this process is not root, or lacks CAP_SYS_ADMIN",
+            code="isolation",
+            hint="run pybuild as root (sudo), or inside a container started with --privileged",
+        )
+    try:
+        rung, refused = enter(wanted)
+    except SandboxError as error:
+        if wanted != AUTO:
+            raise
+        return Standing(Isolation(NONE), Refusal(error.message, error.hint or ""))
+    refusal = Refusal(str(refused), refused.remedy) if refused is not None else None
+    return Standing(_variant(rung), refusal)
+
+
+def may_mount() -> bool:
+    """Whether this process may make mounts and namespaces as it is."""
+    return os.geteuid() == 0 and bool(libc.capabilities()[0] & _CAP_SYS_ADMIN)
+
+
+def _variant(rung: str) -> Isolation:
+    """The rung, with what the kernel refuses on top of it."""
+    if ownership.of_process() == ownership.REAL:
+        return Isolation(rung)
+    return Isolation(rung, outer_proc=not can_mount_proc())
+
+
+def can_mount_proc() -> bool:
+    """Whether the kernel grants a new /proc for a new PID namespace: tried by a child, which ends.
+
+    A user namespace gets one only where the /proc around it is seen whole, which containers mask.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            libc.unshare(libc.CLONE_NEWPID)
+            first = os.fork()
+            if first == 0:
+                _mount_proc()
+            code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _mount_proc() -> None:
+    try:
+        configuration = libc.fsopen("proc")
+        libc.fsconfig_create(configuration)
+        libc.fsmount(configuration, 0)
+    except OSError:
+        os._exit(1)
+    finally:
+        os._exit(0)

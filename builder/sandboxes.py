@@ -1,0 +1,95 @@
+"""The runtime of one build: started when the first step needs it, on the rung that the build stands on.
+
+Its process takes as long to start as a program to compile, so it can be started beforehand, beside that.
+Here a build's demands on isolation are held against what there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from builder.errors import SandboxError
+from builder.events import Warned
+from builder.isolation.rungs import NONE, ROOT, Isolation, require_full, weakenings
+
+if TYPE_CHECKING:
+    from builder.events import Emit
+    from builder.isolation.choose import Standing
+    from builder.runtime.launch import Runtime
+    from builder.runtime.spawn import Zygote
+
+
+class Sandboxes:
+    """What runs the steps of a build.
+
+    store: the store's folder; standing: where the build stands, None for root's own place; full: whether
+    anything less than full isolation is refused; network: the build's --network.
+    """
+
+    def __init__(
+        self, store: str, emit: Emit, standing: Standing | None, *, full: bool = False, network: str = ""
+    ) -> None:
+        self.isolation = standing.isolation if standing is not None else Isolation(ROOT)
+        self._refused = standing.refused if standing is not None else None
+        self._store = store
+        self._emit = emit
+        self._full = full
+        self._network = network
+        self._zygote: Zygote | None = None
+        self._runtime: Runtime | None = None
+
+    def expect(self) -> None:
+        """Begin to start the process, as a step is likely to come; what stands against it, `start` tells.
+
+        Call it in the main thread.
+        """
+        from builder.runtime.probe import probe, probe_store
+        from builder.runtime.spawn import start_zygote
+
+        if self._zygote is None and self._reason() is None and probe() is None:
+            if probe_store(self._store) is not None:
+                return
+            with contextlib.suppress(OSError):
+                self._zygote = start_zygote()
+
+    def start(self) -> Runtime:
+        """The runtime; call it in the main thread, in the running loop. What is weaker than it should be
+        is told once.
+
+        Raises SandboxError, with what to do, where this machine or user cannot run steps, or only weaker
+        ones than are asked for.
+        """
+        if self._runtime is None:
+            from builder.runtime.launch import Runtime
+            from builder.runtime.probe import probe_store
+
+            if (reason := self._reason() or probe_store(self._store)) is not None:
+                raise reason
+            if self._full:
+                require_full(self.isolation, host_network=self._network != "none")
+            self._runtime = Runtime.start(self._zygote)
+            for line in weakenings(self.isolation):
+                self._emit(Warned(time=time.time(), message=line))
+        return self._runtime
+
+    async def close(self) -> None:
+        """End the runtime, and with it whatever still runs."""
+        if self._runtime is None and self._zygote is not None:
+            from builder.runtime.launch import Runtime
+
+            self._runtime = Runtime.start(self._zygote)
+        if self._runtime is not None:
+            await self._runtime.close()
+
+    def _reason(self) -> SandboxError | None:
+        """Why there is no rung to run steps on."""
+        if self.isolation.rung != NONE:
+            return None
+        told = self._refused
+        return SandboxError(
+            f"RUN cannot be run here: {told.reason}" if told else "RUN cannot be run here",
+            code="isolation",
+            hint=told.remedy if told and told.remedy else "`pybuild doctor` tells what this machine lacks",
+        )
