@@ -33,6 +33,8 @@ else:
 
 
 HEX = frozenset("0123456789abcdef")
+# Made once: json.dumps would make one for every value.
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 LARGE = 1 << 18  # bytes, from which on OpenSSL's speed makes up for its loading
 
 
@@ -74,5 +76,4 @@ def of_value(value: object) -> Digest:
     The encoding is JSON with sorted keys and no spaces, ASCII only, so it is the same everywhere and
     keeps names that are no UTF-8 (lone surrogates) apart.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return of_bytes(text.encode())
+    return of_bytes(ENCODER.encode(value).encode())

@@ -10,9 +10,12 @@ Never knows: files, registries, the clock, whether anything is cached. Equal arg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_options
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.compiler import created_by
 from builder.compiler.lower import LABELLED, lower
@@ -101,7 +104,7 @@ def _settle_options(options: CompileOptions) -> CompileOptions:
         args = {EPOCH: str(options.source_date_epoch), **args}
     if args.get(EPOCH) == "context":
         args = {**args, EPOCH: "" if options.context_epoch is None else str(options.context_epoch)}
-    return replace(
+    return replace_options(
         options,
         build_args=args,
         build_platform=normalise(options.build_platform),
@@ -240,7 +243,7 @@ def _finish(work: Work, target: int, epoch: int | None) -> Program:
     if options.labels:
         state = state.configured(labels={**(state.config.labels or {}), **options.labels})
     history = settle_history(state.history, state.layers)
-    image = _as_json_can(msgspec.structs.replace(_with_platform(state.image, options), history=history))
+    image = _as_json_can(replace(_with_platform(state.image, options), history=history))
     reached = work.definition.reached(state.head)
     return Program(
         Definition({vertex.digest: vertex for vertex in reached}),
@@ -253,6 +256,9 @@ def _finish(work: Work, target: int, epoch: int | None) -> Program:
 
 def _as_json_can(image: ImageConfig) -> ImageConfig:
     """The same config without what is no UTF-8, which a Dockerfile may hold and JSON may not."""
+    with suppress(UnicodeEncodeError):
+        msgspec.json.encode(image)
+        return image
 
     def valid(value: object) -> object:
         match value:
@@ -280,7 +286,7 @@ def _with_platform(image: ImageConfig, options: CompileOptions) -> ImageConfig:
             asked.os_version or (own.os_version if same else ""),
         )
     own = normalise(own)
-    return msgspec.structs.replace(
+    return replace(
         image, architecture=own.architecture, os=own.os, variant=own.variant, os_version=own.os_version
     )
 

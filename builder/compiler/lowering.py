@@ -7,8 +7,10 @@ the only thing that grows. Labels ("[stage 2/7] RUN make") are made here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from builder.compiler import created_by, remotes, scope
 from builder.compiler.places import fault, place
@@ -25,8 +27,7 @@ from builder.ops.source import MAIN_CONTEXT, Git, Http, Local, Scratch
 from builder.text import Location, SourceText
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where files come from: a vertex, and the source that it is (None: the build context).
 
     with_owners: it is a context that was fetched or came as an archive, so its owners are meant.
@@ -47,8 +48,7 @@ class Origin:
         return isinstance(self.source, FromImage)
 
 
-@dataclass(frozen=True, slots=True)
-class Lowering:
+class Lowering(msgspec.Struct, frozen=True):
     """One stage being lowered.
 
     shown: the stage's name in labels, "" where there is only one stage. total: how many labels it has.

@@ -5,9 +5,7 @@ One function each: (lowering, state, instruction) -> state. The history is told 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import msgspec
+from msgspec.structs import replace
 
 from builder.compiler import created_by, ports, scope
 from builder.compiler.healthchecks import read_healthcheck
@@ -188,7 +186,7 @@ def lower_shell(lowering: Lowering, state: StageState, step: Shell) -> StageStat
 
 def lower_maintainer(lowering: Lowering, state: StageState, step: Maintainer) -> StageState:
     """MAINTAINER: not expanded."""
-    image = msgspec.structs.replace(state.image, author=step.name)
+    image = replace(state.image, author=step.name)
     return replace(state, image=image).noted(f"MAINTAINER {step.name}")
 
 

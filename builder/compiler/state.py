@@ -7,10 +7,10 @@ history may be short of them (an image without history), and `settle_history` ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.compiler import paths
 from builder.compiler.program import BaseImage
@@ -21,8 +21,7 @@ COMMENT = "pybuild.dockerfile.v1"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class StageState:
+class StageState(msgspec.Struct, frozen=True):
     """What a stage has come to.
 
     head: the vertex with its filesystem. image: config, author and platform of the image so far; its
@@ -53,8 +52,8 @@ class StageState:
 
     def configured(self, **changes: Any) -> StageState:
         """The state with some fields of `config` changed."""
-        config = msgspec.structs.replace(self.image.config, **changes)
-        return replace(self, image=msgspec.structs.replace(self.image, config=config))
+        config = replace(self.image.config, **changes)
+        return replace(self, image=replace(self.image, config=config))
 
     def noted(self, text: str) -> StageState:
         """The state with a history entry for what made no layer."""
@@ -95,12 +94,12 @@ def from_folder(head: Digest, platform: Platform, *, bare: bool) -> StageState:
 def from_image(head: Digest, base: BaseImage, platform: Platform) -> StageState:
     """The state above an image: its config without the triggers, its history."""
     layers = len(base.config.rootfs.diff_ids)
-    image = msgspec.structs.replace(
+    image = replace(
         base.config,
         created="",
         rootfs=RootFS(),
         history=(),
-        config=msgspec.structs.replace(base.config.config, on_build=None),
+        config=replace(base.config.config, on_build=None),
     )
     return StageState(head, image, platform, {}, base.config.history, layers)
 
@@ -135,7 +134,7 @@ def settle_history(history: tuple[History, ...], layers: int) -> tuple[History, 
     for entry in history:
         if not entry.empty_layer:
             if left == 0:
-                entry = msgspec.structs.replace(entry, empty_layer=True)
+                entry = replace(entry, empty_layer=True)
             else:
                 left -= 1
         settled.append(entry)

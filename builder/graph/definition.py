@@ -8,7 +8,6 @@ about it (`About`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -26,8 +25,7 @@ class Input(msgspec.Struct, frozen=True):
     select: Selection | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(msgspec.Struct, frozen=True):
     """What people are told of a vertex. `label` is "[stage 2/7] RUN make"; never part of a digest."""
 
     label: str
@@ -60,14 +58,13 @@ class Definition(msgspec.Struct):
         for item in inputs:
             self.vertices[item.of]
         plain = op.plain()
+        op_digest = None if plain is None else of_value(plain)
         # An op without plain data (a context) is named by what it is called.
-        name = plain if plain is not None else ["unkeyed", repr(op)]
+        name = op_digest or ["unkeyed", repr(op)]
         digest = of_value([name, [[i.of, i.select.plain() if i.select else None] for i in inputs]])
         known = self.vertices.get(digest)
         if known is None:
-            self.vertices[digest] = Vertex(
-                digest, op, of_value(plain) if plain is not None else None, inputs, about
-            )
+            self.vertices[digest] = Vertex(digest, op, op_digest, inputs, about)
         elif about.no_cache and not known.about.no_cache:
             self.vertices[digest] = Vertex(digest, op, known.op_digest, inputs, about)
         return digest
