@@ -36,10 +36,11 @@ COMMANDS = {
     "history": "show the steps that made an image",
     "inspect": "show an image's configuration and layers",
     "load": "take images out of an archive into the store",
+    "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
     "save", "import", "pull", "push", "login", "logout", "diff", "layers", "du", "prune", "fsck", "explain",
-    "bench", "doctor", "debug", "lock", "verify", "run",
+    "bench", "debug", "lock", "verify", "run",
 )  # fmt: skip
 
 
@@ -135,6 +136,10 @@ def _command(name: str) -> Command:
         from builder.commands import build
 
         return build.COMMAND
+    if name == "doctor":
+        from builder.commands import doctor
+
+        return doctor.COMMAND
     from builder.commands import images
 
     unwind_on_sigterm()

@@ -152,7 +152,7 @@ def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
     held = hold_signals()
     from builder.isolation.choose import stand
 
-    standing = stand(request.isolation)  # before there are threads
+    standing = stand(request.isolation, request.root)  # before there are threads
     from builder.build import build
     from builder.commands.drive import drive
 

@@ -34,13 +34,13 @@ class Standing:
     refused: Refusal | None = None
 
 
-def stand(wanted: str = AUTO) -> Standing:
-    """Get onto the rung; `wanted` is one of `rungs.CHOICES`.
+def stand(wanted: str, store: str) -> Standing:
+    """Get onto the rung; `wanted` is one of `rungs.CHOICES`, `store` the folder where layers lie.
 
     Raises SandboxError where that one does not work. The process must have a single thread.
     """
     if wanted in (AUTO, ROOT) and may_mount():
-        return Standing(_variant(ROOT))
+        return Standing(_variant(ROOT, store))
     if wanted == ROOT:
         raise SandboxError(
             "--isolation root: this process is not root, or lacks CAP_SYS_ADMIN",
@@ -54,7 +54,7 @@ def stand(wanted: str = AUTO) -> Standing:
             raise
         return Standing(Isolation(NONE), Refusal(error.message, error.hint or ""))
     refusal = Refusal(str(refused), refused.remedy) if refused is not None else None
-    return Standing(_variant(rung), refusal)
+    return Standing(_variant(rung, store), refusal)
 
 
 def may_mount() -> bool:
@@ -62,7 +62,7 @@ def may_mount() -> bool:
     return os.geteuid() == 0 and bool(libc.capabilities()[0] & _CAP_SYS_ADMIN)
 
 
-def _variant(rung: str) -> Isolation:
+def _variant(rung: str, store: str) -> Isolation:
     """The rung, with what the kernel refuses on top of it."""
     if ownership.of_process() == ownership.REAL:
         return Isolation(rung)

@@ -1,0 +1,158 @@
+"""What works on this machine, by trying it: each rung in a child of its own, which leaves nothing behind.
+
+`survey` is asked by a person (`pybuild doctor`) or a script, never by a build, which takes the first rung
+that works (`choose`). A finding that says no says why, and which command or setting would change it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from builder.errors import SandboxError
+from builder.isolation.choose import stand
+from builder.isolation.rungs import COPY, RUNGS, Isolation, about, weakenings
+from builder.runtime.probe import probe
+
+_LONGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that may work here. remedy: the command or setting that would make it work, or ""."""
+
+    name: str
+    works: bool
+    detail: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found. rung: the one that builds take here, "" for none; weaker: what it lacks."""
+
+    rung: str
+    weaker: tuple[str, ...]
+    rungs: tuple[Finding, ...]
+    further: tuple[Finding, ...]
+
+
+def survey(store: str) -> Survey:
+    """Try all rungs. `store`: the store's folder, on whose file system layers would lie."""
+    tried = {rung: _in_child(partial(_try_rung, rung, store)) for rung in RUNGS}
+    rung = next((rung for rung, found in tried.items() if found["works"]), "")
+    weaker: tuple[str, ...] = ()
+    if rung:
+        weaker = weakenings(Isolation(rung, tried[rung]["outer_proc"], tried[rung]["snapshotter"]))
+    rows = tuple(Finding(name, row["works"], row["detail"], row["remedy"]) for name, row in tried.items())
+    return Survey(rung, weaker, rows, tuple(check() for check in _FURTHER))
+
+
+def to_json(found: Survey) -> dict[str, Any]:
+    """The survey as plain data: {"rung", "weaker", "rungs": [...], "further": [...]}."""
+    return asdict(found)
+
+
+def _try_rung(rung: str, store: str) -> dict[str, Any]:
+    """Get onto a rung, and see what a step would meet there."""
+    try:
+        standing = stand(rung, store)
+    except SandboxError as error:
+        return _row(rung, works=False, detail=error.message, remedy=error.hint or "")
+    refused = probe()
+    if refused is not None:
+        return _row(rung, works=False, detail=refused.message, remedy=refused.hint or "")
+    isolation = standing.isolation
+    return _row(rung, works=True, detail=about(rung), isolation=isolation)
+
+
+def _row(
+    rung: str, *, works: bool, detail: str, remedy: str = "", isolation: Isolation | None = None
+) -> dict[str, Any]:
+    found = isolation or Isolation(rung)
+    return {
+        "works": works,
+        "detail": detail,
+        "remedy": remedy,
+        "outer_proc": found.outer_proc,
+        "snapshotter": found.snapshotter,
+    }
+
+
+def _in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of `work` in a forked process, as what it does cannot be taken back in this one."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        try:
+            os.write(theirs, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    told = b""
+    while len(told) < _LONGEST and (part := os.read(ours, _LONGEST)):
+        told += part
+    os.close(ours)
+    os.waitpid(child, 0)
+    if not told:
+        return {**_row("", works=False, detail="the trial broke off"), "snapshotter": COPY}
+    row: dict[str, Any] = json.loads(told)
+    return row
+
+
+def _find_seccomp() -> Finding:
+    works = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+    return Finding(
+        "seccomp",
+        works,
+        "system calls are filtered" if works else "this kernel filters no system calls",
+        "" if works else "a kernel with CONFIG_SECCOMP_FILTER",
+    )
+
+
+def _find_cgroups() -> Finding:
+    from builder.isolation.cgroups import find_writable
+
+    found = find_writable()
+    if found is not None:
+        return Finding("cgroups", True, f"limits on memory, CPU and processes work ({found})")
+    return Finding(
+        "cgroups",
+        False,
+        "no cgroup can be written to: --memory, --cpus and --pids-limit are refused",
+        "run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes pybuild …",
+    )
+
+
+def _find_network_helpers() -> Finding:
+    names = [name for name in ("pasta", "slirp4netns") if shutil.which(name)]
+    if names:
+        return Finding("rootless network", True, f"{' and '.join(names)} installed, for --network {names[0]}")
+    return Finding(
+        "rootless network",
+        False,
+        "neither pasta nor slirp4netns is installed; steps have the host's network, or none",
+        "apt-get install passt",
+    )
+
+
+def _find_security_modules() -> Finding:
+    modules = [name for name, path in _MODULES if os.path.isdir(path)]
+    return Finding("security modules", bool(modules), ", ".join(modules) or "neither AppArmor nor SELinux")
+
+
+def _find_runtimes() -> Finding:
+    names = [name for name in ("runc", "crun", "youki") if shutil.which(name)]
+    return Finding(
+        "OCI runtimes", bool(names), f"{', '.join(names)}, for --runtime" if names else "none, none needed"
+    )
+
+
+_MODULES = (("AppArmor", "/sys/kernel/security/apparmor"), ("SELinux", "/sys/fs/selinux"))
+_FURTHER = (_find_seccomp, _find_cgroups, _find_network_helpers, _find_security_modules, _find_runtimes)
