@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -105,31 +105,31 @@ class Step:
         user = owners.resolve_user(op.user, *accounts(parts.layers, tree))
         folder = stack.enter_context(IngestFolder(parts.store.folder))
         secrets: dict[str, bytes] = {}
-        mounts: list[spec.MountSpec] = list(self._own_files(folder.path))
+        devices = parts.devices.edits(op.devices, uid=user.uid, gid=user.gid)
         variables: dict[str, str] = {}
-        for mount in sorted_by_depth(op.mounts):
-            laid = self._mount(mount, folder.path, secrets, variables)
-            if laid is not None:
-                mounts.append(laid)
+        laid = [self._mount(m, folder.path, secrets, variables) for m in sorted_by_depth(op.mounts)]
+        own: list[spec.MountSpec] = list(self._own_files(folder.path))
+        mounts = merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
         sandbox = spec.sandbox_spec(
             lower=self._lower(self.below),
             upper=str(edit.upper),
             work=str(edit.work),
             argv=op.argv,
-            env=stepfiles.environment(op, variables, user.home),
+            env=stepfiles.environment(op, variables | devices.env, user.home),
             cwd=op.cwd,
             uid=user.uid,
             gid=user.gid,
-            groups=user.groups,
+            groups=[*dict.fromkeys([*user.groups, *devices.groups])],
             mounts=mounts,
+            devices=[*devices.nodes.values()],
             network="none" if op.network == "none" else "host",
             insecure=op.security == "insecure",
             hostname=op.hostname or stepfiles.HOSTNAME,
             rlimits=[spec.parse_ulimit(text) for text in op.ulimits],
             shm_size=op.shm_size,
         )
-        stubs = stepfiles.mount_stubs(tree, [mount.target for mount in mounts])
+        stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
         return Prepared(sandbox, secrets, stubs)
 
     def failure(self, status: ExitStatus) -> StepFailed:
@@ -283,6 +283,18 @@ def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
         by_target.pop(key, None)
         by_target[key] = mount
     return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
+
+
+def merged_mounts(
+    own: Sequence[spec.MountSpec], asked: Sequence[spec.MountSpec], devices: Mapping[str, spec.HostMount]
+) -> list[spec.MountSpec]:
+    """All mounts in order: a device's replaces who has its target, and lies among what was asked for."""
+    if not devices:
+        return [*own, *asked]
+    targets = {mount.target for mount in devices.values()}
+    kept = [mount for mount in asked if mount.target.rstrip("/") not in targets]
+    among = sorted([*kept, *devices.values()], key=lambda mount: mount.target.rstrip("/").count("/"))
+    return [*(mount for mount in own if mount.target not in targets), *among]
 
 
 def signal_name(number: int) -> str:

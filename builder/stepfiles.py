@@ -29,14 +29,15 @@ def resolv_conf(machine: bytes | None) -> bytes:
     return machine if machine is not None else DEFAULT_NAMESERVERS.encode()
 
 
-def environment(op: Exec, secrets: Mapping[str, str], home: str) -> list[tuple[str, str]]:
+def environment(op: Exec, added: Mapping[str, str], home: str) -> list[tuple[str, str]]:
     """All variables of the process, in order; a later one of a name replaces the former.
 
-    Proxy variables and secrets come in here, and only here. HOME is the user's where none is set.
+    Proxy variables, and those added (secrets, and what devices bring) come in here, and only here. HOME is
+    the user's where none is set.
     """
     variables = dict(op.proxy)
     variables.update(op.env)
-    variables.update(secrets)
+    variables.update(added)
     variables.setdefault("HOME", home)
     return list(variables.items())
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from builder.compiler import created_by, paths, scope
 from builder.compiler.copies import check_file_name
+from builder.compiler.entitlements import device_grants
 from builder.compiler.flags import texts
 from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.metadata import with_shell
@@ -20,11 +21,12 @@ from builder.compiler.sources import FromScratch
 from builder.compiler.state import StageState
 from builder.dockerfile import mounts
 from builder.dockerfile.ast import Command, Heredoc, Run
+from builder.dockerfile.devices import parse_device
 from builder.dockerfile.heredocs import is_marker
 from builder.dockerfile.mounts import MountError, MountOptions
 from builder.graph.definition import Input
 from builder.graph.selection import Selection
-from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
+from builder.ops.exec import BindMount, CacheMount, Device, Exec, Mount, SecretMount, SshMount, TmpfsMount
 
 SCRIPTS = "/dev/pipes"
 SECRETS = "/run/secrets"
@@ -36,8 +38,6 @@ def lower_run(
     lowering: Lowering, state: StageState, step: Run, origins: Sequence[Origin | None]
 ) -> StageState:
     """RUN; `origins` tells for each `--mount` where its `from` leads (None: it has none)."""
-    if texts(step, "device"):
-        raise lowering.fault(step, "RUN --device comes with a later version", "not-supported-yet")
     script = _script(state, step)
     argv = with_shell(state, _command(step, script))
     if not argv:
@@ -76,6 +76,7 @@ def _exec(
         hostname=options.hostname or options.build_args.get(scope.HOSTNAME, ""),
         platform=str(state.platform),
         proxy=scope.proxy_variables(options.build_args),
+        devices=_devices(lowering, step),
     )
 
 
@@ -93,6 +94,19 @@ def _security(lowering: Lowering, step: Run) -> str:
     if asked == "insecure":
         _need(lowering, step, "security.insecure", "--security=insecure")
     return asked
+
+
+def _devices(lowering: Lowering, step: Run) -> tuple[Device, ...]:
+    """The devices asked for; who grants one under another name has granted it."""
+    asked = texts(step, "device")
+    if not asked:
+        return ()
+    aliases = device_grants(lowering.options.entitlements).aliases
+    devices = []
+    for options in map(parse_device, asked):  # they have been looked at when they were parsed
+        alias = aliases.get(options.name)
+        devices.append(Device(alias or options.name, options.required, granted=alias is not None))
+    return tuple(devices)
 
 
 def _need(lowering: Lowering, step: Run, entitlement: str, flag: str) -> None:

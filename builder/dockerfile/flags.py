@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from builder.dockerfile.ast import Flag
+from builder.dockerfile.devices import DeviceError, parse_device
 from builder.errors import DockerfileError
 from builder.text import Location, Span
 
@@ -82,9 +83,19 @@ def _problem(flag: Flag, kind: str) -> str | None:
         return None
     if flag.value is None:
         return "needs a value"
+    if flag.name == "device":
+        return _device_problem(flag.value)
     choices = CHOICES.get(flag.name)
     if choices and flag.value not in choices:
         return f"is one of {', '.join(choices)}, not {flag.value!r}"
+    return None
+
+
+def _device_problem(value: str) -> str | None:
+    try:
+        parse_device(value)
+    except DeviceError as error:
+        return str(error)
     return None
 
 

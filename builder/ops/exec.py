@@ -67,6 +67,14 @@ class SshMount(msgspec.Struct, frozen=True, tag="ssh"):
 Mount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 
 
+class Device(msgspec.Struct, frozen=True):
+    """A device by a name that CDI gives it. `granted`: whoever asked for the build has named it."""
+
+    name: str
+    required: bool = False
+    granted: bool = False
+
+
 class Exec(msgspec.Struct, frozen=True, tag=True):
     """RUN on input 0. `env` is the whole environment in order; proxy variables are not part of the key.
 
@@ -90,6 +98,7 @@ class Exec(msgspec.Struct, frozen=True, tag=True):
     hostname: str = ""
     platform: str = ""
     proxy: tuple[tuple[str, str], ...] = ()
+    devices: tuple[Device, ...] = ()
 
     def plain(self) -> list[Any] | None:
         """See graph.op."""
@@ -97,6 +106,7 @@ class Exec(msgspec.Struct, frozen=True, tag=True):
             "exec", 1, list(self.argv), [list(e) for e in self.env], self.cwd, self.user,
             msgspec.to_builtins(self.mounts), self.network, self.security, [list(h) for h in self.hosts],
             list(self.ulimits), self.shm_size, self.hostname, self.platform,
+            *([[device.name, device.required] for device in self.devices]),
         ]  # fmt: skip
 
     async def run(self, worker: Worker, inputs: Sequence[Snapshot]) -> Snapshot:

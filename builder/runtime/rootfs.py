@@ -1,12 +1,12 @@
 """From the process's copy of the host's mounts to the root filesystem of an OCI spec, with pivot_root.
 
-In order: everything private; the root (an overlay made here, or a folder); the spec's mounts; masked
-and read-only paths; the old root away. Masks and device nodes are found by descriptors of the /proc,
-/sys and /dev mounted here, never by a path that an image or a mount could have bent.
+In order: everything private; the root (an overlay made here, or a folder); the spec's mounts, and its
+devices; masked and read-only paths; the old root away. Masks and device nodes are found by descriptors of
+the /proc, /sys and /dev mounted here, never by a path that an image or a mount could have bent.
 
-With "nodev" (the default sandbox) the only devices that can be opened are the six of /dev: they are
-mounts of their own, and everything else is mounted nodev. That keeps a RUN, which has CAP_MKNOD, off the
-machine's disks without a device cgroup.
+With "nodev" (the default sandbox) the only devices that can be opened are the six of /dev and the spec's
+own: they are mounts of their own, and everything else is mounted nodev. That keeps a RUN, which has
+CAP_MKNOD, off the machine's disks without a device cgroup.
 
 Runs in the step's process, as root of its new mount namespace; knows no builder.
 """
@@ -45,6 +45,7 @@ _LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
+_NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _KERNELS_OWN = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs"}
 
 
@@ -57,7 +58,7 @@ class _RootFilesystem:
     def __init__(self, spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.spec = spec
         self.files = files
-        self.closed = False  # nothing but the six devices can be opened
+        self.closed = False  # nothing but the six devices and the spec's can be opened
         self.kernel: dict[str, int] = {}  # descriptors of the mounts on /proc, /sys and /dev
 
     def enter(self) -> None:
@@ -65,6 +66,8 @@ class _RootFilesystem:
         self._mount_root()
         for mount in self.spec.get("mounts", ()):
             self._lay(mount)
+        for number, device in enumerate(self.spec.get("linux", {}).get("devices", ())):
+            self._add_device(device, number)
         try:
             self._restrict()
             if self.spec["root"].get("readonly"):
@@ -166,6 +169,33 @@ class _RootFilesystem:
             os.close(node)
         for name, target in _LINKS.items():
             os.symlink(target, name, dir_fd=dev)
+
+    # --- the spec's devices ---
+
+    def _add_device(self, device: Mapping[str, Any], number: int) -> None:
+        """A node of the spec at its path: a mount of its own, as nothing else there can be opened."""
+        try:
+            tree = self._node(device, f"device-{number}")
+            self._attach(tree, {"destination": device["path"], "type": "device"})
+        except OSError as error:
+            raise because("mount", f"cannot make the device {device['path']}", error) from error
+
+    def _node(self, device: Mapping[str, Any], name: str) -> int:
+        """A detached mount of the node: a new one, or the host's where none may be made."""
+        number = os.makedev(device.get("major", 0), device.get("minor", 0))
+        kind = _NODE_TYPES[device["type"]]
+        mode, stage = device.get("fileMode", 0o666), self.stage.tree
+        try:
+            os.mknod(name, kind | 0o600, 0 if kind == stat.S_IFIFO else number, dir_fd=stage)
+        except PermissionError:
+            node = mounts.bind_tree(device["path"], Options(["bind"]))
+            status = os.fstat(node)
+            if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
+                raise OSError(errno.ENODEV, "the host has another device there") from None
+            return node
+        os.chown(name, device.get("uid", 0), device.get("gid", 0), dir_fd=stage, follow_symlinks=False)
+        os.chmod(name, mode, dir_fd=stage)
+        return libc.clone_tree(stage, name)
 
     def _device(self, name: str, number: int) -> int:
         """A detached mount of a device node: a new one, or the host's where none may be made."""

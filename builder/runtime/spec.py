@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from builder.errors import BuildError
+from builder.runtime.devicenodes import DeviceNode, DeviceRule, device_rules
 from builder.runtime.profile import CAPABILITIES, FURTHER_CAPABILITIES, default_section
 
 ROOTFS_ANNOTATION = "org.pybuild.rootfs"
@@ -121,14 +122,6 @@ class Namespace(_Document, frozen=True):
     type: str
 
 
-class DeviceRule(_Document, frozen=True):
-    """A rule of the device controller: `init` has no need of it (see "nodev"), other runtimes obey it."""
-
-    allow: bool
-    access: str
-    type: str = ""
-
-
 class Resources(_Document, frozen=True):
     """Limits for the command's cgroup."""
 
@@ -139,6 +132,7 @@ class Linux(_Document, frozen=True):
     """What is Linux's own. `seccomp`: a profile resolved for the command's capabilities."""
 
     namespaces: tuple[Namespace, ...]
+    devices: tuple[DeviceNode, ...] = ()
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     resources: Resources | None = None
@@ -203,7 +197,16 @@ class SecretFile(msgspec.Struct, frozen=True, tag="secret"):
     gid: int = 0
 
 
-MountSpec = Bind | Tmpfs | Overlay | SecretFile
+class HostMount(msgspec.Struct, frozen=True, tag="host"):
+    """A mount as another specification has it: `kind` is bind or tmpfs, options as in the runtime-spec."""
+
+    target: str
+    kind: str
+    source: str
+    options: tuple[str, ...] = ()
+
+
+MountSpec = Bind | Tmpfs | Overlay | SecretFile | HostMount
 
 
 def encode(spec: RuntimeSpec) -> bytes:
@@ -231,6 +234,7 @@ def sandbox_spec(
     gid: int = 0,
     groups: Sequence[int] = (),
     mounts: Sequence[MountSpec] = (),
+    devices: Sequence[DeviceNode] = (),
     network: str = "host",
     insecure: bool = False,
     hostname: str = "",
@@ -246,8 +250,8 @@ def sandbox_spec(
 
     `lower`: absolute folders of the layers, bottom first (none: an empty root); `upper`: the folder that
     gets the changes; `work`: an empty folder beside it. `mounts` are laid in the order given, after the
-    sandbox's own. `network` is "host" or "none". `insecure`: every capability that the builder has, no
-    seccomp filter, no masked paths, devices can be opened.
+    sandbox's own; of `devices` each can be opened at its path. `network` is "host" or "none". `insecure`:
+    every capability that the builder has, no seccomp filter, no masked paths, devices can be opened.
     """
     _check_paths(lower, upper, work, cwd)
     bounding = CAPABILITIES + FURTHER_CAPABILITIES if insecure else CAPABILITIES
@@ -271,9 +275,10 @@ def sandbox_spec(
         mounts=(*_own_mounts(shm_size or DEFAULT_SHM_SIZE, insecure), *_laid(mounts, insecure)),
         linux=Linux(
             namespaces=_namespaces(network),
+            devices=tuple(devices),
             masked_paths=() if insecure else tuple(masked_paths),
             readonly_paths=() if insecure else tuple(readonly_paths),
-            resources=None if insecure else Resources(devices=_DEVICES),
+            resources=None if insecure else Resources(devices=device_rules(devices)),
             seccomp=None if insecure else default_section(bounding, machine or platform.machine()),
         ),
         annotations={ROOTFS_ANNOTATION: json.dumps(rootfs)},
@@ -296,13 +301,6 @@ def parse_ulimit(text: str) -> Rlimit:
     if first > last:
         raise BuildError(f"the ulimit {text!r} has a soft limit above its hard limit", code="ulimit")
     return Rlimit(type=f"RLIMIT_{name.upper()}", soft=first, hard=last)
-
-
-_DEVICES = (
-    DeviceRule(allow=False, access="rwm"),
-    DeviceRule(allow=True, access="m", type="c"),
-    DeviceRule(allow=True, access="m", type="b"),
-)
 
 
 def _check_paths(lower: Sequence[str], upper: str, work: str, cwd: str) -> None:
@@ -358,6 +356,8 @@ def _mount(mount: MountSpec, devices: tuple[str, ...]) -> Mount:
         case Overlay():
             options = [*devices, *_overlay(mount)]
             kind = source = "overlay"
+        case HostMount():
+            options, kind, source = [*mount.options, *devices], mount.kind, mount.source
     if isinstance(mount, Bind | Overlay) and mount.subpath:
         options.append(f"x-subpath={mount.subpath}")
     return Mount(destination=mount.target, type=kind, source=source, options=tuple(options))

@@ -42,6 +42,12 @@ def test_a_bare_context_takes_every_default() -> None:
         (["--network", "none"], "network", "none"),
         (["--network", "host"], "allow", ("network.host",)),
         (["--allow", "security.insecure"], "allow", ("security.insecure",)),
+        (
+            ["--allow", "device", "--allow=device=v.com/c=a,alias=b"],
+            "allow",
+            ("device", "device=v.com/c=a,alias=b"),
+        ),
+        (["--cdi-spec-dir", "/a", "--cdi-spec-dir=/b"], "cdi_spec_dirs", ("/a", "/b")),
         (["--add-host", "a:10.0.0.1"], "add_hosts", (("a", "10.0.0.1"),)),
         (["--shm-size", "128m"], "shm_size", 128 << 20),
         (["--ulimit", "nofile=1:2", "--ulimit=core=0"], "ulimits", ("nofile=1:2", "core=0:0")),

@@ -12,7 +12,7 @@ from builder.compiler.program import Missing, NamedContext, Program
 from builder.errors import BuildError, DockerfileError
 from builder.graph.selection import Selection
 from builder.oci.spec import Platform, encode
-from builder.ops.exec import BindMount, CacheMount, Exec, SecretMount, SshMount, TmpfsMount
+from builder.ops.exec import BindMount, CacheMount, Device, Exec, SecretMount, SshMount, TmpfsMount
 from builder.ops.files import Copy, InlineItem, MakeDir, Merge, PathItem
 from builder.ops.source import Image, Local, Scratch
 from tests.support.compiling import (
@@ -406,7 +406,7 @@ def test_labels_of_the_options_win() -> None:
         "COPY --from=0 --from=0 a b",
         "RUN --network=wifi true",
         "RUN --security=lax true",
-        "RUN --device=gpu true",
+        "RUN --device=gpu,cpu true",
         "RUN []",
         "COPY --chmod=1999 a b",
         "COPY --chmod=17777 a b",
@@ -672,6 +672,15 @@ def test_variables_are_expanded_in_mounts() -> None:
     )
 
     assert the_run(program).mounts == (CacheMount("i", "/t/x"),)
+
+
+def test_devices_are_asked_for_by_the_names_that_they_have_or_were_granted_under() -> None:
+    text = "FROM busybox\nRUN --device=v.com/c=a,required --device=gpu --device=$X true\n"
+    allow = frozenset({"device=v.com/c=b,alias=gpu"})
+
+    assert the_run(compile_text(text)).devices == (Device("v.com/c=a", True), Device("gpu"), Device("$X"))
+    granted = the_run(compile_text(text, entitlements=allow)).devices
+    assert granted == (Device("v.com/c=a", True), Device("v.com/c=b", granted=True), Device("$X"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from builder.ops.exec import BindMount, CacheMount, Exec, SecretMount, SshMount, TmpfsMount
+from builder.ops.exec import BindMount, CacheMount, Device, Exec, SecretMount, SshMount, TmpfsMount
 from builder.ops.files import Copy, InlineItem, MakeDir, PathItem
 from builder.ops.source import Image, Local
 
@@ -37,6 +37,7 @@ OTHERS: list[tuple[Any, dict[str, list[Any]]]] = [
             "shm_size": [1],
             "hostname": ["h"],
             "platform": ["linux/arm64"],
+            "devices": [(Device("a"),), (Device("a", required=True),), (Device("a"), Device("a"))],
         },
     ),
     (
@@ -142,6 +143,9 @@ def test_no_field_is_forgotten(base: Any, fields: dict[str, list[Any]]) -> None:
 
 def test_what_is_in_no_key_makes_no_other_op() -> None:
     assert shown(msgspec.structs.replace(EXEC, proxy=(("http_proxy", "x"),))) == shown(EXEC)
+    assert shown(msgspec.structs.replace(EXEC, devices=(Device("a", granted=True),))) == shown(
+        msgspec.structs.replace(EXEC, devices=(Device("a"),))
+    )
     assert shown(msgspec.structs.replace(COPY, excludes=("x",))) == shown(COPY)
     assert shown(Image("b", "sha256:1")) == shown(Image("a", "sha256:1"))
 

@@ -1,0 +1,47 @@
+"""Devices in a spec: the nodes that a command finds, and what a device controller would let it open.
+
+`init` has no controller: with "nodev" no device can be opened but the six of /dev and these nodes, each of
+which it mounts by itself. The rules are for other runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class DeviceNode(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A device that the command finds at `path`, and may open. `type`: c (or u), b, or p for a fifo."""
+
+    path: str
+    type: str
+    major: int = 0
+    minor: int = 0
+    file_mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+
+
+class DeviceRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A rule of the device controller; without numbers it is for all devices of its type."""
+
+    allow: bool
+    access: str
+    type: str = ""
+    major: int | None = None
+    minor: int | None = None
+
+
+def device_rules(devices: Sequence[DeviceNode]) -> tuple[DeviceRule, ...]:
+    """Nothing may be opened but these devices, and any node be made."""
+    rules = [
+        DeviceRule(allow=False, access="rwm"),
+        DeviceRule(allow=True, access="m", type="c"),
+        DeviceRule(allow=True, access="m", type="b"),
+    ]
+    for node in devices:
+        if node.type != "p":
+            kind = "b" if node.type == "b" else "c"
+            rules.append(DeviceRule(allow=True, access="rwm", type=kind, major=node.major, minor=node.minor))
+    return tuple(rules)
