@@ -101,6 +101,7 @@ class Step:
     def prepare(self, edit: Edit, stack: contextlib.AsyncExitStack) -> Prepared:
         """Decide on the whole sandbox, and make what it mounts. Blocking."""
         parts, op = self.parts, self.op
+        refuse_impossible(op)
         tree = parts.layers.tree(self.below)
         user = owners.resolve_user(op.user, *accounts(parts.layers, tree))
         folder = stack.enter_context(IngestFolder(parts.store.folder))
@@ -303,6 +304,14 @@ def signal_name(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
+
+
+def refuse_impossible(op: Exec) -> None:
+    """Raise BuildError for what a Dockerfile may say and no kernel can do."""
+    if not op.argv:
+        raise BuildError("RUN has no command", code="empty-command")
+    if not all(name for name, _ in op.env):
+        raise BuildError("a variable of RUN has no name: an ENV above it is empty", code="empty-name")
 
 
 def shown(argv: Sequence[str]) -> str:

@@ -34,13 +34,15 @@ class SourceText(msgspec.Struct, frozen=True):
 
 
 class Location(msgspec.Struct, frozen=True):
-    """A span in a named text."""
+    """A span in a named text. `begins`: the line at which what holds it begins, 0 for that of the span."""
 
     source: SourceText
     span: Span
+    begins: int = 0
 
     def __str__(self) -> str:
-        return f"{self.source.name}:{self.span.line}"
+        place = f"{self.source.name}:{self.span.line}"
+        return f"{place} (begins at line {self.begins})" if 0 < self.begins < self.span.line else place
 
 
 def excerpt(location: Location, around: int = 2) -> str:

@@ -104,7 +104,9 @@ class _Globals:
         self._made_from: dict[str, set[str]] = {}
         for step in parts.globals:
             for pair in step.pairs:
-                value = self.values.get(pair.name, "")
+                # What only the builder gives a name is no value of the ARG.
+                is_own = pair.value is not None or pair.name in options.build_args
+                value = self.values[pair.name] if is_own else ""
                 text = describe(step.comments, pair.name)
                 self.arguments[pair.name] = Argument(pair.name, value, text, step.span)
                 if pair.value is not None and pair.name not in options.build_args:
@@ -166,9 +168,8 @@ class _Gathered(msgspec.Struct):
 
 def _declared(visit: Visit, step: Arg) -> Iterator[tuple[str, Argument]]:
     """The ARGs of a line that do not merely take up a global one."""
-    values = metadata.lower_arg(visit.lowering, visit.state, step).variables
-    for pair in step.pairs:
+    for pair, value in metadata.arg_values(visit.lowering, visit.state, step):
         given = pair.name in visit.lowering.options.build_args
         if given or pair.value is not None or pair.name not in visit.lowering.globals:
             text = describe(step.comments, pair.name)
-            yield pair.name, Argument(pair.name, values.get(pair.name, ""), text, step.span)
+            yield pair.name, Argument(pair.name, value or "", text, step.span)

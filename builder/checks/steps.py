@@ -5,9 +5,10 @@ A trigger of a base is looked at where it runs, and told of the FROM that runs i
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -37,7 +38,7 @@ from builder.dockerfile.ast import (
     Volume,
     Workdir,
 )
-from builder.dockerfile.heredocs import is_marker
+from builder.dockerfile.heredocs import split_sources
 from builder.dockerfile.ignore import Ignore
 from builder.dockerfile.words import Lookups, WordError
 from builder.text import Span
@@ -114,19 +115,31 @@ def undefined_var(seen: Seen) -> Iterator[Message]:
 
 def _undefined_in_arg(seen: Seen, step: Arg) -> Iterator[Message]:
     """The defaults that are used; each sees the names to its left."""
+    for name, asked, known in _arguments(seen, step):
+        if asked is not None:
+            yield from _undefined(seen, asked, known)
+        seen.memory.declared.add(name)
+
+
+def _arguments(seen: Seen, step: Arg) -> Iterator[tuple[str, Asked | None, Mapping[str, str]]]:
+    """The names of an ARG, what is asked for each default that is used, and what is known there.
+
+    Nothing behind a default that is wrong, as nothing behind it is come to.
+    """
     known = dict(seen.visit.state.variables)
     lowering = seen.visit.lowering
     for pair in step.pairs:
-        value = lowering.options.build_args.get(pair.name)
+        value, asked = lowering.options.build_args.get(pair.name), None
         if value is None and pair.value is not None:
             asked = Asked(words.expand, pair.value, known, lowering.escape)
-            yield from _undefined(seen, asked, known)
             value = asked.value
+        yield pair.name, asked, known
+        if asked is not None and asked.error is not None:
+            return
         if value is None:
             value = lowering.globals.get(pair.name)
         if value is not None:
             known[pair.name] = value
-        seen.memory.declared.add(pair.name)
 
 
 def _undefined(seen: Seen, asked: Asked, variables: Mapping[str, str]) -> Iterator[Message]:
@@ -147,7 +160,7 @@ def _expanded(seen: Seen) -> Iterator[tuple[Reader, str, str]]:
             found = [text for pair in step.pairs for text in (pair.name, pair.value)]
         case Copy() | Add():
             flags = [step.flag(name) for name in ("chown", "chmod", "checksum")]
-            found = [*flags, *_paths(step), step.dest]
+            found = [*flags, *split_sources(step)[0], step.dest]
         case Run():
             for text in texts(step, "mount"):
                 yield from _mount_values(text, escape)
@@ -161,7 +174,7 @@ def _expanded(seen: Seen) -> Iterator[tuple[Reader, str, str]]:
             found = (step.signal,)
     yield from ((words.expand, text, escape) for text in found if text)
     if isinstance(step, Copy | Add):
-        yield from ((words.expand_text, doc.text, "\\") for doc in step.heredocs if doc.expand)
+        yield from ((words.expand_text, file.text, "\\") for file in split_sources(step)[1] if file.expand)
 
 
 def _mount_values(text: str, escape: str) -> Iterator[tuple[Reader, str, str]]:
@@ -171,11 +184,6 @@ def _mount_values(text: str, escape: str) -> Iterator[tuple[Reader, str, str]]:
             yield words.expand, value, escape
 
 
-def _paths(step: Copy | Add) -> list[str]:
-    """The sources that are no heredocs."""
-    return [source for source in step.sources if not (step.heredocs and is_marker(source))]
-
-
 def legacy_key_value_format(seen: Seen) -> Iterator[Message]:
     """ENV and LABEL with blanks between name and value."""
     step = seen.visit.step.instruction
@@ -183,15 +191,25 @@ def legacy_key_value_format(seen: Seen) -> Iterator[Message]:
         yield f"{seen.keyword} should have the form NAME=VALUE; its value stands behind a blank", seen.span
 
 
-def secrets_used_in_arg_or_env(seen: Seen) -> Iterator[Message]:
-    """Names that sound like a secret's."""
+def secrets_used_in_arg(seen: Seen) -> Iterator[Message]:
+    """Names of ARG that sound like a secret's; whether their defaults can be expanded is not known yet."""
     step = seen.visit.step.instruction
-    if not isinstance(step, Arg | Env):
-        return
-    for pair in step.pairs:
-        name = pair.name if isinstance(step, Arg) else seen.expand(pair.name)
+    if isinstance(step, Arg):
+        yield from _secrets(seen, (name for name, _, _ in _arguments(seen, step)))
+
+
+def secrets_used_in_env(seen: Seen) -> Iterator[Message]:
+    """Names of ENV that sound like a secret's."""
+    step = seen.visit.step.instruction
+    if isinstance(step, Env):
+        yield from _secrets(seen, (seen.expand(pair.name) for pair in step.pairs))
+
+
+def _secrets(seen: Seen, names: Iterable[str]) -> Iterator[Message]:
+    keyword = seen.visit.step.instruction.keyword
+    for name in names:
         if SECRET.search(name) and not NO_SECRET.search(name):
-            yield f"{step.keyword} {name} looks like a secret; use RUN --mount=type=secret", seen.span
+            yield f"{keyword} {name} looks like a secret; use RUN --mount=type=secret", seen.span
 
 
 def workdir_relative_path(seen: Seen) -> Iterator[Message]:
@@ -236,16 +254,21 @@ def expose_invalid_format(seen: Seen) -> Iterator[Message]:
 
 
 def _ports(seen: Seen) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
-    """The ports of an EXPOSE as written, and their parts; up to one that is wrong."""
+    """The ports of an EXPOSE, and their parts; up to one that is wrong, whose numbers come last."""
     step, state = seen.visit.step.instruction, seen.visit.state
     if not isinstance(step, Expose):
         return
-    for word in sorted(step.ports):
-        for text in words.expand_words(word, state.variables, seen.visit.lowering.escape):
-            parts = ports.split_port(text)
-            if not parts[2] or parts[3].lower() not in ("", *ports.PROTOCOLS):
-                return
-            yield text, parts
+    escape = seen.visit.lowering.escape
+    expanded = [words.expand_words(word, state.variables, escape) for word in sorted(step.ports)]
+    for text in itertools.chain.from_iterable(expanded):
+        parts = ports.split_port(text)
+        if not parts[2] or parts[3].lower() not in ("", *ports.PROTOCOLS):
+            return
+        yield text, parts
+        try:
+            ports.read_port(text)
+        except ValueError:
+            return
 
 
 def copy_ignored_file(seen: Seen) -> Iterator[Message]:
@@ -255,7 +278,7 @@ def copy_ignored_file(seen: Seen) -> Iterator[Message]:
     if not is_copy or not ignore or any(pattern.keeps for pattern in ignore.patterns):
         return
     assert isinstance(step, Copy | Add)
-    for source in map(seen.expand, _paths(step)):
+    for source in map(seen.expand, split_sources(step)[0]):
         if not is_remote(source) and _is_ignored(posixpath.normpath(source), ignore):
             yield f"{step.keyword} takes {source}, which the ignore file leaves out", seen.span
 
@@ -269,9 +292,10 @@ def _is_ignored(path: str, ignore: Ignore) -> bool:
 
 
 STEP_RULES: tuple[tuple[Rule, Callable[[Seen], Iterator[Message]]], ...] = (
+    (rules.SECRETS_USED_IN_ARG_OR_ENV, secrets_used_in_arg),
     (rules.UNDEFINED_VAR, undefined_var),
     (rules.LEGACY_KEY_VALUE_FORMAT, legacy_key_value_format),
-    (rules.SECRETS_USED_IN_ARG_OR_ENV, secrets_used_in_arg_or_env),
+    (rules.SECRETS_USED_IN_ARG_OR_ENV, secrets_used_in_env),
     (rules.WORKDIR_RELATIVE_PATH, workdir_relative_path),
     (rules.JSON_ARGS_RECOMMENDED, json_args_recommended),
     (rules.MULTIPLE_INSTRUCTIONS_DISALLOWED, multiple_instructions_disallowed),

@@ -16,7 +16,7 @@ from builder.checks.rules import Rule
 from builder.checks.settings import Settings
 from builder.dockerfile.ast import AnyInstruction, Arg, From
 from builder.dockerfile.blanks import SPACE
-from builder.dockerfile.parser import ReadLine
+from builder.dockerfile.parser import ReadLine, with_plain_lead
 from builder.text import Span
 
 Found = tuple[Rule, str, Span]
@@ -43,7 +43,7 @@ class Line(msgspec.Struct, frozen=True):
 def line_of(read: ReadLine) -> Line:
     """What the rules look at of a line that was read."""
     line, instruction = read
-    keyword, *rest = BLANKS.split(line.text.strip(SPACE), maxsplit=1)
+    keyword, *rest = BLANKS.split(with_plain_lead(line.text.strip(SPACE)), maxsplit=1)
     words = BLANKS.split(rest[0]) if rest and keyword.upper() == "FROM" else []
     flags = next((number for number, word in enumerate(words) if not word.startswith("--")), len(words))
     span = instruction.span if instruction else Span(line.first, 0, line.last)

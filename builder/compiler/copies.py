@@ -19,8 +19,8 @@ from builder.compiler.lowering import Lowering, Origin
 from builder.compiler.state import StageState
 from builder.digest import Digest
 from builder.dockerfile import ignore
-from builder.dockerfile.ast import Add, Copy, Heredoc, Run, Workdir
-from builder.dockerfile.heredocs import is_marker
+from builder.dockerfile.ast import Add, Copy, Run, Workdir
+from builder.dockerfile.heredocs import InlineFile, split_sources
 from builder.errors import DockerfileError
 from builder.graph.definition import Input
 from builder.graph.selection import Selection
@@ -150,27 +150,16 @@ def _read_sources(
     lowering: Lowering, state: StageState, step: Copy | Add
 ) -> tuple[tuple[str, ...], tuple[InlineItem, ...]]:
     """The paths, expanded, and the heredocs as files: those come last, whatever the order."""
-    if step.heredocs and is_marker(step.dest):
-        raise lowering.fault(step, f"{step.keyword} cannot have a heredoc as destination", "bad-destination")
-    heredocs = list(step.heredocs)
-    words: list[str] = []
-    inline: list[Heredoc] = []
-    for source in step.sources:
-        if heredocs and is_marker(source):
-            inline.append(heredocs.pop(0))
-        else:
-            words.append(source)
-    sources = lowering.expand_all(tuple(words), state, step)
-    bodies = {heredoc.name: heredoc for heredoc in step.heredocs}  # of one name the last body counts
-    return sources, tuple(_inline_item(lowering, state, step, bodies[doc.name]) for doc in inline)
+    words, files = split_sources(step)
+    sources = lowering.expand_all(words, state, step)
+    return sources, tuple(_inline_item(lowering, state, step, file) for file in files)
 
 
-def _inline_item(lowering: Lowering, state: StageState, step: Copy | Add, heredoc: Heredoc) -> InlineItem:
-    check_file_name(lowering, step, heredoc.name)
-    content = heredoc.text
-    if heredoc.expand:
-        content = scope.expand_text(content, state.variables, lowering.location(step))
-    return InlineItem(heredoc.name, content)
+def _inline_item(lowering: Lowering, state: StageState, step: Copy | Add, file: InlineFile) -> InlineItem:
+    check_file_name(lowering, step, file.name)
+    if not file.expand:
+        return InlineItem(file.name, file.text)
+    return InlineItem(file.name, scope.expand_text(file.text, state.variables, lowering.location(step)))
 
 
 def check_file_name(lowering: Lowering, step: Copy | Add | Run, name: str) -> None:

@@ -1,74 +1,22 @@
-"""HEALTHCHECK's settings: durations as Go writes them, retries as a number. Pure."""
+"""HEALTHCHECK as an image's config has it. Pure."""
 
 from __future__ import annotations
 
-import re
-
 from builder.dockerfile.ast import Healthcheck as Instruction
+from builder.dockerfile.healthchecks import parse_interval, parse_retries
 from builder.oci.spec import Healthcheck
-
-UNITS = {
-    "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 1_000_000_000,
-    "m": 60_000_000_000, "h": 3_600_000_000_000,
-}  # fmt: skip
-PART = re.compile(r"([0-9]{0,19})(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
-LONGEST = 2**63 - 1
-SHORTEST = 1_000_000  # a millisecond, as docker has it
 
 
 def read_healthcheck(step: Instruction) -> Healthcheck:
-    """The health check of an instruction. Raises ValueError with a message for people."""
+    """The health check of an instruction; what its flags hold was looked at when it was parsed."""
     if step.command is None:
         return Healthcheck(test=("NONE",))
-    if not step.command.words or step.command.words == ("",):
-        raise ValueError("HEALTHCHECK CMD needs a command")
     kind = "CMD-SHELL" if step.command.shell else "CMD"
     return Healthcheck(
         test=(kind, *step.command.words),
-        interval=_interval(step, "interval"),
-        timeout=_interval(step, "timeout"),
-        start_period=_interval(step, "start-period"),
-        start_interval=_interval(step, "start-interval"),
-        retries=_retries(step.flag("retries") or ""),
+        interval=parse_interval(step.flag("interval") or ""),
+        timeout=parse_interval(step.flag("timeout") or ""),
+        start_period=parse_interval(step.flag("start-period") or ""),
+        start_interval=parse_interval(step.flag("start-interval") or ""),
+        retries=parse_retries(step.flag("retries") or ""),
     )
-
-
-def _interval(step: Instruction, name: str) -> int:
-    text = step.flag(name)
-    if not text:
-        return 0
-    nanoseconds = parse_duration(text)
-    if nanoseconds and nanoseconds < SHORTEST:
-        raise ValueError(f"--{name}={text} is less than a millisecond")
-    return nanoseconds
-
-
-def _retries(text: str) -> int:
-    if not text:
-        return 0
-    if not re.fullmatch(r"[+-]?[0-9]{1,10}", text) or not -(2**31) <= int(text) < 2**31:
-        raise ValueError(f"--retries={text} is not a number")
-    if int(text) < 0:
-        raise ValueError(f"--retries={text} is negative")
-    return int(text)
-
-
-def parse_duration(text: str) -> int:
-    """Nanoseconds from `1m30s`, `1.5h`, `0`. Raises ValueError."""
-    sign = -1 if text.startswith("-") else 1
-    rest = text[1:] if text[:1] in ("+", "-") else text
-    if rest == "0":
-        return 0
-    total, position = 0, 0
-    while position < len(rest):
-        part = PART.match(rest, position)
-        if part is None or not (part[1] or part[2]):
-            break
-        size = UNITS[part[3]]
-        total += int(part[1] or 0) * size
-        if part[2]:
-            total += int(part[2][:18]) * size // 10 ** len(part[2][:18])
-        position = part.end()
-    if not rest or position < len(rest) or total > LONGEST:
-        raise ValueError(f"{text!r} is not a duration, such as 30s or 1m30s")
-    return sign * total

@@ -5,6 +5,8 @@ One function each: (lowering, state, instruction) -> state. The history is told 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from builder.compiler import created_by, ports, scope
@@ -29,6 +31,7 @@ from builder.dockerfile.ast import (
     User,
     Volume,
 )
+from builder.dockerfile.blanks import SPACE
 from builder.oci.spec import Empty
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -59,13 +62,21 @@ def lower_env(lowering: Lowering, state: StageState, step: Env) -> StageState:
 def lower_arg(lowering: Lowering, state: StageState, step: Arg) -> StageState:
     """ARG: a build argument's value, else the default, else the global value of the name."""
     told = []
-    for pair in step.pairs:
-        value = _arg_value(lowering, state, step, pair)
+    for pair, value in arg_values(lowering, state, step):
         if value is not None and pair.name not in scope.SILENT:
             state = state.assigned(pair.name, value)
         state = replace(state, args=(*state.args, pair.name))
         told.append(pair.name if value is None else f"{pair.name}={value}")
     return state.noted("ARG " + " ".join(told))
+
+
+def arg_values(lowering: Lowering, state: StageState, step: Arg) -> Iterator[tuple[Pair, str | None]]:
+    """The names of an ARG and what they come to (None: nothing); each default sees the names to its left."""
+    for pair in step.pairs:
+        value = _arg_value(lowering, state, step, pair)
+        yield pair, value
+        if value is not None and pair.name not in scope.SILENT:
+            state = state.assigned(pair.name, value)
 
 
 def _arg_value(lowering: Lowering, state: StageState, step: Arg, pair: Pair) -> str | None:
@@ -87,13 +98,10 @@ def lower_label(lowering: Lowering, state: StageState, step: Label) -> StageStat
 def _expand_pairs(
     lowering: Lowering, state: StageState, step: Env | Label, pairs: tuple[Pair, ...]
 ) -> list[tuple[str, str]]:
-    expanded = [
+    return [
         (lowering.expand(pair.name, state, step), lowering.expand(pair.value or "", state, step))
         for pair in pairs
     ]
-    if not all(name for name, _ in expanded):
-        raise lowering.fault(step, f"a name of {step.keyword} comes out empty", "empty-name")
-    return expanded
 
 
 def _pairs_text(keyword: str, pairs: list[tuple[str, str]]) -> str:
@@ -117,7 +125,7 @@ def lower_expose(lowering: Lowering, state: StageState, step: Expose) -> StageSt
 
 def lower_volume(lowering: Lowering, state: StageState, step: Volume) -> StageState:
     """VOLUME."""
-    paths = lowering.expand_all(tuple(path.strip() for path in step.paths), state, step)
+    paths = lowering.expand_all(tuple(path.strip(SPACE) for path in step.paths), state, step)
     if not all(paths):
         raise lowering.fault(step, "VOLUME has an empty path", "empty-volume")
     volumes = {**(state.config.volumes or {}), **{path: Empty() for path in paths}}
@@ -160,10 +168,7 @@ def shell_of(state: StageState) -> tuple[str, ...]:
 
 def lower_healthcheck(lowering: Lowering, state: StageState, step: Healthcheck) -> StageState:
     """HEALTHCHECK: the last one counts whole."""
-    try:
-        check = read_healthcheck(step)
-    except ValueError as error:
-        raise lowering.fault(step, str(error), "bad-healthcheck") from error
+    check = read_healthcheck(step)
     return state.configured(healthcheck=check).noted(created_by.healthcheck_text(check))
 
 

@@ -40,8 +40,6 @@ def lower_run(
     """RUN; `origins` tells for each `--mount` where its `from` leads (None: it has none)."""
     script = _script(state, step)
     argv = with_shell(state, _command(step, script))
-    if not argv:
-        raise lowering.fault(step, "RUN has no command", "empty-command")
     mounting = Mounting(lowering, state, step, [Input(state.head)])
     if script is not None:
         mounting.add_script(script)

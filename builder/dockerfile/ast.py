@@ -40,7 +40,12 @@ class Heredoc(msgspec.Struct, frozen=True):
         """The body as the program reads it."""
         if not self.strip_tabs:
             return self.content
-        return "\n".join(line.lstrip("\t") for line in self.content.split("\n"))
+        return without_tabs(self.content)
+
+
+def without_tabs(text: str) -> str:
+    """The text without the tabs that its lines begin with, as `<<-` has it."""
+    return "\n".join(line.lstrip("\t") for line in text.split("\n"))
 
 
 class Instruction(msgspec.Struct, frozen=True, kw_only=True):

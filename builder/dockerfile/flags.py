@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from builder.dockerfile.ast import Flag
-from builder.dockerfile.devices import DeviceError, parse_device
+from builder.dockerfile.healthchecks import parse_interval, parse_retries
+from builder.dockerfile.mounts import MountError, source_name
 from builder.errors import DockerfileError
 from builder.text import Location, Span
 
-BOOLEAN, TEXT, TEXTS = "boolean", "text", "texts"
+BOOLEAN, TEXT, TEXTS, DURATION, NUMBER = "boolean", "text", "texts", "duration", "number"
 KNOWN: dict[str, dict[str, str]] = {
     "FROM": {"platform": TEXT},
     "RUN": {"mount": TEXTS, "network": TEXT, "security": TEXT, "device": TEXTS},
@@ -25,10 +26,12 @@ KNOWN: dict[str, dict[str, str]] = {
         "unpack": BOOLEAN, "exclude": TEXTS,
     },
     "HEALTHCHECK": {
-        "interval": TEXT, "timeout": TEXT, "start-period": TEXT, "start-interval": TEXT, "retries": TEXT,
+        "interval": DURATION, "timeout": DURATION, "start-period": DURATION, "start-interval": DURATION,
+        "retries": NUMBER,
     },
 }  # fmt: skip
 UNCHECKED = frozenset({"ARG", "STOPSIGNAL"})
+VALUES: dict[str, Callable[[str], int]] = {DURATION: parse_interval, NUMBER: parse_retries}
 CHOICES = {"network": ("default", "none", "host"), "security": ("sandbox", "insecure")}
 
 
@@ -83,19 +86,30 @@ def _problem(flag: Flag, kind: str) -> str | None:
         return None
     if flag.value is None:
         return "needs a value"
-    if flag.name == "device":
-        return _device_problem(flag.value)
+    if flag.name == "mount":
+        return _mount_problem(flag.value)
+    if kind in VALUES:
+        return _value_problem(flag.value, VALUES[kind])
     choices = CHOICES.get(flag.name)
     if choices and flag.value not in choices:
         return f"is one of {', '.join(choices)}, not {flag.value!r}"
     return None
 
 
-def _device_problem(value: str) -> str | None:
+def _mount_problem(value: str) -> str | None:
+    """What can be said of a mount before variables have values."""
     try:
-        parse_device(value)
-    except DeviceError as error:
-        return str(error)
+        source_name(value)
+    except MountError as error:
+        return f"is wrong: {error}"
+    return None
+
+
+def _value_problem(value: str, read: Callable[[str], int]) -> str | None:
+    try:
+        read(value)
+    except ValueError as error:
+        return f"is wrong: {error}"
     return None
 
 

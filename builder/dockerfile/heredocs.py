@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from builder.dockerfile import words
+from builder.dockerfile.ast import Add, Copy, without_tabs
 
 OPENING = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)", re.ASCII)
 
@@ -25,6 +26,14 @@ class Marker(NamedTuple):
     quoted: bool
 
 
+class InlineFile(NamedTuple):
+    """A file that COPY or ADD make from a heredoc: its name, and its text before variables are filled in."""
+
+    name: str
+    text: str
+    expand: bool
+
+
 def find_markers(line: str) -> list[Marker]:
     """The heredocs that a line opens, in order; none if a quote stays open. Raises WordError."""
     if "<<" not in line:
@@ -35,10 +44,34 @@ def find_markers(line: str) -> list[Marker]:
 
 def is_marker(word: str) -> bool:
     """Whether a word, as COPY and ADD part them, opens a heredoc."""
+    return _read_source(word) is not None
+
+
+def split_sources(step: Copy | Add) -> tuple[tuple[str, ...], tuple[InlineFile, ...]]:
+    """The sources that are paths, and those that are heredocs.
+
+    A word counts by itself: one that opens no heredoc of the line, as in an array, is an empty file. Of two
+    bodies under one name the last counts for both.
+    """
+    bodies = {heredoc.name: heredoc.content for heredoc in step.heredocs}
+    paths: list[str] = []
+    files: list[InlineFile] = []
+    for word in step.sources:
+        if (marker := _read_source(word)) is None:
+            paths.append(word)
+            continue
+        content = bodies.get(marker.name, "")
+        if marker.strip_tabs:
+            content = without_tabs(content)
+        files.append(InlineFile(marker.name, content, expand=not marker.quoted))
+    return tuple(paths), tuple(files)
+
+
+def _read_source(word: str) -> Marker | None:
     try:
-        return _read(word) is not None
+        return _read(word)
     except words.WordError:
-        return False
+        return None
 
 
 def _read(word: str) -> Marker | None:

@@ -148,7 +148,9 @@ def _check_command(form: Form) -> ast.Command | None:
 def _destination(form: Form) -> str:
     dest = _at_least(2, form)[-1]
     if is_marker(dest):
-        raise DockerfileError(f"the destination of {form.keyword} cannot be a heredoc", code="bad-heredoc")
+        raise DockerfileError(
+            f"the destination of {form.keyword} cannot be a heredoc", code="bad-destination"
+        )
     return dest
 
 

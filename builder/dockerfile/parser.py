@@ -55,6 +55,9 @@ WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 # What is wrong with the text of a trigger already where it is written, not only where it is used.
 EAGER = frozenset({"mixed-array", "no-equals", "no-value"})
 FIRST_WORD = re.compile(r"[^\t\v\f\r ]*")
+# A keyword and flags, with the white space behind them, which alone may be any that Unicode knows.
+LEAD = re.compile(rf"[^\t\v\f\r ]+[\t\v\f\r ]+[{SPACE}]*(?:--[^\t\v\f\r ]*[\t\v\f\r ]+[{SPACE}]*)*")
+GAP = re.compile(rf"[\t\v\f\r ][{SPACE}]*")
 MAX_ERRORS = 20
 MAX_NOTES = 5
 
@@ -221,7 +224,7 @@ class _LineParser:
         return Span(self.line.first, 0, max(self.line.last, self.reader.line))
 
     def _locate(self, span: Span) -> Location:
-        return self.location or Location(self.reader.source, span)
+        return self.location or Location(self.reader.source, span, self.line.first)
 
     def _flag(self, token: Token) -> ast.Flag:
         span = self.line.span(token.start_pos or 0, token.end_pos or 0)
@@ -273,7 +276,7 @@ class _LineParser:
                 hint=meant(keyword, KEYWORDS),
             )
         try:
-            tree = grammar(self.reader.escape, KEYWORDS).parse(text, start=keyword.lower())
+            tree = grammar(self.reader.escape, KEYWORDS).parse(with_plain_lead(text), start=keyword.lower())
         except UnexpectedInput as error:
             raise self._misfit(keyword, text, error) from error
         form = Form(keyword, tree)
@@ -292,6 +295,8 @@ class _LineParser:
         usage = f"usage: {USAGE[keyword]}"
         at = error.pos_in_stream or 0
         if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+            if keyword in WITH_ARRAY and (lead := LEAD.match(text)):
+                self._refuse_mixed(keyword, text[lead.end() :])
             if keyword in ("ENV", "LABEL") and error.expected == {"TEXT"}:
                 return DockerfileError(f"{keyword} has a name but no value", code="no-value", hint=usage)
             return DockerfileError(f"{keyword} is not complete", code="incomplete", hint=usage)
@@ -299,6 +304,13 @@ class _LineParser:
             self._refuse_mixed(keyword, text[at:])
         rest = text[at:] if len(text) - at <= 40 else text[at : at + 40] + "…"
         return DockerfileError(f"{keyword} cannot take {rest!r} here", code="syntax", hint=usage)
+
+
+def with_plain_lead(text: str) -> str:
+    """The text, as long as it was, with spaces that the grammar knows before the first word."""
+    if text.isascii() or (lead := LEAD.match(text)) is None or lead[0].isascii():
+        return text
+    return GAP.sub(lambda gap: " " * len(gap[0]), lead[0]) + text[lead.end() :]
 
 
 def _first_word(text: str, *, fold: bool = True) -> str:

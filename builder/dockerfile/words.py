@@ -302,12 +302,15 @@ class _Lexer:
             return self._trimmed(name, modifier)
         if not modifier:
             raise WordError(f"no '}}' ends ${{{self.text[start:]}")
-        if modifier not in "-+?":
+        if modifier not in "-+?" and (not colon or modifier in "#%"):
             raise WordError(f"{':' if colon else ''}{modifier} is no modifier of a substitution")
         return self._chosen(name, modifier, colon=colon)
 
     def _chosen(self, name: str, modifier: str, *, colon: bool) -> str:
-        """`${name-word}`, `${name+word}`, `${name?word}`, and the same with a colon."""
+        """`${name-word}`, `${name+word}`, `${name?word}`, and the same with a colon.
+
+        Behind a colon a modifier that is none is one all the same, until it is known that the name is set.
+        """
         word = self._until("}", keep_escapes=False)
         value = self._look_up(name)
         if value is None and self.keep_unset:
@@ -317,6 +320,8 @@ class _Lexer:
             return value if filled and value is not None else word
         if modifier == "+":
             return word if filled else ""
+        if modifier != "?":
+            raise WordError(f":{modifier} is no modifier of a substitution")
         if filled and value is not None:
             return value
         state = "unset" if value is None else "empty"

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from builder import stop
+from builder.errors import BuildError
 from builder.ops.exec import Exec
-from builder.step import run_step
+from builder.step import refuse_impossible, run_step
 
 
 class SlowEdits:
@@ -57,3 +58,12 @@ async def test_an_edit_that_is_made_while_the_step_is_cancelled_is_discarded(tmp
             await task
 
     assert layers.discarded == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "word"),
+    [(Exec((), (), "/"), "no command"), (Exec(("true",), (("A", "1"), ("", "2")), "/"), "no name")],
+)
+def test_what_no_kernel_can_do_is_told_before_it_is_asked(op: Exec, word: str) -> None:
+    with pytest.raises(BuildError, match=word):
+        refuse_impossible(op)

@@ -85,3 +85,13 @@ def test_an_argument_that_takes_up_a_global_one_is_declared_up_there() -> None:
         ("A", "4", 4),
         ("B", "3", 5),
     ]
+
+
+def test_what_only_the_builder_knows_is_no_value_of_an_argument() -> None:
+    text = "ARG TARGETARCH\nFROM busybox\nARG TARGETARCH PATH\nARG BUILDKIT_SBOM_SCAN_STAGE=true\n"
+
+    assert [(one.name, one.value, one.span.line) for one in outline(text).arguments] == [
+        ("TARGETARCH", "", 1),
+        ("PATH", "", 3),
+        ("BUILDKIT_SBOM_SCAN_STAGE", "true", 4),
+    ]

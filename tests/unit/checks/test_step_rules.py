@@ -192,3 +192,28 @@ def test_an_instruction_that_fails_is_looked_at_up_to_there_and_nothing_behind_i
 
     assert found(text) == ["2 LegacyKeyValueFormat", "3 UndefinedVar"]
     assert found("FROM scratch\nENV A b\nSTOPSIGNAL what\nCMD run\n") == ["2 LegacyKeyValueFormat"]
+
+
+def test_an_argument_is_told_as_a_secret_though_its_default_is_wrong_but_none_behind_it() -> None:
+    text = "FROM scratch\nARG A=1 KEY=${A!} TOKEN=1\nENV SECRET=${A!}\n"
+
+    assert found(text) == ["2 SecretsUsedInArgOrEnv"]
+
+
+def test_a_modifier_that_is_none_is_told_with_the_variable_in_front_of_its_colon() -> None:
+    assert lines_of("UndefinedVar", "FROM scratch\nLABEL a=${NO:x}\n") == [2]
+    assert lines_of("UndefinedVar", "FROM scratch\nLABEL a=${NO!x}\n") == []
+
+
+def test_ports_are_looked_at_up_to_one_that_is_wrong() -> None:
+    assert found("FROM scratch\nEXPOSE 80:80 8002-8001\n") == []
+    assert found("FROM scratch\nEXPOSE 80:80 9002-9001\n") == ["2 ExposeInvalidFormat"]
+    assert found("FROM scratch\nEXPOSE 80:80 ${A!}\n") == []
+
+
+def test_a_heredoc_that_is_no_source_is_not_looked_at() -> None:
+    assert lines_of("UndefinedVar", "FROM scratch\nCOPY << A /d/\n$NO\nA\n") == []
+
+
+def test_a_run_of_an_empty_array_is_no_error_before_it_runs() -> None:
+    assert found("FROM busybox\nRUN []\nCMD a\n") == ["3 JSONArgsRecommended"]

@@ -245,7 +245,7 @@ def test_triggers_are_kept_as_written_for_whom_it_may_concern() -> None:
 
 
 @pytest.mark.parametrize(
-    "trigger", ["NOSUCH thing", "COPY --nosuch a b", "COPY --from=9 a b", "WORKDIR ${A!}", "RUN []"]
+    "trigger", ["NOSUCH thing", "COPY --nosuch a b", "COPY --from=9 a b", "WORKDIR ${A!}", "SHELL []"]
 )
 def test_a_wrong_trigger_is_an_error_at_the_from_that_uses_it(trigger: str) -> None:
     error = fails(f"FROM scratch AS base\nONBUILD {trigger}\n\nFROM base\n")
@@ -407,7 +407,6 @@ def test_labels_of_the_options_win() -> None:
         "RUN --network=wifi true",
         "RUN --security=lax true",
         "RUN --device=gpu,cpu true",
-        "RUN []",
         "COPY --chmod=1999 a b",
         "COPY --chmod=17777 a b",
         "COPY --chmod=u+q a b",
@@ -846,7 +845,7 @@ def test_a_nul_is_refused_before_the_kernel_is_asked(line: str) -> None:
     assert fails(f"FROM busybox\n{line}\n").code == "nul-character"
 
 
-@pytest.mark.parametrize("text", ["ENV $NOTHING=1", "LABEL $NOTHING=1", "COPY --from=" + "9" * 5000 + " a b"])
+@pytest.mark.parametrize("text", ["COPY --from=" + "9" * 5000 + " a b"])
 @pytest.mark.hostile("Python traps")
 def test_odd_names_and_numbers_are_errors(text: str) -> None:
     assert line_of(fails(f"FROM busybox\n{text}\n")) == 2

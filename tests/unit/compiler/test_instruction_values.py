@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.compiler.created_by import duration_text, quoted, quoted_list, run_text
-from builder.compiler.healthchecks import parse_duration
 from builder.compiler.nearest import distance, meant, nearest
 from builder.compiler.paths import clean, destination, join
 from builder.compiler.platforms import full_name, normalise, parse_platform
 from builder.compiler.ports import read_port
+from builder.dockerfile.healthchecks import parse_duration
 from builder.oci.spec import Platform
 
 MACHINE = Platform("amd64", "linux")

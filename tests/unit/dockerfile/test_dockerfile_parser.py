@@ -199,7 +199,7 @@ def test_args_may_stand_before_the_first_from() -> None:
         ("FROM a AS 1st", "bad-stage-name", "1st"),
         ("COPY a", "incomplete", "COPY"),
         ('ADD ["a"]', "incomplete", "ADD"),
-        ("COPY a <<EOF\nEOF", "bad-heredoc", "COPY"),
+        ("COPY a <<EOF\nEOF", "bad-destination", "COPY"),
         ("RUN <<${X:-a b}\nEOF", "bad-heredoc", "heredoc"),
         ('CMD ["a", 5]', "mixed-array", "CMD"),
         ("HEALTHCHECK CMD [null]", "mixed-array", "HEALTHCHECK"),
@@ -226,6 +226,12 @@ def test_args_may_stand_before_the_first_from() -> None:
         ("COPY --chown=a --chown=b a b", "bad-flag", "--chown"),
         ("RUN --network=wifi x", "bad-flag", "wifi"),
         ("RUN --security=lax x", "bad-flag", "lax"),
+        ("HEALTHCHECK --retries=x CMD a", "bad-flag", "--retries"),
+        ("HEALTHCHECK --interval=5 CMD a", "bad-flag", "--interval"),
+        ("HEALTHCHECK --timeout=1us CMD a", "bad-flag", "--timeout"),
+        ('RUN --mount=type=b\\"ind x', "bad-flag", "--mount"),
+        ('COPY ["a",1]', "mixed-array", "COPY"),
+        ('ADD --link ["a",null]', "mixed-array", "ADD"),
         ("ONBUILD", "incomplete", "ONBUILD"),
         ("ONBUILD ONBUILD RUN x", "bad-trigger", "ONBUILD"),
         ("onbuild from a", "bad-trigger", "FROM"),
@@ -330,6 +336,21 @@ PIECES = st.sampled_from(
      "--", "--a=b", "=", "a", "b=c", '"', "'", "[", "]", '["a"]', "[1]", "<<", "<<E", "E\n", "$", "${", "}",
      "\ufeff", "\r", "\t", "\x00", "\x1c", "\u00a0", "\udcff", "é", "NONE", "CMD", "AS"]
 )  # fmt: skip
+
+
+def test_what_is_wrong_in_a_continued_line_names_where_that_begins_too() -> None:
+    error = refusal("FROM a\nCOPY \\\n  --chown=x \\\n  --form=b a b\n")
+
+    assert error.location is not None
+    assert (error.location.span.line, error.location.begins) == (4, 2)
+    assert str(error.location) == "Dockerfile:4 (begins at line 2)"
+
+
+def test_a_health_check_of_an_empty_word_is_one() -> None:
+    check = one('HEALTHCHECK CMD [""]')
+
+    assert isinstance(check, ast.Healthcheck)
+    assert check.command == array("")
 
 
 @settings(max_examples=300)
