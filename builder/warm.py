@@ -58,7 +58,7 @@ def _try(request: BuildRequest, emit: Emit) -> BuildResult | None:
     args = prepare.build_args(request, os.environ)
     store = open_store(request.root)
     with locks.shared(store.folder, locks.BUILDS):
-        layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs)
+        layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=True)
         cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
         plan = memo.load_plan(cache, memo.name_of(request, texts, args))
         if plan is None or not _bases_are_as_they_were(request, store, plan):

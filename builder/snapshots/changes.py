@@ -3,7 +3,8 @@
 Three passes. `read` walks the upper folder, whose content is hostile: by descriptors, following nothing.
 `compare` decides, from what was read and the tree below alone (the bytes of a file are asked for only
 where all that is cheap to know is equal). `tidy` makes the folder hold just what was decided, so that it
-can serve as the layer's unpacked form.
+can serve as the layer's unpacked form. Between the first two, `own` tells whose those paths are that carry no
+record of their owner.
 
 The rules (design, "Commit of a RUN"): what is equal to what is below is left out, as is a folder with no
 other change than its time; a change brings its parents; a deletion is one whiteout, and a folder that was
@@ -21,9 +22,12 @@ import os
 import stat
 
 from builder.errors import BuildError
+from builder.fs.ownership import RECORDED, STAT_XATTR
+from builder.fs.owning import Owning
 from builder.fs.remove import remove_at
 from builder.fs.rooted import open_folder, opened
 from builder.fs.walk import CAPABILITY, Found, walk
+from builder.snapshots.reading import entry_of
 from builder.snapshots.snapshot import (
     BLOCK,
     CHAR,
@@ -40,7 +44,7 @@ from builder.snapshots.tree import TooManyLinks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from builder.snapshots.tree import Node, Tree
 
@@ -50,14 +54,7 @@ if TYPE_CHECKING:
 PATH_MAX = 4096
 KEPT_FOLDERS = ("dev", "proc", "sys")  # made for a RUN, these stay in the image (as BuildKit leaves them)
 
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: FOLDER,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHAR,
-    stat.S_IFBLK: BLOCK,
-    stat.S_IFIFO: FIFO,
-}
+_DEVICES = {CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}
 
 # xattrs that a layer's folder must not hand on; others (security.selinux...) are the machine's own.
 _FOREIGN = ("user.", "trusted.", "system.posix_acl_")
@@ -68,14 +65,15 @@ class Upper:
 
     entries: path -> entry, whiteouts included, in order; links: path -> first path of the same file, of
     further names alone; hidden: folders under which nothing of the tree below shows, of which those in
-    `marked` say so by the xattr `opaque`; dropped: paths that make no entry (sockets); stripped: path ->
-    the names of xattrs that do not stay.
+    `marked` say so by the xattr for it; dropped: paths that make no entry (sockets); stripped: path ->
+    the names of xattrs that do not stay; records: path -> its record of an owner (`fs.ownership`).
     """
 
-    __slots__ = ("dropped", "entries", "hidden", "links", "marked", "opaque", "stripped")
+    __slots__ = ("dropped", "entries", "hidden", "links", "marked", "owning", "records", "stripped")
 
-    def __init__(self, opaque: str) -> None:
-        self.opaque = opaque
+    def __init__(self, owning: Owning) -> None:
+        self.owning = owning
+        self.records: dict[str, bytes] = {}
         self.entries: dict[str, Entry] = {}
         self.links: dict[str, str] = {}
         self.hidden: set[str] = set()
@@ -84,12 +82,12 @@ class Upper:
         self.stripped: dict[str, list[str]] = {}
 
 
-def read(upper_fd: int, opaque: str) -> Upper:
-    """Read an upper folder; `opaque` is the xattr that says a folder hides what is below it.
+def read(upper_fd: int, owning: Owning) -> Upper:
+    """Read an upper folder, whose owners are kept as `owning` says.
 
     Raises OSError, and BuildError for a path that is too long to be used.
     """
-    upper = Upper(opaque)
+    upper = Upper(owning)
     for found in walk(upper_fd, file_xattrs=None, folder_xattrs=None):
         if len(os.fsencode(found.path)) >= PATH_MAX:
             raise BuildError(
@@ -99,6 +97,20 @@ def read(upper_fd: int, opaque: str) -> Upper:
         if found.path != ".":
             _note(upper, found)
     return upper
+
+
+def own(upper: Upper, below: Tree, owners: Mapping[str, tuple[int, int]]) -> None:
+    """Give symlinks and fifos, which can carry no record, the owner that `owners` tells (path -> uid, gid),
+    or what was there before them had, where owners are recorded."""
+    if upper.owning.way != RECORDED:
+        return
+    for path, entry in upper.entries.items():
+        if entry.kind in (SYMLINK, FIFO):
+            was = below.get(path)
+            if (told := owners.get(path)) is not None:
+                entry.uid, entry.gid = told
+            elif was is not None and (was.kind, was.link) == (entry.kind, entry.link):
+                entry.uid, entry.gid = was.uid, was.gid
 
 
 def compare(upper: Upper, below: Tree, stubs: Iterable[str], same_bytes: SameBytes) -> list[Entry]:
@@ -131,12 +143,15 @@ def tidy(upper_fd: int, upper: Upper, entries: Iterable[Entry], below: Tree) -> 
         if entry.kind == WHITEOUT and (there is None or there.kind != WHITEOUT):
             _make_whiteout(upper_fd, path)
             touched.add(parent_of(path))
-        elif path in upper.stripped:
+            continue
+        if path in upper.stripped:
             _strip(upper_fd, path, upper.stripped[path])
+        if entry.kind in (FILE, FOLDER, CHAR, BLOCK):
+            _settle_record(upper_fd, upper, entry)
     for path in upper.marked:
         # Over nothing, the mark hides nothing and spares the kernel a look: it stays.
         if path in wanted and (node := below.nodes.get(path)) and node.entry.kind == FOLDER:
-            _strip(upper_fd, path, [upper.opaque])
+            _strip(upper_fd, path, [upper.owning.opaque])
     for path in touched & wanted.keys():
         with opened(open_folder(upper_fd, path)) as fd:
             os.utime(fd, ns=(wanted[path].mtime, wanted[path].mtime))
@@ -144,38 +159,28 @@ def tidy(upper_fd: int, upper: Upper, entries: Iterable[Entry], below: Tree) -> 
 
 def _note(upper: Upper, found: Found) -> None:
     """Take one path of the walk into `upper`."""
-    path, status = found.path, found.status
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-    if kind is None:
+    path = found.path
+    entry = entry_of(found, upper.owning)
+    if entry is None:
         upper.dropped.add(path)
         return
-    if kind == CHAR and status.st_rdev == 0:
-        upper.entries[path] = Entry(path, WHITEOUT)
+    upper.entries[path] = entry
+    if entry.kind == WHITEOUT:
         return
     xattrs = dict(found.xattrs)
-    if kind == FOLDER:
-        if xattrs.pop(upper.opaque, b"") == b"y":
+    if (noted := xattrs.pop(STAT_XATTR, None)) is not None:
+        upper.records[path] = noted
+    if entry.kind == FOLDER:
+        if xattrs.pop(upper.owning.opaque, b"") == b"y":
             upper.marked.add(path)
             upper.hidden.add(path)
         elif parent_of(path) in upper.hidden:
             upper.hidden.add(path)
     if names := [name for name in xattrs if name.startswith(_FOREIGN)]:
         upper.stripped[path] = names
-    if found.hardlink is not None:
-        upper.links[path] = found.hardlink
-    capability = xattrs.get(CAPABILITY)
-    upper.entries[path] = Entry(
-        path,
-        kind,
-        stat.S_IMODE(status.st_mode),
-        status.st_uid,
-        status.st_gid,
-        status.st_size if kind == FILE else 0,
-        status.st_mtime_ns,
-        link=found.link,
-        device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (CHAR, BLOCK) else (0, 0),
-        xattrs=((CAPABILITY, capability),) if kind == FILE and capability is not None else (),
-    )
+    if entry.hardlink is not None:
+        upper.links[path] = entry.hardlink
+        entry.hardlink = None
 
 
 def _leave_out_stubs(here: dict[str, Entry], below: Tree, stubs: Iterable[str]) -> None:
@@ -274,6 +279,20 @@ def _remove_unwanted(upper_fd: int, upper: Upper, wanted: dict[str, Entry]) -> s
 def _make_whiteout(upper_fd: int, path: str) -> None:
     with opened(open_folder(upper_fd, parent_of(path))) as fd:
         os.mknod(path.rpartition("/")[2], stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+
+
+def _settle_record(upper_fd: int, upper: Upper, entry: Entry) -> None:
+    """Let a file or folder carry the record that its entry calls for, whatever the step wrote there."""
+    kind = _DEVICES.get(entry.kind, 0)
+    right = upper.owning.record_for(entry.uid, entry.gid, kind, os.makedev(*entry.device))
+    if upper.records.get(entry.path) == right:
+        return
+    if right is None:
+        _strip(upper_fd, entry.path, [STAT_XATTR])
+        return
+    with opened(open_folder(upper_fd, parent_of(entry.path))) as fd:
+        place = f"/proc/self/fd/{fd}/{entry.path.rpartition('/')[2]}"
+        os.setxattr(place, STAT_XATTR, right, follow_symlinks=False)
 
 
 def _strip(upper_fd: int, path: str, names: Iterable[str]) -> None:

@@ -11,7 +11,6 @@ import os
 
 from builder.libc import sync_filesystem
 from builder.snapshots import index
-from builder.snapshots.edit import TREE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +23,10 @@ def find_unpromoted(folders: Iterable[str], boot: str) -> list[tuple[str, str]]:
     for folder in folders:
         if index.read_boot(folder) == boot:
             pending.append((folder, index.BOOT))
-        made_later = index.read_boot(folder, index.TREE_BOOT) == boot
-        if made_later and os.path.isdir(os.path.join(folder, TREE)):
-            pending.append((folder, index.TREE_BOOT))
+        for tree in index.TREES.values():
+            made_later = index.read_boot(folder, index.tree_boot(tree)) == boot
+            if made_later and os.path.isdir(os.path.join(folder, tree)):
+                pending.append((folder, index.tree_boot(tree)))
     return pending
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from builder.store.ingest import IngestFolder
 
-TREE = "tree"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _LETTER_SET = frozenset(_LETTERS)
 _LENGTH = 16
@@ -34,18 +33,19 @@ def is_id(name: str) -> bool:
 class Edit:
     """The upper and work folders of an overlay whose changes may become the layer `id`.
 
-    Leaving the block without a commit discards it. `folder` is what becomes the layer's, `upper` in it.
+    Leaving the block without a commit discards it. `folder` is what becomes the layer's, `upper` in it by the
+    name `tree`.
     """
 
     __slots__ = ("_ingest", "folder", "id", "upper", "work")
 
-    def __init__(self, ingest: IngestFolder) -> None:
+    def __init__(self, ingest: IngestFolder, tree: str) -> None:
         from pathlib import Path
 
         self._ingest = ingest
         self.id = new_id()
         self.folder = os.path.join(ingest.path, "layer")
-        self.upper = Path(self.folder, TREE)
+        self.upper = Path(self.folder, tree)
         self.work = Path(ingest.path, "work")
         for path in (self.folder, self.upper, self.work):
             os.mkdir(path, 0o700)

@@ -51,14 +51,16 @@ _DOCKER_TYPES = {
 # ── from entries and bytes ───────────────────────────────────────────────────────────────────────────────
 
 
-def write_folder(folder: Path, entries: Sequence[Entry], content: Content) -> list[Entry]:
-    """Make a layer's folder; the entries with their digests.
+def write_folder(
+    folder: Path, entries: Sequence[Entry], content: Content, way: str | None = None
+) -> list[Entry]:
+    """Make a layer's folder; the entries with their digests. `way`: see TreeWriter.
 
     Raises BuildError (changed-during-build) where the bytes are not those of an entry's digest.
     """
     checked = CheckedContent(content)
     wanted = {entry.path: entry for entry in entries}
-    write_tree(folder, _without_digests(entries), lambda entry: checked(wanted[entry.path]))
+    write_tree(folder, _without_digests(entries), lambda entry: checked(wanted[entry.path]), way=way)
     return checked.fill(entries)
 
 
@@ -188,10 +190,12 @@ def recompress(blobs: BlobStore, blob: spec.LayerBlob, compression: Compression)
     return spec.LayerBlob(descriptor, blob.diff_id, blob.size)
 
 
-def unpack_blob(blobs: BlobStore, blob: spec.LayerBlob, entries: Iterable[Entry], folder: Path) -> None:
+def unpack_blob(
+    blobs: BlobStore, blob: spec.LayerBlob, entries: Iterable[Entry], folder: Path, way: str | None = None
+) -> None:
     """Make a layer's folder from its blob; times (cut in the tar) and attributes are those of the entries."""
     digest = digests.parse(blob.descriptor.digest)
-    with blobs.open(digest) as stream, TreeWriter(folder) as writer:
+    with blobs.open(digest) as stream, TreeWriter(folder, way=way) as writer:
         entries = list(entries)
         sink = _AsIndexed(writer, entries)
         _, diff_id = scan(stream, sink=sink, indexed=entries, name=f"blob {digest}")
@@ -210,13 +214,15 @@ def diff_id_of(blobs: BlobStore, blob: spec.LayerBlob) -> str:
     return digests.from_hex(sha.hexdigest())
 
 
-def read_blob(blobs: BlobStore, blob: spec.LayerBlob, folder: Path | None) -> tuple[list[Entry], str]:
+def read_blob(
+    blobs: BlobStore, blob: spec.LayerBlob, folder: Path | None, way: str | None = None
+) -> tuple[list[Entry], str]:
     """The entries and the diff id of a blob; on the way it is unpacked to `folder`, if there is one."""
     digest = digests.parse(blob.descriptor.digest)
     with blobs.open(digest) as stream:
         if folder is None:
             return scan(stream, name=f"layer {digest}")
-        with TreeWriter(folder) as writer:
+        with TreeWriter(folder, way=way) as writer:
             return scan(stream, sink=writer, name=f"layer {digest}")
 
 

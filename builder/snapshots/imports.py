@@ -21,7 +21,7 @@ from builder.digest import Digest, hex_of, of_value, parse
 from builder.errors import ImageError
 from builder.oci.layer import canonical
 from builder.snapshots import forms
-from builder.snapshots.edit import TREE, new_id
+from builder.snapshots.edit import new_id
 from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId
 from builder.snapshots.tree import Tree
 from builder.store.ingest import IngestFolder
@@ -46,7 +46,9 @@ def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerI
     with IngestFolder(store.store) as work:
         folder = os.path.join(work.path, "layer")
         os.mkdir(folder, 0o700)
-        entries, found = forms.read_blob(store.blobs, blob, Path(folder, TREE) if unpacked else None)
+        entries, found = forms.read_blob(
+            store.blobs, blob, Path(folder, store.tree_name) if unpacked else None, store.owning.way
+        )
         _check_diff_id(blob, found)
         forms.remember_blob(folder, forms.IMPORTED, blob)
         layer = store.place(new_id(), folder, entries)

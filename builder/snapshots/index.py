@@ -4,11 +4,14 @@
     blob.json the blobs that it has; see `forms`
     digests   JSON rows [path, digest], appended when somebody asked for the digest of a file
     boot      a symlink to nowhere: its text is the boot in which the layer was made, or `promoted`
-    tree-boot the same of the layer's folder, where that was made later
+    tree-boot the same of the layer's folder `tree`, where that was made later; likewise tree-mapped-boot...
 
 A symlink, since it is made, replaced and read whole by one system call each, and its text lies in the
 same journal as the folder: after a power cut it is there or not, but never empty. An index is written
 once and never changes. Damage is None or a miss, never an error of its own: who lost a layer makes it again.
+
+Also here: the names of a layer's folders, one for each way of keeping owners (`fs.ownership`), as files that
+belong to somebody there mean nothing where they are recorded.
 
 On the cached path: os and json are all it loads.
 """
@@ -19,6 +22,7 @@ import json
 import os
 
 from builder.digest import HEX
+from builder.fs.ownership import MAPPED, REAL, RECORDED
 from builder.snapshots.snapshot import Entry
 
 TYPE_CHECKING = False
@@ -32,8 +36,8 @@ INDEX = "index"
 DIGESTS = "digests"
 BLOBS = "blob.json"
 BOOT = "boot"
-TREE_BOOT = "tree-boot"
 PROMOTED = "promoted"
+TREES = {REAL: "tree", MAPPED: "tree-mapped", RECORDED: "tree-recorded"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -113,6 +117,11 @@ def read_blob_digests(folder: str) -> list[Digest]:
         return [d for blob in known.values() if _is_digest(d := blob["descriptor"]["digest"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
+
+
+def tree_boot(tree: str) -> str:
+    """The name of the mark of a layer's folder that was made later than the layer."""
+    return f"{tree}-boot"
 
 
 def mark_boot(folder: str, text: str, name: str = BOOT) -> None:

@@ -2,6 +2,7 @@
 
     ROOT/layers/<id>/index      the entries (see `index`); <id> is random and short
     ROOT/layers/<id>/tree/      the bytes as a folder that overlayfs can mount: may be missing
+    ROOT/layers/<id>/tree-mapped/, tree-recorded/    the same with owners kept otherwise (`fs.ownership`)
     ROOT/layers/<id>/blob.json  the blobs that hold the bytes as tars: may be missing
     ROOT/layers/<id>/boot       in which boot it was made; `tree-boot` the same of a tree made later
     ROOT/cache/diffs/<hex>      a symlink whose text is the layer that was made from a foreign blob
@@ -23,8 +24,9 @@ from _thread import allocate_lock
 
 from builder.digest import Digest, from_hex, parse
 from builder.errors import StoreError
+from builder.fs.owning import Owning
 from builder.snapshots import index
-from builder.snapshots.edit import TREE, Edit, is_id, new_id
+from builder.snapshots.edit import Edit, is_id, new_id
 from builder.snapshots.snapshot import FOLDER, Entry, LayerId
 from builder.snapshots.tree import Node, Tree
 from builder.store.failure import told_as
@@ -32,7 +34,7 @@ from builder.store.failure import told_as
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
     Content = Callable[[Entry], BinaryIO]
 
-OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
 KEPT_TREES = 32
 CHUNK = 1 << 20
 
@@ -52,17 +53,21 @@ CHUNK = 1 << 20
 class LayerStore:
     """The layers below `root` (ROOT/layers), whose blobs are in `blobs`.
 
-    opaque: the xattr by which an overlay marks a folder that hides what is below; the default is that of
-    overlays mounted with, or without, privilege. Raises StoreError where the disk fails, and as each
-    call says.
+    way: how owners are kept (`fs.ownership`); the default is as this process does. Folders made in another
+    way do not count, as their owners mean nothing here. With `any_way` they do count for `exists`: for who
+    only asks whether there is anything to do. Raises StoreError where the disk fails, and as each call says.
     """
 
-    def __init__(self, root: str | os.PathLike[str], blobs: BlobStore, *, opaque: str | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], blobs: BlobStore, *, way: str | None = None, any_way: bool = False
+    ) -> None:
         self.folder = os.fspath(root)
         self.blobs = blobs
-        self.opaque = opaque or OPAQUE_XATTRS[os.geteuid() != 0]
+        self.owning = Owning(way)
+        self.tree_name = index.TREES[self.owning.way]
         self.store = os.path.dirname(self.folder)
         self.boot = index.boot_id()
+        self._any_way = any_way
         self._guard = allocate_lock()
         self._locks: dict[str, LockType] = {}
         self._entries: dict[str, list[Entry]] = {}
@@ -172,7 +177,7 @@ class LayerStore:
 
         if layer in self._lent:
             return self._unpack_lent(layer)
-        tree = Path(self._path(layer), TREE)
+        tree = Path(self._path(layer), self.tree_name)
         if layer not in self._unpacked:
             with self.lock("tree", layer), told_as(self.folder, "unpacking a layer"):
                 if not self._has_tree(layer):
@@ -219,7 +224,7 @@ class LayerStore:
             os.mkdir(folder, 0o700)
             rows = canonical(entries)
             if unpacked:
-                rows = forms.write_folder(Path(folder, TREE), rows, content)
+                rows = forms.write_folder(Path(folder, self.tree_name), rows, content, self.owning.way)
             else:
                 compression = Compression()
                 blob, rows = forms.write_blob(self.blobs, rows, content, compression)
@@ -228,24 +233,34 @@ class LayerStore:
 
     def edit(self, below: Snapshot = ()) -> Edit:
         """New folders for an overlay on `below`, whose root has the mode and owner that it has there."""
+        from builder.fs.rooted import open_root, opened
+
         root = self.tree(below).get(".")
         with told_as(self.folder, "making a folder to work in"):
             ingest = self._ingest()
             try:
-                edit = Edit(ingest)
+                edit = Edit(ingest, self.tree_name)
                 if root is not None and root.kind == FOLDER and not root.implied:
-                    os.chown(edit.upper, root.uid, root.gid)
-                    os.chmod(edit.upper, root.mode)
+                    with opened(open_root(edit.upper)) as fd:
+                        self.owning.give(fd, "/", root.uid, root.gid)
+                        os.fchmod(fd, root.mode)
             except BaseException:
                 ingest.close()
                 raise
         return edit
 
-    def commit(self, edit: Edit, below: Snapshot, stubs: Sequence[str]) -> LayerId:
+    def commit(
+        self,
+        edit: Edit,
+        below: Snapshot,
+        stubs: Sequence[str],
+        owners: Mapping[str, tuple[int, int]] | None = None,
+    ) -> LayerId:
         """Make what changed in the upper folder a layer; see `changes`. The edit is used up.
 
-        stubs: mount points that the runtime may have made. Nothing may use the overlay any more. Raises
-        BuildError for a path that is too long.
+        stubs: mount points that the runtime may have made; owners: path -> (uid, gid) of what can carry no
+        record, where owners are recorded. Nothing may use the overlay any more. Raises BuildError for a path
+        that is too long.
         """
         from builder.fs.rooted import open_root, opened
         from builder.snapshots import changes
@@ -258,7 +273,8 @@ class LayerStore:
                     return same_bytes(new, old)
 
             tree = self.tree(below)
-            upper = changes.read(fd, self.opaque)
+            upper = changes.read(fd, self.owning)
+            changes.own(upper, tree, owners or {})
             entries = changes.compare(upper, tree, stubs, is_same)
             changes.tidy(fd, upper, entries, tree)
             return self.place(edit.id, edit.folder, entries)
@@ -357,20 +373,28 @@ class LayerStore:
         if boot not in (self.boot, index.PROMOTED):
             self.delete(layer)
             return False
-        return self._has_tree(layer) or any(
-            self.blobs.stat(digest) is not None for digest in self.blob_digests(layer)
-        )
+        if self._has_tree(layer) or (self._any_way and any(map(self._is_whole_tree, self._trees_of(layer)))):
+            return True
+        return any(self.blobs.stat(digest) is not None for digest in self.blob_digests(layer))
 
     def _has_tree(self, layer: LayerId) -> bool:
         """Whether there is a folder that can be trusted; one that a crash may have hurt is removed."""
-        folder = self._path(layer)
-        tree = os.path.join(folder, TREE)
+        tree = os.path.join(self._path(layer), self.tree_name)
         if not os.path.isdir(tree):
             return False
-        if index.read_boot(folder, index.TREE_BOOT) in (None, self.boot, index.PROMOTED):
+        if self._is_whole_tree(tree):
             return True
         self._remove(tree)
         return False
+
+    def _trees_of(self, layer: LayerId) -> Iterator[str]:
+        """The places of all the folders that a layer may have."""
+        return (os.path.join(self._path(layer), name) for name in index.TREES.values())
+
+    def _is_whole_tree(self, tree: str) -> bool:
+        folder, name = os.path.split(tree)
+        made = index.read_boot(folder, index.tree_boot(name))
+        return os.path.isdir(tree) and made in (None, self.boot, index.PROMOTED)
 
     def _remove(self, path: str) -> None:
         with self._ingest() as work:
@@ -394,13 +418,13 @@ class LayerStore:
         if blob is None:
             raise lost(layer)
         with self._ingest() as work:
-            made = os.path.join(work.path, TREE)
-            forms.unpack_blob(self.blobs, blob, entries, Path(made))
-            index.mark_boot(folder, self.boot, index.TREE_BOOT)
+            made, tree = os.path.join(work.path, self.tree_name), os.path.join(folder, self.tree_name)
+            forms.unpack_blob(self.blobs, blob, entries, Path(made), self.owning.way)
+            index.mark_boot(folder, self.boot, index.tree_boot(self.tree_name))
             try:
-                os.rename(made, os.path.join(folder, TREE))
+                os.rename(made, tree)
             except OSError:
-                if not os.path.isdir(os.path.join(folder, TREE)):
+                if not os.path.isdir(tree):
                     raise  # else another process was faster, and its folder is as good
 
     def _make_blob(
@@ -432,7 +456,9 @@ class LayerStore:
                     self._scratch = self._ingest()
             tree = Path(self._scratch.path, layer)
             if layer not in self._unpacked:
-                forms.write_folder(tree, self.entries(layer), lambda entry: self.open(layer, entry))
+                forms.write_folder(
+                    tree, self.entries(layer), lambda entry: self.open(layer, entry), self.owning.way
+                )
                 self._unpacked.add(layer)
         return tree
 

@@ -6,15 +6,15 @@ exclusively; what is in the way is removed first. Owners come before modes (chow
 after both, and folders' own attributes at the very end, deepest first.
 
 Removals are written as overlayfs reads them: a 0:0 character device, and the xattr `opaque` (under
-`trusted.overlay.`, or `user.overlay.` without privilege). Without privilege owners and devices that the
-kernel refuses are left out: they live in the layer's index alone.
+`trusted.overlay.`, or `user.overlay.` in a user namespace). On overlayfs, which keeps those for itself, they
+are left out: nobody mounts such a folder, and the layer's index has them. Owners and devices are written in
+the way that `fs.owning` knows.
 
 Must never know: tar, blobs, where layers are kept.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING
 from builder import stop
 from builder.errors import BuildError, ImageError
 from builder.fs.copy import copy_file, copy_hashing, copy_stream
+from builder.fs.ownership import REAL
+from builder.fs.owning import Owning
 from builder.fs.remove import remove_at
 from builder.fs.rooted import opened
-from builder.fs.walk import CAPABILITY, Found, walk
+from builder.fs.walk import CAPABILITY
+from builder.libc import OVERLAYFS_MAGIC, filesystem_type
 from builder.snapshots.snapshot import (
     BLOCK,
     CHAR,
@@ -41,7 +44,7 @@ from builder.snapshots.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import BinaryIO
 
@@ -49,27 +52,25 @@ if TYPE_CHECKING:
 
     Content = Callable[[Entry], BinaryIO]
 
-OPAQUE_TRUSTED = "trusted.overlay.opaque"
-OPAQUE_USER = "user.overlay.opaque"
-
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_OPEN = 64
 
-_DEVICE_TYPES = {CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+_DEVICE_TYPES = {CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}
 
 
 class TreeWriter:
     """Makes the folder (which may exist, empty) from entries as they come; a sink for `oci.layer.scan`.
 
-    Use it as a context manager, or call `finish` at the end, or `close` to give up. Raises ImageError for
-    entries that contradict each other, OSError for what the disk refuses.
+    Use it as a context manager, or call `finish` at the end, or `close` to give up. `way`: how owners are
+    kept, where that is not as this process does (`fs.ownership`). Raises ImageError for entries that
+    contradict each other, BuildError for owners that cannot be kept, OSError for what the disk refuses.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, privileged: bool | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, way: str | None = None) -> None:
         os.makedirs(folder, 0o755, exist_ok=True)
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._privileged = os.geteuid() == 0 if privileged is None else privileged
+        self._owning = Owning(way)
         self._open: dict[str, int] = {}
         self._folders: dict[str, Entry] = {}
         self._gone: set[str] = set()
@@ -224,12 +225,19 @@ class TreeWriter:
     def _finish_folder(self, fd: int, path: str, entry: Entry) -> None:
         if path in self._opaque and path != ".":
             self._mark_opaque(fd)
-        self._set_owner(entry, fd)
+        self._owning.give(fd, path, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode)
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def _mark_opaque(self, fd: int) -> None:
-        os.setxattr(fd, OPAQUE_TRUSTED if self._privileged else OPAQUE_USER, b"y")
+        try:
+            os.setxattr(fd, self._owning.opaque, b"y")
+        except OSError:
+            if not self._is_on_overlayfs():
+                raise
+
+    def _is_on_overlayfs(self) -> bool:
+        return filesystem_type(f"/proc/self/fd/{self._root}") == OVERLAYFS_MAGIC
 
     # ── everything else ──────────────────────────────────────────────────────────────────────────────────
 
@@ -253,30 +261,24 @@ class TreeWriter:
                     os.close(fd)
 
     def _add_file(self, entry: Entry, folder: int, name: str, reader: Readable | None) -> None:
-        try:
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
-        except FileExistsError:
-            self._clear(entry.path, folder, name)
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
-        with opened(fd):
+        with opened(self._new_file(entry.path, folder, name)) as fd:
             if reader is not None:
                 _fill(entry, fd, reader)
             elif entry.size:
                 raise ValueError(f"no bytes for {entry.path!r}")
-            self._set_owner(entry, fd)
+            self._owning.give(fd, entry.path, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             for attribute, value in entry.xattrs:
                 if attribute == CAPABILITY:
-                    self._set_capability(fd, value)
+                    self._owning.set_capability(fd, value)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
 
-    def _set_capability(self, fd: int, value: bytes) -> None:
+    def _new_file(self, path: str, folder: int, name: str) -> int:
         try:
-            os.setxattr(fd, CAPABILITY, value)
-        except OSError as error:
-            refused = (errno.EOPNOTSUPP,) if self._privileged else (errno.EOPNOTSUPP, errno.EPERM)
-            if error.errno not in refused:
-                raise
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+        except FileExistsError:
+            self._clear(path, folder, name)
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
 
     def _add_link(self, entry: Entry, folder: int, name: str, target: str) -> None:
         _check(target)
@@ -311,41 +313,40 @@ class TreeWriter:
         if path in self._folders:
             self._opaque.add(path)
             return
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=folder)
+        except FileExistsError:
+            return
+        except PermissionError:
+            if not self._is_on_overlayfs():
+                raise
 
     def _add_device(self, entry: Entry, folder: int, name: str) -> None:
         if entry.kind == CHAR and entry.device == (0, 0):
             raise ImageError(f"a layer has a device 0:0 at {entry.path!r}", code="damaged-archive")
-        device = 0 if entry.kind == FIFO else os.makedev(*entry.device)
-        mode = _DEVICE_TYPES[entry.kind] | 0o600
-        try:
+        if entry.kind == FIFO:
+            self._making(lambda: os.mkfifo(name, 0o600, dir_fd=folder), entry.path, folder, name)
+        elif self._owning.way == REAL:
+            mode, device = _DEVICE_TYPES[entry.kind] | 0o600, os.makedev(*entry.device)
             self._making(lambda: os.mknod(name, mode, device, dir_fd=folder), entry.path, folder, name)
-        except PermissionError:
-            if self._privileged:
-                raise
+        else:
+            self._add_stand_in(entry, folder, name)
             return
         self._set_owner_and_time(entry, folder, name)
 
+    def _add_stand_in(self, entry: Entry, folder: int, name: str) -> None:
+        """An empty file for a device that this process may not make."""
+        with opened(self._new_file(entry.path, folder, name)) as fd:
+            kind, device = _DEVICE_TYPES[entry.kind], os.makedev(*entry.device)
+            self._owning.stand_in(fd, entry.path, kind, device, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+
     # ── attributes ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _set_owner(self, entry: Entry, fd: int) -> None:
-        try:
-            os.fchown(fd, entry.uid, entry.gid)
-        except OSError as error:
-            self._tolerate(error)
-
-    def _tolerate(self, error: OSError) -> None:
-        """Without privilege an owner that the kernel refuses is in the index only."""
-        if self._privileged or error.errno not in (errno.EPERM, errno.EINVAL):
-            raise error
 
     def _set_owner_and_time(self, entry: Entry, folder: int, name: str) -> None:
         """Owner, mode and time of what cannot be opened: links, devices, fifos."""
-        try:
-            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            self._tolerate(error)
+        self._owning.give_at(folder, name, entry.path, entry.uid, entry.gid)
         if entry.kind != SYMLINK:
             with opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)) as fd:
                 os.chmod(f"/proc/self/fd/{fd}", entry.mode)
@@ -404,13 +405,13 @@ def write_tree(
     entries: Iterable[Entry],
     content: Content,
     *,
-    privileged: bool | None = None,
+    way: str | None = None,
 ) -> None:
-    """Make a folder from entries in canonical order and the bytes that `content` opens.
+    """Make a folder from entries in canonical order and the bytes that `content` opens; see TreeWriter.
 
     Raises BuildError (changed-during-build) where bytes are not what their entry says.
     """
-    with TreeWriter(folder, privileged=privileged) as tree:
+    with TreeWriter(folder, way=way) as tree:
         links: list[Entry] = []
         for entry in entries:
             if entry.hardlink is not None:
@@ -422,47 +423,3 @@ def write_tree(
                 tree.add(entry)
         for entry in links:
             tree.add(entry)
-
-
-def read_tree(folder_fd: int) -> Iterator[Entry]:
-    """The entries of an overlay-ready folder, in canonical order: what `write_tree` was given.
-
-    Sockets are left out. A whiteout is a 0:0 character device; OPAQUE comes right after its folder.
-    """
-    for found in walk(folder_fd, folder_xattrs=(OPAQUE_TRUSTED, OPAQUE_USER)):
-        if (entry := entry_of(found)) is not None:
-            yield entry
-            if entry.kind == FOLDER and any(value == b"y" for _, value in found.xattrs):
-                yield Entry(entry.path, OPAQUE)
-
-
-_KINDS = {
-    stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, stat.S_IFLNK: SYMLINK, stat.S_IFCHR: CHAR, stat.S_IFBLK: BLOCK,
-    stat.S_IFIFO: FIFO,
-}  # fmt: skip
-
-
-def entry_of(found: Found) -> Entry | None:
-    """What a walk found, as an entry; None for a socket."""
-    status = found.status
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-    if kind is None:
-        return None
-    if kind == CHAR and status.st_rdev == 0:
-        return Entry(found.path, WHITEOUT)
-    entry = Entry(
-        found.path,
-        kind,
-        stat.S_IMODE(status.st_mode) if kind != SYMLINK else 0o777,
-        status.st_uid,
-        status.st_gid,
-        status.st_size if kind == FILE else 0,
-        status.st_mtime_ns,
-        link=found.link,
-        hardlink=found.hardlink,
-    )
-    if kind in (CHAR, BLOCK):
-        entry.device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-    elif kind == FILE:
-        entry.xattrs = found.xattrs
-    return entry

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from builder.digest import Digest, of_value
-from builder.snapshots.edit import TREE, new_id
+from builder.snapshots.edit import new_id
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import Entry, LayerId
 from builder.solver.cache import Cache, Record
@@ -78,7 +78,7 @@ class NewLayer:
         self._work = IngestFolder(shelf.root)
         self.path = self._work.path
         self._folder = os.path.join(self.path, "layer")
-        self.tree = os.path.join(self._folder, TREE)
+        self.tree = os.path.join(self._folder, shelf.layers.tree_name)
         os.mkdir(self._folder, 0o700)
 
     def __enter__(self) -> NewLayer:

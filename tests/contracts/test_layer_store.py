@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from builder.errors import BuildError
 from builder.oci.compression import Compression
 from builder.snapshots.layers import LayerStore
+from builder.snapshots.reading import read_tree
 from builder.snapshots.snapshot import (
     FIFO,
     FILE,
@@ -30,7 +31,6 @@ from builder.snapshots.snapshot import (
     LayerId,
     parent_of,
 )
-from builder.snapshots.unpack import read_tree
 from builder.store.ingest import sweep_ingest
 from tests.support.layers import bytes_of, make_layer, open_layers
 

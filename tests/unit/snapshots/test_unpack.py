@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from builder import digest
 from builder.errors import BuildError, ImageError
+from builder.fs.ownership import REAL, RECORDED
 from builder.fs.remove import remove_tree
 from builder.fs.rooted import open_root, opened
 from builder.oci import layer
 from builder.oci.compression import Compression
+from builder.snapshots.reading import read_tree
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry
-from builder.snapshots.unpack import TreeWriter, read_tree, write_tree
+from builder.snapshots.unpack import TreeWriter, write_tree
 
 SECOND = 1_000_000_000
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
@@ -122,7 +124,7 @@ def test_a_folder_packed_and_unpacked_is_the_same(tmp_path):
 
 def test_missing_folders_are_made(tmp_path):
     entry = own(Entry("a/b/c", FILE, 0o600))
-    write(tmp_path / "t", entry, privileged=False)
+    write(tmp_path / "t", entry, way=RECORDED)
 
     assert (tmp_path / "t/a/b").stat().st_mode & 0o7777 == 0o755
     assert (tmp_path / "t/a").stat().st_mtime == 0
@@ -145,7 +147,7 @@ def test_an_entry_replaces_what_is_there(tmp_path, first, second):
     entries = [
         own(Entry("x", kind, 0o700, link=str(victim) if kind == SYMLINK else "")) for kind in (first, second)
     ]
-    with TreeWriter(tmp_path / "t", privileged=False) as tree:
+    with TreeWriter(tmp_path / "t", way=RECORDED) as tree:
         tree.add(entries[0])
         if first == FOLDER:
             tree.add(own(Entry("x/below", FILE, 0o600)))
@@ -245,7 +247,7 @@ def test_a_removal_leaves_what_the_layer_itself_has(tmp_path):
     assert [e.kind for e in read(tmp_path / "t")] == [FILE]
 
 
-def test_without_privilege_owners_and_devices_are_left_out(tmp_path, monkeypatch):
+def test_recorded_owners_and_devices_read_as_they_were_and_need_no_privilege(tmp_path, monkeypatch):
     def refused(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
@@ -254,24 +256,27 @@ def test_without_privilege_owners_and_devices_are_left_out(tmp_path, monkeypatch
     real = os.mknod
     monkeypatch.setattr(os, "mknod", lambda n, m, d=0, **k: real(n, m, d, **k) if d == 0 else refused())
 
-    everything = [e for e in EVERYTHING if e.kind != OPAQUE and not e.xattrs]
-    everything = [e.replace(mode=0o700) if e.path == "dev" else e for e in everything]  # to look into it
-    write(tmp_path / "t", *everything, content=b"data", privileged=False)
+    everything = [e.replace(mode=0o700) if e.path == "dev" else e for e in EVERYTHING if not e.xattrs]
+    write(tmp_path / "t", *everything, content=b"data", way=RECORDED)
 
-    assert [e.path for e in read(tmp_path / "t")] == sorted(
-        e.path for e in everything if e.kind not in (CHAR, BLOCK) and e.path != "."
-    )
-    assert (tmp_path / "t/bin/su").stat().st_mtime == 3
+    with opened(open_root(tmp_path / "t")) as fd:
+        found = sorted(read_tree(fd, RECORDED), key=repr)
+    bare = [e.replace(uid=0, gid=0) if e.kind in (SYMLINK, FIFO) else e for e in everything]
+    assert found == sorted(bare, key=repr)
+    assert os.getxattr(tmp_path / "t/bin/su", "user.pybuild.stat") == b"1:2"
+    assert os.getxattr(tmp_path / "t/dev/loop", "user.pybuild.stat") == b"0:6:60000:1795"
+    assert os.getxattr(tmp_path / "t/etc", "user.overlay.opaque") == b"y"
+    assert "user.pybuild.stat" not in os.listxattr(tmp_path / "t/bin")
     with pytest.raises(PermissionError):
-        write(tmp_path / "u", Entry("a", FILE, uid=77), privileged=True)
+        write(tmp_path / "u", Entry("a", FILE, uid=77), way=REAL)
 
 
 def test_bytes_must_be_what_the_entry_says(tmp_path):
     right = Entry("a", FILE, size=5, digest=digest.of_bytes(b"hello"))
-    write(tmp_path / "t", right, content=b"hello", privileged=False)
+    write(tmp_path / "t", right, content=b"hello", way=RECORDED)
     for number, entry in enumerate((right, right.replace(digest=None), right.replace(size=4))):
         with pytest.raises(BuildError, match="'a' changed during the build"):
-            write(tmp_path / str(number), entry, content=b"hello!", privileged=False)
+            write(tmp_path / str(number), entry, content=b"hello!", way=RECORDED)
 
 
 def test_files_are_copied_as_files(tmp_path):
@@ -307,7 +312,7 @@ def test_many_folders_in_any_order_are_written(tmp_path):
     entries = [own(Entry(path, FILE, 0o600)) for path in paths[::-5] + paths[::3]]
     links = [own(Entry(f"links/{n}/x", FILE, 0o600, hardlink=entry.path)) for n, entry in enumerate(entries)]
 
-    write(tmp_path / "t", *entries, *links, privileged=False)
+    write(tmp_path / "t", *entries, *links, way=RECORDED)
 
     found = {e.path for e in read(tmp_path / "t") if e.kind == FILE}
     assert found == {e.path for e in entries} | {e.path for e in links}
