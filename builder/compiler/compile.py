@@ -241,9 +241,9 @@ def _finish(work: Work, target: int, epoch: int | None) -> Program:
     """The program of the target's state: its part of the definition, its config with the build's labels."""
     state, options = work.done[target], work.names.options
     if options.labels:
-        state = state.configured(labels={**(state.config.labels or {}), **options.labels})
+        state = replace(state, labels=state.labels.with_all(options.labels.items()))
     history = settle_history(state.history, state.layers)
-    image = _as_json_can(replace(_with_platform(state.image, options), history=history))
+    image = _as_json_can(replace(_with_platform(state.settled(), options), history=history))
     reached = work.definition.reached(state.head)
     return Program(
         Definition({vertex.digest: vertex for vertex in reached}),

@@ -48,15 +48,9 @@ SIGNALS = frozenset({
 def lower_env(lowering: Lowering, state: StageState, step: Env) -> StageState:
     """ENV: every value sees the variables from before the line."""
     pairs = _expand_pairs(lowering, state, step, step.pairs)
-    env = list(state.config.env)
     for name, value in pairs:
-        names = [entry.partition("=")[0] for entry in env]
-        if name in names:
-            env[names.index(name)] = f"{name}={value}"
-        else:
-            env.append(f"{name}={value}")
-        state = state.assigned(name, value)
-    return state.configured(env=tuple(env)).noted(_pairs_text("ENV", pairs))
+        state = state.exported(name, value)
+    return state.noted(_pairs_text("ENV", pairs))
 
 
 def lower_arg(lowering: Lowering, state: StageState, step: Arg) -> StageState:
@@ -65,7 +59,7 @@ def lower_arg(lowering: Lowering, state: StageState, step: Arg) -> StageState:
     for pair, value in arg_values(lowering, state, step):
         if value is not None and pair.name not in scope.SILENT:
             state = state.assigned(pair.name, value)
-        state = replace(state, args=(*state.args, pair.name))
+        state = replace(state, args=state.args.put(pair.name, None))
         told.append(pair.name if value is None else f"{pair.name}={value}")
     return state.noted("ARG " + " ".join(told))
 
@@ -91,8 +85,8 @@ def _arg_value(lowering: Lowering, state: StageState, step: Arg, pair: Pair) -> 
 def lower_label(lowering: Lowering, state: StageState, step: Label) -> StageState:
     """LABEL."""
     pairs = _expand_pairs(lowering, state, step, step.pairs)
-    labels = {**(state.config.labels or {}), **dict(pairs)}
-    return state.configured(labels=labels).noted(_pairs_text("LABEL", pairs))
+    labels = state.labels.with_all(pairs)
+    return replace(state, labels=labels).noted(_pairs_text("LABEL", pairs))
 
 
 def _expand_pairs(
@@ -118,9 +112,8 @@ def lower_expose(lowering: Lowering, state: StageState, step: Expose) -> StageSt
                 exposed += ports.read_port(text)
             except ValueError as error:
                 raise lowering.fault(step, str(error), "bad-port") from error
-    known = {**(state.config.exposed_ports or {}), **{port: Empty() for port in exposed}}
-    text = "EXPOSE " + created_by.plain_list(exposed)
-    return state.configured(exposed_ports=known or None).noted(text)
+    known = state.ports.with_all((port, Empty()) for port in exposed)
+    return replace(state, ports=known).noted("EXPOSE " + created_by.plain_list(exposed))
 
 
 def lower_volume(lowering: Lowering, state: StageState, step: Volume) -> StageState:
@@ -128,8 +121,8 @@ def lower_volume(lowering: Lowering, state: StageState, step: Volume) -> StageSt
     paths = lowering.expand_all(tuple(path.strip(SPACE) for path in step.paths), state, step)
     if not all(paths):
         raise lowering.fault(step, "VOLUME has an empty path", "empty-volume")
-    volumes = {**(state.config.volumes or {}), **{path: Empty() for path in paths}}
-    return state.configured(volumes=volumes).noted("VOLUME " + created_by.plain_list(paths))
+    volumes = state.volumes.with_all((path, Empty()) for path in paths)
+    return replace(state, volumes=volumes).noted("VOLUME " + created_by.plain_list(paths))
 
 
 def lower_user(lowering: Lowering, state: StageState, step: User) -> StageState:
@@ -197,4 +190,4 @@ def lower_maintainer(lowering: Lowering, state: StageState, step: Maintainer) ->
 
 def lower_onbuild(lowering: Lowering, state: StageState, step: Onbuild) -> StageState:
     """ONBUILD: kept as written, for stages and images that stand on this one; not in the history."""
-    return state.configured(on_build=(*(state.config.on_build or ()), step.trigger))
+    return replace(state, triggers=state.triggers.added(step.trigger))

@@ -32,6 +32,7 @@ SCRIPTS = "/dev/pipes"
 SECRETS = "/run/secrets"
 AGENTS = "/run/buildkit/ssh_agent"
 SOCKET_VARIABLE = "SSH_AUTH_SOCK"
+MAX_TOLD = 16 * 2**20  # characters of a history, from which on no RUN repeats all ARGs there
 
 
 def lower_run(
@@ -46,23 +47,30 @@ def lower_run(
     for text, origin in zip(texts(step, "mount"), origins, strict=True):
         mounting.add(_parse_mount(lowering, state, step, text), origin)
     op = _exec(lowering, state, step, argv, tuple(mounting.mounts))
-    lowering.refuse_nul(step, *argv, op.cwd, op.user, *(text for entry in op.env for text in entry))
+    lowering.refuse_nul(step, *argv, op.cwd, op.user, *state.variables.with_nul())
     inputs = tuple(mounting.inputs)
     head, grown = lowering.add(op, inputs, state, step, _label(step))
-    return grown.grown(head, created_by.run_text(argv, state.args, state.variables))
+    return grown.grown(head, _history_text(state, argv))
+
+
+def _history_text(state: StageState, argv: tuple[str, ...]) -> str:
+    """What the history tells of it: the ARGs with their values too, unless it is very long already."""
+    if state.told < MAX_TOLD:
+        return created_by.run_text(argv, state.args, state.variables)
+    return created_by.run_text(argv, (), {})
 
 
 def _exec(
     lowering: Lowering, state: StageState, step: Run, argv: tuple[str, ...], mountings: tuple[Mount, ...]
 ) -> Exec:
     options = lowering.options
-    variables = dict(state.variables)
-    for mount in mountings:
-        if isinstance(mount, SshMount):
-            variables.setdefault(SOCKET_VARIABLE, mount.target or "")
+    env = state.variables.pairs()
+    agent = next((mount for mount in mountings if isinstance(mount, SshMount)), None)
+    if agent is not None and SOCKET_VARIABLE not in state.variables:
+        env = (*env, (SOCKET_VARIABLE, agent.target or ""))
     return Exec(
         argv,
-        tuple(variables.items()),
+        env,
         state.folder,
         user=state.config.user,
         mounts=mountings,
@@ -176,6 +184,7 @@ class Mounting:
     step: Run
     inputs: list[Input]
     mounts: list[Mount] = field(default_factory=list)
+    agents: int = 0
 
     def add_script(self, script: Heredoc) -> None:
         """A heredoc that is a program, where the command finds it."""
@@ -189,8 +198,8 @@ class Mounting:
             case "secret":
                 self.mounts.append(_secret(self.state, options))
             case "ssh":
-                agents = sum(isinstance(mount, SshMount) for mount in self.mounts)
-                self.mounts.append(_ssh(self.state, options, agents))
+                self.mounts.append(_ssh(self.state, options, self.agents))
+                self.agents += 1
             case "tmpfs":
                 self.mounts.append(TmpfsMount(self._target(options), options.size))
             case "cache":

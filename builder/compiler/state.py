@@ -1,21 +1,27 @@
 """The state of a stage between two instructions, frozen. Pure.
 
+Every instruction has one, and they are all kept: so what grows as instructions come (variables, labels, the
+history) is in tables and chains, which share what has not changed; `settled` makes an image's config of them.
+
 Invariant: `layers` is how many layers the snapshot of `head` will have, as far as the compiler knows; the
 history may be short of them (an image without history), and `settle_history` makes it fit at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from builder.compiler import paths
+from builder.compiler.chain import Chain
 from builder.compiler.program import BaseImage
+from builder.compiler.table import Table
+from builder.compiler.variables import Variables
 from builder.digest import Digest
-from builder.oci.spec import History, ImageConfig, Platform, RootFS, RunConfig
+from builder.oci.spec import Empty, History, ImageConfig, Platform, RootFS, RunConfig
 
 COMMENT = "pybuild.dockerfile.v1"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -24,19 +30,26 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class StageState(msgspec.Struct, frozen=True):
     """What a stage has come to.
 
-    head: the vertex with its filesystem. image: config, author and platform of the image so far; its
-    history is kept apart. variables: what words and RUN see (ENV and ARG, in the order they were set).
-    args: the ARGs so far, for the history's sake. steps: how many labels were numbered. own_cmd: whether a
-    CMD stands in this stage, which an ENTRYPOINT then keeps.
+    head: the vertex with its filesystem. image: config, author and platform of the image so far, without what
+    is kept apart: its history, and what instructions add to (env, labels, exposed ports, volumes, triggers).
+    variables: what words and RUN see (ENV and ARG, in the order they were set). args: the ARGs so far, for
+    the history's sake. told: the characters of the history that are this build's. steps: how many labels were
+    numbered. own_cmd: whether a CMD stands in this stage, which an ENTRYPOINT then keeps.
     """
 
     head: Digest
     image: ImageConfig
     platform: Platform
-    variables: Mapping[str, str]
-    history: tuple[History, ...] = ()
+    variables: Variables = Variables()
+    env: Table[str] = Table()
+    labels: Table[str] = Table()
+    ports: Table[Empty] = Table()
+    volumes: Table[Empty] = Table()
+    triggers: Chain[str] = Chain()
+    history: Chain[History] = Chain()
     layers: int = 0
-    args: tuple[str, ...] = ()
+    args: Table[None] = Table()
+    told: int = 0
     steps: int = 0
     own_cmd: bool = False
 
@@ -58,18 +71,37 @@ class StageState(msgspec.Struct, frozen=True):
     def noted(self, text: str) -> StageState:
         """The state with a history entry for what made no layer."""
         entry = History(created_by=text, comment=COMMENT, empty_layer=True)
-        return replace(self, history=(*self.history, entry))
+        return replace(self, history=self.history.added(entry), told=self.told + len(text))
 
     def grown(self, head: Digest, text: str) -> StageState:
         """The state with one more layer, and its history entry."""
-        entry = History(created_by=text, comment=COMMENT)
-        return replace(self, head=head, layers=self.layers + 1, history=(*self.history, entry))
+        history = self.history.added(History(created_by=text, comment=COMMENT))
+        return replace(self, head=head, layers=self.layers + 1, history=history, told=self.told + len(text))
 
     def assigned(self, name: str, value: str) -> StageState:
         """The state with a variable set."""
-        variables = {key: old for key, old in self.variables.items() if key != name}
-        variables[name] = value
-        return replace(self, variables=variables)
+        return replace(self, variables=self.variables.assigned(name, value))
+
+    def exported(self, name: str, value: str) -> StageState:
+        """The state with a variable set, for what the image runs too."""
+        key, _, rest = f"{name}={value}".partition("=")
+        return replace(self, variables=self.variables.assigned(name, value), env=self.env.put(key, rest))
+
+    def settled(self) -> ImageConfig:
+        """The config of an image that is what the stage has come to, without a history."""
+        base = self.image.config
+        # What has no `=` in a base image keeps having none.
+        bare = {entry for entry in base.env if "=" not in entry}
+        env = (name if name in bare and not value else f"{name}={value}" for name, value in self.env.pairs())
+        config = replace(
+            base,
+            env=tuple(env),
+            labels=dict(self.labels.pairs()) or base.labels,
+            exposed_ports=dict(self.ports.pairs()) or base.exposed_ports,
+            volumes=dict(self.volumes.pairs()) or base.volumes,
+            on_build=tuple(self.triggers) or None,
+        )
+        return replace(self.image, config=config)
 
 
 def from_scratch(head: Digest, platform: Platform) -> StageState:
@@ -82,13 +114,13 @@ def from_scratch(head: Digest, platform: Platform) -> StageState:
         os_version=platform.os_version,
         config=config,
     )
-    return StageState(head, image, platform, {})
+    return _begun(StageState(head, image, platform))
 
 
 def from_folder(head: Digest, platform: Platform, *, bare: bool) -> StageState:
     """The state above a folder, which is one layer; `bare`: it has no config at all."""
     state = replace(from_scratch(head, platform), layers=1)
-    return state.configured(env=(), working_dir="") if bare else state
+    return replace(state.configured(working_dir=""), env=Table()) if bare else state
 
 
 def from_image(head: Digest, base: BaseImage, platform: Platform) -> StageState:
@@ -101,29 +133,38 @@ def from_image(head: Digest, base: BaseImage, platform: Platform) -> StageState:
         history=(),
         config=replace(base.config.config, on_build=None),
     )
-    return StageState(head, image, platform, {}, base.config.history, layers)
+    return _begun(StageState(head, image, platform, history=Chain(base.config.history), layers=layers))
+
+
+def _begun(state: StageState) -> StageState:
+    """The state with what its image's config has."""
+    config = state.image.config
+    env = (entry.partition("=") for entry in config.env)
+    return replace(
+        state,
+        env=Table((name, value) for name, _, value in env),
+        labels=Table((config.labels or {}).items()),
+        ports=Table((config.exposed_ports or {}).items()),
+        volumes=Table((config.volumes or {}).items()),
+    )
 
 
 def from_stage(parent: StageState) -> StageState:
     """The state above another stage; its triggers do not carry over, its CMD is no longer the stage's own."""
-    return replace(parent, steps=0, own_cmd=False).configured(on_build=None)
+    return replace(parent, steps=0, own_cmd=False, triggers=Chain())
 
 
 def opened(state: StageState) -> StageState:
     """The state as a stage's first instruction meets it: a PATH, the config's variables, a clean folder."""
-    if state.image.os != "windows" and not any(entry.startswith("PATH=") for entry in state.config.env):
-        state = state.configured(env=(*state.config.env, f"PATH={DEFAULT_PATH}"))
-    variables = dict(state.variables)
-    for entry in state.config.env:
-        name, _, value = entry.partition("=")
-        variables.pop(name, None)
-        variables[name] = value
-    state = replace(state, variables=variables)
+    env = state.env
+    if state.image.os != "windows" and "PATH" not in env:
+        env = env.put("PATH", DEFAULT_PATH)
+    state = replace(state, env=env, variables=state.variables.opened(env))
     folder = state.config.working_dir
     return state.configured(working_dir=paths.clean(folder)) if folder and folder[0] != "/" else state
 
 
-def settle_history(history: tuple[History, ...], layers: int) -> tuple[History, ...]:
+def settle_history(history: Iterable[History], layers: int) -> tuple[History, ...]:
     """A history with exactly one non-empty entry per layer.
 
     What a base image's history lacks is added at the end, what it has too many is called empty, as BuildKit

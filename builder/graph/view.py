@@ -32,6 +32,7 @@ class View:
         self.target = target
         self.seconds = dict(seconds or {})
         self.vertices = {vertex.digest: vertex for vertex in definition.reached(target)}
+        self.order = {digest: number for number, digest in enumerate(self.vertices)}
         self.graph: nx.DiGraph[Digest] = nx.DiGraph()
         self.graph.add_nodes_from(self.vertices)
         for vertex in self.vertices.values():
@@ -50,9 +51,8 @@ class View:
 
     def generations(self) -> list[list[Vertex]]:
         """Vertices by how many steps lie below them: those of one generation can run side by side."""
-        order = {digest: number for number, digest in enumerate(self.vertices)}
         return [
-            [self.vertices[digest] for digest in sorted(generation, key=order.__getitem__)]
+            [self.vertices[digest] for digest in sorted(generation, key=self.order.__getitem__)]
             for generation in nx.topological_generations(self.graph)
         ]
 
@@ -69,7 +69,7 @@ class View:
 
     def consumers(self, digest: Digest) -> list[Vertex]:
         """The vertices made from this one."""
-        return [self.vertices[d] for d in self.vertices if self.graph.has_edge(digest, d)]
+        return [self.vertices[d] for d in sorted(self.graph.successors(digest), key=self.order.__getitem__)]
 
 
 def to_text(view: View) -> str:
@@ -102,7 +102,7 @@ def to_dot(view: View) -> str:
     """For graphviz: stages as clusters, the critical path in bold, selected content dashed."""
     numbers = _numbers(view)
     path = [vertex.digest for vertex in view.critical_path()]
-    steps = set(itertools.pairwise(path))
+    bold, steps = set(path), set(itertools.pairwise(path))
     lines = ["digraph build {", "  rankdir=LR;", '  node [shape=box, fontname="monospace"];']
     stages: dict[str, list[Vertex]] = {}
     for vertex in view.vertices.values():
@@ -111,7 +111,7 @@ def to_dot(view: View) -> str:
         if stage:
             lines += [f"  subgraph cluster_{index} {{", f"    label={_quote(stage)};"]
         for vertex in members:
-            style = ", style=bold" if vertex.digest in path else ""
+            style = ", style=bold" if vertex.digest in bold else ""
             took = f"\n{view.seconds[vertex.digest]:.1f}s" if vertex.digest in view.seconds else ""
             name = _quote(_label(vertex) + took)
             lines.append(f"  {'  ' if stage else ''}n{numbers[vertex.digest]} [label={name}{style}];")

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from builder.compiler.compile import Visit
 from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Missing, NamedContext, Program
 from builder.digest import of_bytes
+from builder.dockerfile.ast import Dockerfile
 from builder.dockerfile.parser import parse
 from builder.graph.definition import Vertex
 from builder.oci.spec import History, ImageConfig, Platform, RootFS, RunConfig
@@ -52,6 +54,17 @@ def compile_text(
             return outcome
         assert not set(outcome.images) & set(known)
         known |= {request: images[request.locator] for request in outcome.images}
+
+
+def visits_of(dockerfile: Dockerfile) -> list[Visit]:
+    """Every instruction of a Dockerfile that compiles, with the state that it met."""
+    known: dict[ImageRequest, BaseImage] = {}
+    while True:
+        visits: list[Visit] = []
+        outcome = compile_dockerfile(dockerfile, CompileOptions(MACHINE, MACHINE), known, visits)
+        if isinstance(outcome, Program):
+            return visits
+        known |= {request: BASES[request.locator] for request in outcome.images}
 
 
 def compile_once(text: str, **options: Any) -> Program | Missing:

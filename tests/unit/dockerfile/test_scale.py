@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from builder.dockerfile import parse, words
 from builder.dockerfile.lines import MAX_LINE
 from builder.dockerfile.words import MAX_LENGTH, MAX_NESTING, WordError
 from builder.errors import BuildError, DockerfileError
-from tests.support.compiling import compile_text
+from tests.support.compiling import compile_text, visits_of
 
 START = "FROM busybox\n"
 
@@ -248,6 +249,47 @@ def test_twice_the_stages_are_twice_the_work(kind: str) -> None:
         return work
 
     assert calls(compiling(400)) < 2.6 * calls(compiling(200))
+
+
+KEPT: dict[str, Callable[[int], str]] = {
+    "stages in a row": lambda n: (
+        "FROM busybox AS s0\n"
+        + "".join(f"FROM s{i} AS s{i + 1}\nENV a{i}=b\nARG b{i}=c\nLABEL c{i}=d\n" for i in range(n))
+    ),
+    "variables": lambda n: START + "".join(f"ENV a{i}=b\n" for i in range(n)),
+    "arguments": lambda n: START + "".join(f"ARG a{i}=b\n" for i in range(n)),
+    "labels": lambda n: START + "".join(f"LABEL a{i}=b\n" for i in range(n)),
+    "ports": lambda n: START + "".join(f"EXPOSE {i + 1}\n" for i in range(n)),
+    "volumes": lambda n: START + "".join(f"VOLUME /v{i}\n" for i in range(n)),
+    "triggers": lambda n: START + "".join(f"ONBUILD RUN {i}\n" for i in range(n)),
+    "history": lambda n: START + "".join(f"CMD {i}\n" for i in range(n)),
+    "agents": lambda n: (
+        START + "RUN" + "".join(f" --mount=type=ssh,target=/a{i} \\\n" for i in range(n)) + " x\n"
+    ),
+    "empty stages on many variables": lambda n: (
+        "FROM busybox AS s0\n"
+        + "".join(f"ENV a{i}=b\n" for i in range(n))
+        + "".join(f"FROM s{i} AS s{i + 1}\nUSER u\n" for i in range(n))
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_twice_the_instructions_take_twice_the_memory(kind: str) -> None:
+    """Of every instruction its state is kept, which is where copies would pile up."""
+
+    def taken(size: int) -> int:
+        dockerfile = parse(KEPT[kind](size))
+        tracemalloc.start()
+        try:
+            visits = visits_of(dockerfile)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            del visits
+
+    taken(100)
+    assert taken(1200) < 2.8 * taken(600)
 
 
 def test_among_very_many_names_none_is_near() -> None:
