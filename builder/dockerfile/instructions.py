@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from builder.dockerfile import arrays, ast
+from builder.dockerfile.automaton import Token
 from builder.dockerfile.blanks import SPACE
 from builder.dockerfile.heredocs import is_marker
 from builder.errors import DockerfileError
-
-if TYPE_CHECKING:
-    from lark import Token, Tree
 
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 ONBUILD = re.compile(r"ONBUILD\s*", re.IGNORECASE | re.ASCII)
@@ -24,26 +22,21 @@ class Form:
 
     __slots__ = ("flags", "keyword", "words")
 
-    def __init__(self, keyword: str, tree: Tree[Token]) -> None:
+    def __init__(self, keyword: str, tokens: list[Token]) -> None:
         self.keyword = keyword
-        self.flags: list[Token] = []
-        self.words: list[Token] = []
-        for child in tree.children:
-            if isinstance(child, str):
-                self.words.append(child)
-            else:
-                self.flags.extend(child.scan_values(lambda _: True))
+        self.flags = [token for token in tokens if token.kind == "FLAG"]
+        self.words = tokens[len(self.flags) :]
 
     @property
     def is_array(self) -> bool:
         """Whether the words are a JSON array."""
-        return bool(self.words) and self.words[0].type == "ARRAY"
+        return bool(self.words) and self.words[0].kind == "ARRAY"
 
     def texts(self) -> tuple[str, ...]:
         """The words as written, those of an array decoded."""
         if self.is_array:
-            return arrays.decode(self.words[0])
-        return tuple(str(token) for token in self.words)
+            return arrays.decode(self.words[0].text)
+        return tuple(token.text for token in self.words)
 
     def command(self) -> ast.Command:
         """The words as a command; none at all are an empty text for the shell."""
@@ -78,9 +71,9 @@ def build(form: Form, escape: str, trigger: str, common: dict[str, Any]) -> ast.
         case "EXPOSE":
             return ast.Expose(ports=words, **common)
         case "ENV":
-            return ast.Env(pairs=_pairs(form, escape), legacy=form.words[0].type == "NAME", **common)
+            return ast.Env(pairs=_pairs(form, escape), legacy=form.words[0].kind == "NAME", **common)
         case "LABEL":
-            return ast.Label(pairs=_pairs(form, escape), legacy=form.words[0].type == "NAME", **common)
+            return ast.Label(pairs=_pairs(form, escape), legacy=form.words[0].kind == "NAME", **common)
         case "ARG":
             return ast.Arg(pairs=tuple(_argument(word) for word in _whole_words(form, escape)), **common)
         case "ONBUILD":
@@ -139,7 +132,7 @@ def _at_least(count: int, form: Form) -> tuple[str, ...]:
 
 
 def _check_command(form: Form) -> ast.Command | None:
-    if form.words[0].type == "NO_CHECK":
+    if form.words[0].kind == "NO_CHECK":
         return None
     _at_least(1, form)
     return form.command()
@@ -162,8 +155,8 @@ def _volumes(form: Form) -> tuple[str, ...]:
 
 
 def _pairs(form: Form, escape: str) -> tuple[ast.Pair, ...]:
-    if form.words[0].type == "NAME":
-        return (ast.Pair(str(form.words[0]), str(form.words[1])),)
+    if form.words[0].kind == "NAME":
+        return (ast.Pair(form.words[0].text, form.words[1].text),)
     parted = [word.partition("=") for word in _whole_words(form, escape)]
     for word, equals, _ in parted:
         if not equals:

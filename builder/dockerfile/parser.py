@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from builder.dockerfile import arrays, ast
+from builder.dockerfile.automaton import Misfit, Token
 from builder.dockerfile.blanks import SPACE
 from builder.dockerfile.flags import check_flags, meant, read_flag
 from builder.dockerfile.grammar import Analyses, grammar
@@ -24,10 +25,6 @@ from builder.dockerfile.lines import LogicalLine, Reader
 from builder.dockerfile.words import WordError
 from builder.errors import DockerfileError
 from builder.text import Location, SourceText, Span
-
-if TYPE_CHECKING:
-    from lark import Token
-    from lark.exceptions import UnexpectedInput
 
 USAGE = {
     "FROM": "FROM [--platform=PLATFORM] IMAGE [AS NAME]",
@@ -193,7 +190,7 @@ class _LineParser:
             form = self._parse(self.keyword, self.text)
             heredocs = self._heredocs(form)
             flags = tuple(self._flag(token) for token in form.flags)
-            if not (form.words and form.words[0].type == "NO_CHECK"):
+            if not (form.words and form.words[0].kind == "NO_CHECK"):
                 check_flags(self.keyword, flags, self._locate)
             common = {
                 "keyword": self.keyword,
@@ -227,8 +224,8 @@ class _LineParser:
         return self.location or Location(self.reader.source, span, self.line.first)
 
     def _flag(self, token: Token) -> ast.Flag:
-        span = self.line.span(token.start_pos or 0, token.end_pos or 0)
-        return read_flag(str(token), self.location.span if self.location else span, self.reader.escape)
+        span = self.line.span(token.start, token.end)
+        return read_flag(token.text, self.location.span if self.location else span, self.reader.escape)
 
     def _heredocs(self, form: Form) -> tuple[ast.Heredoc, ...]:
         markers = self._markers(form)
@@ -242,7 +239,7 @@ class _LineParser:
         """The heredocs that the line opens; for ONBUILD those that its trigger would."""
         keyword, is_array = form.keyword, form.is_array
         if keyword == "ONBUILD":
-            keyword, is_array = self._read_trigger(str(form.words[0]))
+            keyword, is_array = self._read_trigger(form.words[0].text)
         if keyword not in WITH_HEREDOCS or is_array:
             return []
         try:
@@ -267,8 +264,6 @@ class _LineParser:
         return keyword, form.is_array
 
     def _parse(self, keyword: str, text: str) -> Form:
-        from lark.exceptions import UnexpectedInput
-
         if keyword not in USAGE:
             raise DockerfileError(
                 f"{_first_word(text, fold=False)!r} is no instruction",
@@ -276,25 +271,22 @@ class _LineParser:
                 hint=meant(keyword, KEYWORDS),
             )
         try:
-            tree = grammar(self.reader.escape, KEYWORDS).parse(with_plain_lead(text), start=keyword.lower())
-        except UnexpectedInput as error:
+            tokens = grammar(self.reader.escape, KEYWORDS).read(with_plain_lead(text), keyword.lower())
+        except Misfit as error:
             raise self._misfit(keyword, text, error) from error
-        form = Form(keyword, tree)
+        form = Form(keyword, tokens)
         if form.words and not form.is_array and keyword in WITH_ARRAY:
-            self._refuse_mixed(keyword, text[form.words[0].start_pos :])
+            self._refuse_mixed(keyword, text[form.words[0].start :])
         return form
 
     def _refuse_mixed(self, keyword: str, rest: str) -> None:
         if arrays.holds_others(rest):
             raise DockerfileError(f"the array of {keyword} may hold strings only", code="mixed-array")
 
-    def _misfit(self, keyword: str, text: str, error: UnexpectedInput) -> DockerfileError:
+    def _misfit(self, keyword: str, text: str, error: Misfit) -> DockerfileError:
         """What to say of a line that the grammar refuses."""
-        from lark import UnexpectedToken
-
-        usage = f"usage: {USAGE[keyword]}"
-        at = error.pos_in_stream or 0
-        if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+        usage, at = f"usage: {USAGE[keyword]}", error.at
+        if at == len(text):
             if keyword in WITH_ARRAY and (lead := LEAD.match(text)):
                 self._refuse_mixed(keyword, text[lead.end() :])
             if keyword in ("ENV", "LABEL") and error.expected == {"TEXT"}:
