@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
+_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO in linux/proc_ns.h
 MAX_LAYERS = 500  # lower folders of one overlay, by the kernel's fs/overlayfs (OVL_MAX_STACK)
 
 _ATTRIBUTES = {
@@ -209,14 +210,15 @@ def overlay_tree(lower: Sequence[str], upper: str, work: str, attributes: int, p
     """A detached overlay of folders, top first. `place`: where an older kernel may mount it on the way.
 
     Layers are foreign: redirects and metacopies in them are not followed. What goes to `upper` is not
-    synced (volatile): it has no meaning until the builder has committed it and synced that.
+    synced (volatile): it has no meaning until the builder has committed it and synced that. In a user
+    namespace what overlayfs notes is in xattrs that its root may set (userxattr, since Linux 5.11).
     """
     if len(lower) > MAX_LAYERS:
         raise OSError(
             errno.E2BIG, f"{len(lower)} layers are too many for overlayfs, which takes {MAX_LAYERS}"
         )
     with _Folders() as folders:
-        given = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
+        given = _overlay_rules()
         given += [("lowerdir+", folders.name(folder)) for folder in lower]
         if upper:
             given += [("upperdir", folders.name(upper)), ("workdir", folders.name(work)), ("volatile", "")]
@@ -226,6 +228,14 @@ def overlay_tree(lower: Sequence[str], upper: str, work: str, attributes: int, p
             if error.errno != errno.EINVAL or "lowerdir+" not in str(error.strerror):
                 raise
     return _overlay_of_old(lower, upper, work, attributes, place)
+
+
+def _overlay_rules() -> list[tuple[str, str]]:
+    """What holds for every overlay; a parameter without a value is a flag."""
+    rules = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
+    if os.stat("/proc/self/ns/user").st_ino != _INITIAL_USER_NAMESPACE:
+        rules.append(("userxattr", ""))
+    return rules
 
 
 class _Folders:
@@ -258,7 +268,8 @@ def _overlay_of_old(lower: Sequence[str], upper: str, work: str, attributes: int
     """
     with _Folders() as folders:
         numbers = [str(folders.open(folder)) for folder in lower]
-        data = "redirect_dir=nofollow,metacopy=off,index=off,lowerdir=" + ":".join(numbers)
+        data = ",".join(f"{name}={value}" if value else name for name, value in _overlay_rules())
+        data += ",lowerdir=" + ":".join(numbers)
         if upper:
             data += f",upperdir={folders.open(upper)},workdir={folders.open(work)},volatile"
         if len(data) >= os.sysconf("SC_PAGESIZE"):
