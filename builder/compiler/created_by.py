@@ -48,7 +48,7 @@ def plain_list(values: Iterable[str]) -> str:
     return "[" + " ".join(values) + "]"
 
 
-def run_text(argv: Iterable[str], args: tuple[str, ...], variables: Mapping[str, str]) -> str:
+def run_text(argv: Iterable[str], args: Iterable[str], variables: Mapping[str, str]) -> str:
     """RUN with the ARGs in force before it: `RUN |1 A=1 /bin/sh -c make # buildkit`."""
     declared = [f"{name}={variables.get(name, '')}" for name in dict.fromkeys(args)]
     count = [f"|{len(declared)}"] if declared else []
