@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from builder.fs import ownership
 from builder.snapshots.layers import Edit, LayerStore
 from builder.snapshots.snapshot import FILE, FOLDER, WHITEOUT, Entry, LayerId, Snapshot, parent_of
 from builder.store.root import open_store
@@ -54,6 +55,8 @@ def run_overlay(layers: LayerStore, below: Snapshot, edit: Edit, script: str) ->
     merged.mkdir()
     lower = ":".join(str(layers.unpacked(layer)) for layer in reversed(below)) or str(empty)
     options = f"lowerdir={lower},upperdir={edit.upper},workdir={edit.work},{OPTIONS}"
+    if ownership.of_process() != ownership.REAL:
+        options += ",userxattr"
     mount = 'mount -t overlay overlay -o "$1" "$2" && cd "$2" && exec sh -euc "$3"'
     subprocess.run(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", mount, "sh", options, str(merged), script],
