@@ -7,6 +7,7 @@ come to until then stays, so that findings can be told beside the error.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,19 +26,23 @@ from builder.text import SourceText
 if TYPE_CHECKING:
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Missing, Warning
     from builder.dockerfile.grammar import Analyses
+    from builder.ops.source import Git, Http
     from builder.prepare import Texts
     from builder.sources.image import ImageSource
 
     Bases = dict[ImageRequest, BaseImage]
+    TimeOf = Callable[[Git | Http], Awaitable[int | None]]
 
 
 class Attempt:
     """One Dockerfile with one set of options. `known`: the bases as they were resolved.
 
-    kept: where the grammar's analysis is kept.
+    kept: where the grammar's analysis is kept; time_of: gives the time of what is at an address, in seconds.
     """
 
-    def __init__(self, texts: Texts, options: CompileOptions, kept: Analyses | None = None) -> None:
+    def __init__(
+        self, texts: Texts, options: CompileOptions, kept: Analyses | None = None, *, time_of: TimeOf
+    ) -> None:
         self.reading = read(SourceText(texts.name, texts.dockerfile), kept)
         self.options = replace(options, context_is_folder=texts.layer is None, context_epoch=texts.epoch)
         self.known: Bases = {}
@@ -45,6 +50,7 @@ class Attempt:
         self._texts = texts
         self._ignore: Ignore | None = None
         self._settings: Settings | None = None
+        self._time_of = time_of
 
     async def compile(self, images: ImageSource) -> Program:
         """The program, with what checks find as its warnings. Raises BuildError."""
@@ -58,6 +64,8 @@ class Attempt:
             if isinstance(outcome, Program):
                 return replace(outcome, warnings=self.findings())
             self.known.update(await _resolve(outcome, images))
+            times = {source: await self._time_of(source) for source in outcome.times}
+            self.options = replace(self.options, source_times={**self.options.source_times, **times})
 
     def findings(self) -> tuple[Warning, ...]:
         """What checks find, as far as compiling went."""

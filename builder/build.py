@@ -38,8 +38,11 @@ from builder.store.root import open_store
 from builder.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
     from builder.isolation.choose import Standing
+    from builder.ops.source import Git, Http
     from builder.parts import Parts
     from builder.snapshots.snapshot import Snapshot
 
@@ -85,7 +88,8 @@ async def build(request: BuildRequest, emit: Emit, standing: Standing | None = N
 def load_program(request: BuildRequest) -> Program:
     """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
     store = open_store(request.root)
-    attempt = Attempt(load_texts(request), compile_options(request), kept_analyses(store))
+    options, times = compile_options(request), times_of(request, store)
+    attempt = Attempt(load_texts(request), options, kept_analyses(store), time_of=times)
     return asyncio.run(attempt.compile(open_images(request, store)))
 
 
@@ -134,7 +138,8 @@ async def _compile(
     request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
 ) -> tuple[Program, Bases]:
     """The program and its bases; where there is none, what checks found is told all the same."""
-    attempt = Attempt(texts, compile_options(request), kept_analyses(store))
+    times = times_of(request, store)
+    attempt = Attempt(texts, compile_options(request), kept_analyses(store), time_of=times)
     try:
         program = await attempt.compile(images)
         attempt.refuse(program.warnings)
@@ -147,6 +152,17 @@ async def _compile(
 def kept_analyses(store: Store) -> Cache:
     """Where the grammar's analysis is kept."""
     return Cache(os.path.join(store.folder, "cache"), lambda _snapshot: False)
+
+
+def times_of(request: BuildRequest, store: Store) -> Callable[[Git | Http], Awaitable[int | None]]:
+    """What gives the time, in seconds, of what is at an address."""
+
+    async def time_of(source: Git | Http) -> int | None:
+        from builder import remote
+
+        return await remote.time_of(source, store, secrets_of(request))
+
+    return time_of
 
 
 def compile_options(request: BuildRequest) -> CompileOptions:
@@ -261,10 +277,10 @@ def _memoise(
     """Remember the compile and the image, for a build that finds nothing changed (see `warm`)."""
     states = memo.states_of(parts.store.folder, bases, request.contexts)
     image = delivered.made_by_default
-    unsure = texts.layer is not None or _has_unknown(program)
+    unsure = texts.layer is not None or program.epoch_fetched or _has_unknown(program)
     if states is None or image is None or unsure:
         return
-    config = config_name(program)
+    config = digests.of_value([config_name(program), program.source_date_epoch])
     args = prepare.build_args(request, os.environ)
     memo.save_plan(parts.cache, memo.name_of(request, texts, args), memo.plan_of(program, states, config))
     name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""))

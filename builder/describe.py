@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.attempt import Attempt
-from builder.build import compile_options, kept_analyses, load_texts, open_images
+from builder.build import compile_options, kept_analyses, load_texts, open_images, times_of
 from builder.checks.documents import Report
 from builder.checks.outline import Outline, read_outline
 from builder.errors import BuildError
@@ -55,7 +55,9 @@ def syntax(request: BuildRequest) -> Dockerfile:
 
 def _attempt(request: BuildRequest, *, all_stages: bool = False) -> Attempt:
     options = replace(compile_options(request), all_stages=all_stages)
-    return Attempt(load_texts(request), options, kept_analyses(open_store(request.root)))
+    store = open_store(request.root)
+    times = times_of(request, store)
+    return Attempt(load_texts(request), options, kept_analyses(store), time_of=times)
 
 
 async def _compile(attempt: Attempt, request: BuildRequest) -> Program:

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
 
@@ -58,9 +58,7 @@ async def read_texts(request: BuildRequest, store: Store, secret_of: SecretOf, s
     """
     if request.context == "-" and request.dockerfile == "-":
         raise UsageError("context and Dockerfile cannot both come from standard input")
-    layers = LayerStore(Path(store.folder, "layers"), store.blobs)
-    cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
-    reading = _Reading(request, Shelf(store.folder, layers, cache, secret_of), stdin)
+    reading = _Reading(request, _open_shelf(store, secret_of), stdin)
     if prepare.has_folder(request):
         name, text = await reading.dockerfile_by_url()
         folder = prepare.context_folder(request.context)
@@ -71,6 +69,36 @@ async def read_texts(request: BuildRequest, store: Store, secret_of: SecretOf, s
     return await (reading.from_git(op) if isinstance(op, Git) else reading.from_file(op))
 
 
+async def time_of(op: Git | Http, store: Store, secret_of: SecretOf) -> int | None:
+    """The time of what is at an address, in seconds, where it has one. Raises BuildError.
+
+    A commit's is its committer's; a file's when it was last modified, else of an archive its newest file's.
+    """
+    shelf = _open_shelf(store, secret_of)
+    if isinstance(op, Git):
+        from builder.sources import git
+
+        return await git.time_of(shelf, op, ssh_agent=os.environ.get("SSH_AUTH_SOCK", ""))
+    from builder.sources import http
+
+    layer = await http.fetch(shelf, op)
+    entry = shelf.layers.entries(layer)[0]
+    return entry.mtime // SECOND if entry.mtime else await _thread(_newest_in, shelf, layer, entry)
+
+
+def _newest_in(shelf: Shelf, layer: LayerId, entry: Entry) -> int | None:
+    """The time of an archive's newest file; None for what is no archive."""
+    with shelf.layers.open(layer, entry) as file, Archives(shelf.root) as archives:
+        read = archives.read(file, entry.path)
+    return _newest(read.entries) if read is not None else None
+
+
+def _open_shelf(store: Store, secret_of: SecretOf) -> Shelf:
+    layers = LayerStore(Path(store.folder, "layers"), store.blobs)
+    cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
+    return Shelf(store.folder, layers, cache, secret_of)
+
+
 class _Reading:
     """One request's texts, on the way from somewhere else."""
 
@@ -79,7 +107,6 @@ class _Reading:
         self.shelf = shelf
         self.stdin = stdin
         self.args = prepare.build_args(request, os.environ)
-        self.wants_epoch = self.args.get(prepare.EPOCH) == FILENAME
 
     async def from_git(self, op: Git) -> Texts:
         """A repository; its files have the commit's time where the build's times are given."""
@@ -92,10 +119,14 @@ class _Reading:
         )
         agent = os.environ.get("SSH_AUTH_SOCK", "")
         layer, commit = await git.fetch(self.shelf, op, ssh_agent=agent)
-        epoch = None
-        if self.wants_epoch:
-            epoch = await git.commit_time(self.shelf, op, commit, ssh_agent=agent)
-        return await self._with_dockerfile(layer, epoch)
+        texts = await self._with_dockerfile(layer, None)
+        if self._wants_epoch(texts.dockerfile):
+            texts.epoch = await git.commit_time(self.shelf, op, commit, ssh_agent=agent)
+        return texts
+
+    def _wants_epoch(self, dockerfile: str) -> bool:
+        """Whether the context's time may be asked for: by a build argument, or by what an ARG defaults to."""
+        return self.args.get(prepare.EPOCH, FILENAME if prepare.EPOCH in dockerfile else "") == FILENAME
 
     async def from_file(self, op: Http) -> Texts:
         """An archive by URL, or a Dockerfile."""
@@ -107,7 +138,7 @@ class _Reading:
         with self.shelf.layers.open(layer, entry) as file:
             context = await _thread(self._unpack, file, Digest(entry.digest or ""), redact(op.url))
         if context is not None:
-            if epoch is None and self.wants_epoch:
+            if epoch is None:
                 epoch = _newest(self.shelf.layers.entries(context))
             return await self._with_dockerfile(context, epoch)
         text = await _thread(self._read, layer, entry, redact(op.url))
@@ -121,8 +152,7 @@ class _Reading:
             context = await _thread(self._unpack, file, digest, shown)
             if context is None:
                 return Texts(DEFAULT_NAME, self._as_dockerfile(file, shown), None, None, self._empty())
-        epoch = _newest(self.shelf.layers.entries(context)) if self.wants_epoch else None
-        return await self._with_dockerfile(context, epoch)
+        return await self._with_dockerfile(context, _newest(self.shelf.layers.entries(context)))
 
     def _empty(self) -> LayerId:
         """The layer of a context without files."""
@@ -249,7 +279,7 @@ def _text(file: BinaryIO, shown: str) -> str:
     return prepare.decode(data, shown)
 
 
-def _newest(entries: list[Entry]) -> int | None:
+def _newest(entries: Sequence[Entry]) -> int | None:
     """The time of the newest file, in seconds."""
     return max((entry.mtime // SECOND for entry in entries if entry.kind == FILE), default=None)
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from builder.compiler import created_by
+from builder.compiler.epoch import Epoch, find_epoch, with_epoch
 from builder.compiler.lower import LABELLED, lower
 from builder.compiler.lowering import Lowering, Origin, fetching
 from builder.compiler.nearest import meant
@@ -25,7 +26,7 @@ from builder.compiler.places import fault, place
 from builder.compiler.platforms import normalise
 from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Missing, Program
 from builder.compiler.reach import Plan, Step, check_circles, make_plan, read_steps
-from builder.compiler.scope import EPOCH, global_scope, source_date_epoch
+from builder.compiler.scope import EPOCH, global_scope
 from builder.compiler.sources import (
     Base,
     FromContext,
@@ -73,7 +74,7 @@ def compile(
     known: Mapping[ImageRequest, BaseImage],
     visits: list[Visit] | None = None,
 ) -> Program | Missing:
-    """The program of a Dockerfile, or the images that must be known first.
+    """The program of a Dockerfile, or the images and times that must be known first.
 
     `visits` gets every instruction as it is come to, the one that fails included: what checks look at.
     Raises DockerfileError (at a place of the text), or BuildError for a wrong target or option.
@@ -82,8 +83,12 @@ def compile(
     text, escape = dockerfile.source, dockerfile.escape
     parts = read_stages(dockerfile)
     scope = global_scope(options, parts.stages[-1].name, parts.globals, text, escape)
-    epoch = source_date_epoch(options, scope)
     names = collect_names(parts.stages, options, text, escape)
+    epoch = find_epoch(names, scope)
+    if isinstance(epoch, Missing):
+        return epoch
+    options, scope = with_epoch(options, scope, epoch)
+    names = msgspec.structs.replace(names, options=options)
     bases = find_bases(names, scope)
     steps = read_steps(names)
     target = _find_target(names)
@@ -102,8 +107,6 @@ def _settle_options(options: CompileOptions) -> CompileOptions:
     args = options.build_args
     if options.source_date_epoch is not None:
         args = {EPOCH: str(options.source_date_epoch), **args}
-    if args.get(EPOCH) == "context":
-        args = {**args, EPOCH: "" if options.context_epoch is None else str(options.context_epoch)}
     return replace_options(
         options,
         build_args=args,
@@ -237,7 +240,7 @@ class Work:
                 return Origin(self.definition.add(op, (), fetching(op, location, name)), source)
 
 
-def _finish(work: Work, target: int, epoch: int | None) -> Program:
+def _finish(work: Work, target: int, epoch: Epoch) -> Program:
     """The program of the target's state: its part of the definition, its config with the build's labels."""
     state, options = work.done[target], work.names.options
     if options.labels:
@@ -250,7 +253,8 @@ def _finish(work: Work, target: int, epoch: int | None) -> Program:
         state.head,
         image,
         image.history,
-        source_date_epoch=epoch,
+        source_date_epoch=epoch.seconds,
+        epoch_fetched=epoch.fetched,
     )
 
 

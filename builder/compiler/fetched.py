@@ -47,7 +47,7 @@ def _as_op(
         hint = "use ADD, or --from with a named context"
         raise lowering.fault(step, f"COPY takes no URL: {remotes.redact(source)}", "copy-of-url", hint)
     if isinstance(meant, Repository):
-        return _as_git(step, meant, checksum)
+        return as_git(step, meant, checksum)
     if checksum and not SHA256.fullmatch(checksum):
         raise lowering.fault(
             step,
@@ -58,7 +58,8 @@ def _as_op(
     return msgspec.structs.replace(meant, checksum=checksum)
 
 
-def _as_git(step: Add, meant: Repository, checksum: str) -> Git:
+def as_git(step: Add, meant: Repository, checksum: str) -> Git:
+    """What fetches a repository with an ADD's flags. Raises AddressError where they contradict it."""
     keep = meant.keep_git_dir
     if step.flag("keep-git-dir") is not None:
         asked = switch(step, "keep-git-dir")

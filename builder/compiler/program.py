@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from builder.digest import Digest
 from builder.graph.definition import Definition
 from builder.oci.spec import History, ImageConfig, Platform
+from builder.ops.source import Git, Http
 from builder.text import Location, Span
 
 
@@ -52,7 +54,8 @@ class CompileOptions:
     are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
     all_stages: lower those that the target does not need too, to find out what is wrong with them.
     context_is_folder: the build context is a folder of the user's, whose owners do not count;
-    context_epoch: the time of a context that has one, in seconds.
+    context_epoch: the time of a context that has one, in seconds; source_times: what is known of the times
+    that compiling asked for.
     """
 
     build_platform: Platform
@@ -74,6 +77,7 @@ class CompileOptions:
     all_stages: bool = False
     context_is_folder: bool = True
     context_epoch: int | None = None
+    source_times: Mapping[Git | Http, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ class Program:
 
     target is the vertex whose snapshot is the image's filesystem. config is complete but for
     `rootfs` and the times. history (the config's too) has one entry without `empty_layer` per layer of the
-    snapshot; entries without `created` are this build's.
+    snapshot; entries without `created` are this build's. source_date_epoch in seconds; epoch_fetched: another
+    time may stand at its address tomorrow.
     """
 
     definition: Definition
@@ -101,10 +106,12 @@ class Program:
     history: tuple[History, ...]
     warnings: tuple[Warning, ...] = ()
     source_date_epoch: int | None = None
+    epoch_fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The base images to resolve before compiling again."""
+    """The base images to resolve, and the times of what is at addresses, before compiling again."""
 
     images: tuple[ImageRequest, ...]
+    times: tuple[Git | Http, ...] = ()

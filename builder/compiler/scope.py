@@ -18,7 +18,6 @@ from builder.compiler.program import CompileOptions
 from builder.dockerfile import words
 from builder.dockerfile.ast import Arg
 from builder.dockerfile.words import WordError
-from builder.errors import BuildError
 from builder.text import Location, SourceText
 
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -62,23 +61,6 @@ def global_scope(
             elif pair.value is not None:
                 scope[pair.name] = expand(pair.value, scope, escape, place(source, step))
     return scope
-
-
-def source_date_epoch(options: CompileOptions, scope: Mapping[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH in seconds: the build argument, else a global ARG's default.
-
-    "context" means the time of the context, and a folder has none. Raises BuildError.
-    """
-    text = options.build_args.get(EPOCH, scope.get(EPOCH, ""))
-    if text in ("", "context"):
-        return options.context_epoch if text else None
-    if not INTEGER.fullmatch(text):
-        raise BuildError(
-            f"{EPOCH} is {text!r}, which is not a number of seconds",
-            code="bad-source-date-epoch",
-            hint="it counts the seconds since 1970-01-01, for example 1700000000",
-        )
-    return int(text)
 
 
 def proxy_variables(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

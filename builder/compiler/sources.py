@@ -209,6 +209,14 @@ def find_source(names: Names, name: str, location: Location) -> Source:
     return _find_image(names, name, names.options.platform, location, hints=names.numbers)
 
 
+def find_context(names: Names, name: str) -> Source | None:
+    """What the named context of this name stands for, if there is one."""
+    found = _parse(name)
+    platform = names.options.platform
+    context = _named_context(names, _familiar(found), platform) if found else None
+    return _source_of_context(names, context, platform, None) if context else None
+
+
 def _find_image(
     names: Names, name: str, platform: Platform, location: Location, *, hints: Mapping[str, int]
 ) -> Source:
@@ -236,7 +244,7 @@ def _named_context(names: Names, name: str, platform: Platform) -> str | None:
     return names.contexts.get(f"{name}::{platform}") or names.contexts.get(name)
 
 
-def _source_of_context(names: Names, name: str, platform: Platform, location: Location) -> Source:
+def _source_of_context(names: Names, name: str, platform: Platform, location: Location | None) -> Source:
     context: NamedContext = names.options.contexts[name]
     if context.kind == "local":
         return FromContext(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from builder.dockerfile.ast import Flag
+from builder.dockerfile.devices import DeviceError, parse_device
 from builder.dockerfile.healthchecks import parse_interval, parse_retries
 from builder.dockerfile.mounts import MountError, source_name
 from builder.errors import DockerfileError
@@ -88,6 +89,8 @@ def _problem(flag: Flag, kind: str) -> str | None:
         return "needs a value"
     if flag.name == "mount":
         return _mount_problem(flag.value)
+    if flag.name == "device":
+        return _device_problem(flag.value)
     if kind in VALUES:
         return _value_problem(flag.value, VALUES[kind])
     choices = CHOICES.get(flag.name)
@@ -102,6 +105,14 @@ def _mount_problem(value: str) -> str | None:
         source_name(value)
     except MountError as error:
         return f"is wrong: {error}"
+    return None
+
+
+def _device_problem(value: str) -> str | None:
+    try:
+        parse_device(value)
+    except DeviceError as error:
+        return str(error)
     return None
 
 

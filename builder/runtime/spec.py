@@ -256,9 +256,8 @@ def sandbox_spec(
     _check_paths(lower, upper, work, cwd)
     bounding = CAPABILITIES + FURTHER_CAPABILITIES if insecure else CAPABILITIES
     held = bounding if uid == 0 else ()
-    user = User(uid=uid, gid=gid, umask=0o022, additional_gids=tuple(groups))
     process = Process(
-        user=user,
+        user=User(uid=uid, gid=gid, umask=0o022, additional_gids=tuple(groups)),
         args=tuple(argv),
         env=tuple(f"{name}={value}" for name, value in env),
         cwd=cwd,

@@ -71,6 +71,14 @@ async def commit_time(shelf: Shelf, op: Git, commit: str, *, ssh_agent: str = ""
         return await repository.commit_time(commit)
 
 
+async def time_of(shelf: Shelf, op: Git, *, ssh_agent: str = "") -> int:
+    """The committer's time, in seconds, of the commit that the op would fetch. Raises BuildError."""
+    async with _Repository.opened(shelf, op, ssh_agent) as repository:
+        found = await repository.find()
+        await repository.fetch(found)
+        return await repository.commit_time(found.commit)
+
+
 class _Repository:
     """The bare repository that stands for one remote, held by this process alone."""
 

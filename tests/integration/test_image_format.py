@@ -344,3 +344,14 @@ def test_a_large_sparse_and_an_empty_file(pybuild: Pybuild, context: Path, tmp_p
     assert (root / "none").stat().st_size == 0
     layers: list[Any] = read_image(pybuild.root, "app:latest").manifest["layers"]
     assert layers[-1]["size"] < 1_000_000
+
+
+def test_the_time_that_a_dockerfile_defaults_to_is_the_image_s_whatever_is_cached(
+    pybuild: Pybuild, context: Path
+) -> None:
+    built = []
+    for seconds in (100, 200, 100, 200):
+        lay(context, f"ARG SOURCE_DATE_EPOCH={seconds}\nFROM scratch\nLABEL a=b\n")
+        built.append(pybuild("-q", "-t", "app", context).stdout)
+
+    assert built[0] == built[2] != built[1] == built[3]

@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from tests.support.contexts import events_of, lay
+from tests.support.images import read_archive
 from tests.support.machine import CHECKOUT, Pybuild, needs
 from tests.support.web import WHEN, Answer, Asked, Repository, Web
 
@@ -320,6 +321,32 @@ def test_with_a_build_time_files_have_the_commits(pybuild: Pybuild, repo: Reposi
     (config,) = [config for config in configs if "history" in config]
     assert config["config"]["Labels"] == {"e": str(WHEN)}
     assert config["created"] == "2023-11-14T22:13:20Z"
+
+
+def created(pybuild: Pybuild, *words: str | os.PathLike[str]) -> str:
+    """The time that an image says of itself."""
+    out = pybuild.root.parent / "created.tar"
+    pybuild("build", "--progress=plain", "-o", f"type=oci,dest={out}", *words)
+    return str(read_archive(out, pybuild.root.parent / f"created-{os.urandom(4).hex()}").config["created"])
+
+
+@needs("git")
+def test_a_build_s_time_can_be_that_of_what_is_fetched(
+    pybuild: Pybuild, web: Web, repo: Repository, context: Path
+) -> None:
+    repo.commit({"Dockerfile": "ARG SOURCE_DATE_EPOCH=context\nFROM scratch\nCOPY a /\n", "a": "1"})
+    web.answers["/f"] = Answer(b"web", headers={"Last-Modified": TIME})
+    web.answers["/a.tar.gz"] = Answer(gzip.compress(tar_of(("a", "1"))))
+    web.answers["/plain"] = Answer(b"web")
+    lay(context, f"ARG SOURCE_DATE_EPOCH=it\nFROM scratch AS it\nADD {web.url}/a.tar.gz /\nFROM scratch\n")
+    by_stage = created(pybuild, context)
+    lay(context, "ARG SOURCE_DATE_EPOCH=it\nFROM scratch\nLABEL a=b\n")
+
+    assert created(pybuild, repo.url) == "2023-11-14T22:13:20Z"
+    assert by_stage == "2023-11-15T00:00:00Z"
+    assert created(pybuild, "--build-context", f"it={web.url}/f", context) == "2023-11-15T00:00:00Z"
+    assert created(pybuild, "--build-context", f"it={repo.url}", context) == "2023-11-14T22:13:20Z"
+    assert created(pybuild, "--build-context", f"it={web.url}/plain", context) > "2024"
 
 
 @needs("git")
