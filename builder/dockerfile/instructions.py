@@ -18,37 +18,35 @@ UNTRIGGERED = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
 
 
 class Form:
-    """What a line was found to be: its keyword, its flags and its words, as tokens of the grammar."""
+    """What a line was found to be: its keyword, its flags and its words, as tokens of the grammar.
 
-    __slots__ = ("flags", "keyword", "words")
+    `is_array`: the words are one JSON array; `texts` are they as written, those of an array decoded.
+    """
+
+    __slots__ = ("flags", "is_array", "keyword", "texts", "words")
 
     def __init__(self, keyword: str, tokens: list[Token]) -> None:
         self.keyword = keyword
         self.flags = [token for token in tokens if token.kind == "FLAG"]
         self.words = tokens[len(self.flags) :]
-
-    @property
-    def is_array(self) -> bool:
-        """Whether the words are a JSON array."""
-        return bool(self.words) and self.words[0].kind == "ARRAY"
-
-    def texts(self) -> tuple[str, ...]:
-        """The words as written, those of an array decoded."""
-        if self.is_array:
-            return arrays.decode(self.words[0].text)
-        return tuple(token.text for token in self.words)
+        self.is_array = bool(self.words) and self.words[0].kind == "ARRAY"
+        self.texts: tuple[str, ...] = (
+            arrays.decode(self.words[0].text)
+            if self.is_array
+            else tuple([token.text for token in self.words])
+        )
 
     def command(self) -> ast.Command:
         """The words as a command; none at all are an empty text for the shell."""
-        return ast.Command(self.texts() or ("",) * (not self.is_array), shell=not self.is_array)
+        return ast.Command(self.texts or ("",) * (not self.is_array), shell=not self.is_array)
 
 
-def build(form: Form, escape: str, trigger: str, common: dict[str, Any]) -> ast.AnyInstruction:
-    """The instruction. `common` are the fields that all have; `trigger` is for ONBUILD.
+def build(form: Form, escape: str, line: str, common: dict[str, Any]) -> ast.AnyInstruction:
+    """The instruction. `common` are the fields that all have; `line` is the whole, for ONBUILD.
 
     Raises DockerfileError without a place.
     """
-    words = form.texts()
+    words = form.texts
     match form.keyword:
         case "FROM":
             return ast.From(image=words[0], name=_stage_name(words[1:]), **common)
@@ -77,7 +75,7 @@ def build(form: Form, escape: str, trigger: str, common: dict[str, Any]) -> ast.
         case "ARG":
             return ast.Arg(pairs=tuple(_argument(word) for word in _whole_words(form, escape)), **common)
         case "ONBUILD":
-            return ast.Onbuild(trigger=trigger, **common)
+            return ast.Onbuild(trigger=trigger_text(line, common["heredocs"]), **common)
         case _:
             return _build_text(form.keyword, words[0], common)
 
@@ -124,7 +122,7 @@ def _stage_name(words: tuple[str, ...]) -> str | None:
 
 
 def _at_least(count: int, form: Form) -> tuple[str, ...]:
-    words = form.texts()
+    words = form.texts
     if len(words) < count:
         message = f"{form.keyword} needs at least {'two words' if count > 1 else 'one word'}"
         raise DockerfileError(message, code="incomplete")
@@ -179,7 +177,7 @@ def _named(name: str, keyword: str) -> str:
 
 def _whole_words(form: Form, escape: str) -> list[str]:
     """The words, without an escape character at the very end that has nothing to escape."""
-    words = list(form.texts())
+    words = list(form.texts)
     last = words.pop()
     loose = (len(last) - len(last.rstrip(escape))) % 2
     last = last[: len(last) - loose]

@@ -20,7 +20,7 @@ from builder.dockerfile.blanks import SPACE
 from builder.dockerfile.flags import check_flags, meant, read_flag
 from builder.dockerfile.grammar import Analyses, grammar
 from builder.dockerfile.heredocs import Marker, find_markers
-from builder.dockerfile.instructions import Form, build, check_trigger, trigger_text
+from builder.dockerfile.instructions import Form, build, check_trigger
 from builder.dockerfile.lines import LogicalLine, Reader
 from builder.dockerfile.words import WordError
 from builder.errors import DockerfileError
@@ -190,7 +190,7 @@ class _LineParser:
             form = self._parse(self.keyword, self.text)
             heredocs = self._heredocs(form)
             flags = tuple(self._flag(token) for token in form.flags)
-            if not (form.words and form.words[0].kind == "NO_CHECK"):
+            if flags and not (form.words and form.words[0].kind == "NO_CHECK"):
                 check_flags(self.keyword, flags, self._locate)
             common = {
                 "keyword": self.keyword,
@@ -201,7 +201,7 @@ class _LineParser:
                 "comments": self.line.comments,
                 "gaps": self.line.gaps,
             }
-            return build(form, self.reader.escape, trigger_text(self.line.text, heredocs), common)
+            return build(form, self.reader.escape, self.line.text, common)
         except DockerfileError as error:
             error.at(self._locate(self._whole()))
             raise
@@ -230,6 +230,8 @@ class _LineParser:
     def _heredocs(self, form: Form) -> tuple[ast.Heredoc, ...]:
         markers = self._markers(form)
         self.has_bodies = True
+        if not markers:
+            return ()
         found = self.reader.read_heredocs(self.line, markers)
         if self.location is None:
             return found
@@ -240,7 +242,7 @@ class _LineParser:
         keyword, is_array = form.keyword, form.is_array
         if keyword == "ONBUILD":
             keyword, is_array = self._read_trigger(form.words[0].text)
-        if keyword not in WITH_HEREDOCS or is_array:
+        if keyword not in WITH_HEREDOCS or is_array or "<<" not in self.line.text:
             return []
         try:
             return find_markers(self.line.text)

@@ -21,6 +21,8 @@ from builder.dockerfile.blanks import SPACE
 
 SPECIAL_NAMES = frozenset("@*#?-$!")
 NOT_UTF8 = re.compile("[\ud800-\udfff]")
+# What makes a text mean something else than it says, under each escape character.
+MARKED = {escape: re.compile(f"[$'\"\ufeff\ud800-\udfff{re.escape(escape)}]") for escape in ("\\", "`")}
 PLAIN = re.compile(r"""[^$<'"\\`}/]+""")
 MAX_NESTING = 50  # some four frames of the stack each
 MAX_LENGTH = 16 * 2**20  # characters that variables may add to one text
@@ -43,7 +45,7 @@ class Lookups:
 
 def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, lookups: Lookups | None = None) -> str:
     """The word with variables filled in, quotes and escapes taken off. Raises WordError."""
-    if _is_plain(word, escape):
+    if is_plain(word, escape):
         return word
     return _Lexer(word, env, escape, lookups).read()
 
@@ -61,7 +63,7 @@ def expand_text(
     text: str, env: Mapping[str, str], escape: str = "\\", *, lookups: Lookups | None = None
 ) -> str:
     """The text with variables filled in, escapes taken off and quotes left alone. Raises WordError."""
-    if _is_plain(text, escape):
+    if is_plain(text, escape):
         return text
     return _Lexer(text, env, escape, lookups, quotes="").read()
 
@@ -89,9 +91,9 @@ def unquote(word: str) -> list[str]:
     return parts.finish()
 
 
-def _is_plain(text: str, escape: str) -> bool:
-    marks = ("$", "'", '"', escape, "\ufeff")
-    return not any(mark in text for mark in marks) and (text.isascii() or _valid(text) == text)
+def is_plain(text: str, escape: str) -> bool:
+    """Whether a text means what it says, whatever the variables are."""
+    return MARKED[escape].search(text) is None
 
 
 def _valid(text: str) -> str:
