@@ -1,6 +1,6 @@
 """The store's folder: making it, opening it, refusing what is not ours.
 
-    ROOT/VERSION        format number, owner's uid, ownership mode; written last, so its presence says "whole"
+    ROOT/VERSION        format number, owner's uid outside of user namespaces; written last, so its presence says "whole"
     ROOT/oci-layout, index.json, blobs/sha256/    an OCI image layout that any tool may read
     ROOT/layers, cache, builds    what the builder makes of it; ROOT/ingest: files on their way in
     ROOT/locks          see store.locks
@@ -31,17 +31,12 @@ _OURS = {"VERSION", "oci-layout", "index.json", "blobs", "layers", "cache", "ing
 
 
 class Store:
-    """An opened store. `folder` is its path as text; `blobs` must pass `barrier` before they are named.
+    """An opened store. `folder` is its path as text; `blobs` must pass `barrier` before they are named."""
 
-    ownership: "real" where files in layers/ have the image's owners (root), "single" where all belong
-    to one user.
-    """
+    __slots__ = ("blobs", "folder")
 
-    __slots__ = ("blobs", "folder", "ownership")
-
-    def __init__(self, folder: str, ownership: str) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.ownership = ownership
         self.blobs = BlobStore(folder)
 
     @property
@@ -73,7 +68,8 @@ def open_store(root: str | os.PathLike[str]) -> Store:
         version = _read_version(folder)
         if version is None:
             raise StoreError(f"the store {folder} was removed while it was being made")
-    return Store(folder, _checked(folder, version))
+    _check_version(folder, version)
+    return Store(folder)
 
 
 def _read_version(folder: str) -> bytes | None:
@@ -88,11 +84,11 @@ def _read_version(folder: str) -> bytes | None:
         raise store_error(error, folder, "opening the store") from error
 
 
-def _checked(folder: str, version: bytes) -> str:
-    """The ownership mode of a store that this user and this version may use."""
+def _check_version(folder: str, version: bytes) -> None:
+    """Raise StoreError for a store that this user or this version may not use."""
     try:
         data = json.loads(version)
-        number, uid, ownership = int(data["format"]), int(data["uid"]), str(data["ownership"])
+        number, uid = int(data["format"]), int(data["uid"])
     except (ValueError, KeyError, TypeError):
         raise StoreError(
             f"{folder}/VERSION is damaged, so this may be no store of pybuild",
@@ -105,13 +101,21 @@ def _checked(folder: str, version: bytes) -> str:
             code="store-newer",
             hint="use the newer pybuild that made it, or choose another folder with --root",
         )
-    if uid != (ours := outer_uid()):
+    if uid != (ours := outer_uid()) and not _is_ours(os.path.join(folder, "VERSION")):
         raise StoreError(
             f"the store {folder} belongs to uid {uid}, and this is uid {ours}",
             code="store-owner",
             hint="run as that user, or choose another folder with --root or PYBUILD_ROOT",
         )
-    return ownership
+
+
+def _is_ours(path: str) -> bool:
+    """Whether the file is this user's, whatever the number: of a namespace inside a container's the number
+    outside is the container's own."""
+    try:
+        return os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _create(folder: str) -> None:
@@ -125,8 +129,7 @@ def _create(folder: str) -> None:
             os.chmod(folder, 0o700)
         for name in FOLDERS:
             os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
-        ownership = "real" if os.geteuid() == 0 else "single"
-        version = {"format": FORMAT, "uid": outer_uid(), "ownership": ownership}
+        version = {"format": FORMAT, "uid": outer_uid()}
         _write_once(folder, "oci-layout", _LAYOUT)
         _write_once(folder, "index.json", _EMPTY_INDEX)
         _write_once(folder, "VERSION", json.dumps(version).encode() + b"\n")

@@ -15,6 +15,7 @@ from builder.errors import StoreError
 from builder.store import locks
 from builder.store.gc import remove_unreferenced
 from builder.store.root import FOLDERS, default_root, open_store
+from tests.support.namespaces import ONE_ID, call_as_root_of, has_user_namespaces
 
 
 def test_a_new_store_is_a_private_image_layout(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_a_new_store_is_a_private_image_layout(tmp_path: Path) -> None:
     assert json.loads((store.root / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
     assert json.loads((store.root / "index.json").read_bytes())["manifests"] == []
     version = json.loads((store.root / "VERSION").read_bytes())
-    assert version == {"format": 1, "uid": os.geteuid(), "ownership": store.ownership}
+    assert version == {"format": 1, "uid": os.geteuid()}
     assert os.listdir(store.root / "ingest") == []
 
 
@@ -59,8 +60,7 @@ def test_a_half_made_store_is_made_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ({"format": 2, "uid": 0, "ownership": "real"}, "has format 2; this pybuild knows up to 1"),
-        ({"format": 1, "uid": 4_000_000, "ownership": "real"}, "belongs to uid 4000000"),
+        ({"format": 2, "uid": 0}, "has format 2; this pybuild knows up to 1"),
         ({"format": 1}, "VERSION is damaged"),
         ([], "VERSION is damaged"),
         ("x" * 9999, "VERSION is damaged"),
@@ -74,6 +74,33 @@ def test_a_store_that_is_not_ours_is_refused(tmp_path: Path, version: object, me
         open_store(tmp_path)
 
     assert caught.value.hint
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a store to another user")
+def test_a_store_of_another_user_is_refused(tmp_path: Path) -> None:
+    open_store(tmp_path)
+    (tmp_path / "VERSION").write_text('{"format": 1, "uid": 4000000}')
+    open_store(tmp_path)  # the number may be that of a namespace: the file is ours
+    os.chown(tmp_path / "VERSION", 4_000_000, 0)
+
+    with pytest.raises(StoreError, match="belongs to uid 4000000") as caught:
+        open_store(tmp_path)
+
+    assert caught.value.hint
+
+
+def test_a_user_finds_the_store_again_inside_user_namespaces(tmp_path: Path) -> None:
+    """Also in one inside another, where the user outside has the number of the first one's root."""
+    open_store(tmp_path / "ours")
+    if not has_user_namespaces():
+        pytest.skip("user namespaces are refused here")
+
+    def inside() -> None:
+        open_store(tmp_path / "ours").blobs.put(b"1")
+        call_as_root_of([(0, 0, 1)], lambda: open_store(tmp_path / "ours").blobs.put(b"2"))
+
+    call_as_root_of(ONE_ID, inside)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
