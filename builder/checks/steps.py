@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -40,6 +40,7 @@ from builder.dockerfile.ast import (
 )
 from builder.dockerfile.heredocs import split_sources
 from builder.dockerfile.ignore import Ignore
+from builder.dockerfile.mounts import MountError
 from builder.dockerfile.words import Lookups, WordError
 from builder.text import Span
 
@@ -56,11 +57,12 @@ Reader = Callable[..., str]
 class Memory(msgspec.Struct):
     """What earlier instructions of a stage leave behind.
 
-    declared: the names of ARGs; has_workdir: a WORKDIR was one of them; last: the last one of each kind that
-    counts only once.
+    declared: the names of ARGs; inherited: those of the stages below; has_workdir: a WORKDIR was one of them;
+    last: the last one of each kind that counts only once.
     """
 
     declared: set[str] = msgspec.field(default_factory=set)
+    inherited: Container[str] = ()
     has_workdir: bool = False
     last: dict[str, Span] = msgspec.field(default_factory=dict)
 
@@ -126,7 +128,7 @@ def _arguments(seen: Seen, step: Arg) -> Iterator[tuple[str, Asked | None, Mappi
 
     Nothing behind a default that is wrong, as nothing behind it is come to.
     """
-    known = dict(seen.visit.state.variables)
+    known = seen.visit.state.variables
     lowering = seen.visit.lowering
     for pair in step.pairs:
         value, asked = lowering.options.build_args.get(pair.name), None
@@ -139,13 +141,13 @@ def _arguments(seen: Seen, step: Arg) -> Iterator[tuple[str, Asked | None, Mappi
         if value is None:
             value = lowering.globals.get(pair.name)
         if value is not None:
-            known[pair.name] = value
+            known = known.assigned(pair.name, value)
 
 
 def _undefined(seen: Seen, asked: Asked, variables: Mapping[str, str]) -> Iterator[Message]:
     """What an expansion missed and no ARG declares."""
     for name in sorted(asked.missing):
-        if name not in seen.memory.declared:
+        if name not in seen.memory.declared and name not in seen.memory.inherited:
             yield f"variable {name} is not set here{seen.hints.near(name, variables)}", seen.span
     if asked.error is not None:
         raise asked.error
@@ -163,7 +165,7 @@ def _expanded(seen: Seen) -> Iterator[tuple[Reader, str, str]]:
             found = [*flags, *split_sources(step)[0], step.dest]
         case Run():
             for text in texts(step, "mount"):
-                yield from _mount_values(text, escape)
+                yield from _mount_values(text, seen.visit.state.variables, escape)
         case User():
             found = (step.user,)
         case Volume():
@@ -177,11 +179,24 @@ def _expanded(seen: Seen) -> Iterator[tuple[Reader, str, str]]:
         yield from ((words.expand_text, file.text, "\\") for file in split_sources(step)[1] if file.expand)
 
 
-def _mount_values(text: str, escape: str) -> Iterator[tuple[Reader, str, str]]:
-    for item in mounts.split_fields(text):
-        _, equals, value = item.partition("=")
-        if equals:
-            yield words.expand, value, escape
+def _mount_values(text: str, variables: Mapping[str, str], escape: str) -> Iterator[tuple[Reader, str, str]]:
+    """The values of a mount; raises MountError behind them for one that is wrong."""
+    values: list[str] = []
+
+    def note(value: str) -> str:
+        values.append(value)
+        return words.expand(value, variables, escape)
+
+    wrong: MountError | None = None
+    try:
+        mounts.parse_mount(text, note)
+    except MountError as error:
+        wrong = error
+    except WordError:
+        pass  # it comes up again where the value is looked at
+    yield from ((words.expand, value, escape) for value in values)
+    if wrong is not None:
+        raise wrong
 
 
 def legacy_key_value_format(seen: Seen) -> Iterator[Message]:
@@ -319,7 +334,7 @@ def find_in_steps(
                 for message, span in look(seen):
                     if own.allows(rule):
                         yield rule, message, span
-        except (WordError, mounts.MountError):
+        except (WordError, MountError):
             return
 
 
@@ -332,7 +347,7 @@ def _remembered(visits: Sequence[Visit], parents: Mapping[int, int]) -> Iterator
         if visit.stage >= len(has_workdir):
             for number in range(len(has_workdir), visit.stage + 1):
                 has_workdir.append(number in parents and has_workdir[parents[number]])
-            memory = Memory({*visit.state.args, *scope.SILENT}, has_workdir[visit.stage])
+            memory = Memory(set(scope.SILENT), visit.state.args, has_workdir[visit.stage])
         yield visit, memory
         if isinstance(step, Workdir):
             memory.has_workdir = has_workdir[visit.stage] = True

@@ -173,7 +173,7 @@ def _check_chmod(lowering: Lowering, step: Copy | Add, chmod: str) -> None:
         return
     if chmod[0] in "0123456789" or not SYMBOLIC.fullmatch(chmod):
         hint = "it is octal from 0 to 7777, or symbolic as in chmod(1)"
-        raise lowering.fault(step, f"--chmod={chmod} is not a mode", "bad-chmod", hint)
+        raise lowering.fault(step, f"--chmod={chmod} is not a mode", "bad-chmod", hint, flag="chmod")
 
 
 def _read_excludes(lowering: Lowering, step: Copy | Add) -> tuple[str, ...]:
@@ -183,7 +183,8 @@ def _read_excludes(lowering: Lowering, step: Copy | Add) -> tuple[str, ...]:
         try:
             ignore.parse(pattern + "\n", "--exclude")
         except DockerfileError as error:
-            raise lowering.fault(step, f"--exclude={pattern} is not a pattern", "bad-pattern") from error
+            message = f"--exclude={pattern} is not a pattern"
+            raise lowering.fault(step, message, "bad-pattern", flag="exclude", value=pattern) from error
     return patterns
 
 

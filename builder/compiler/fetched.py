@@ -34,7 +34,7 @@ def read_addresses(
             raise lowering.fault(step, message, "bad-address") from error
     if checksum and (len(found) != 1 or found[0] is None):
         message = "--checksum is for one source that is a URL or a git repository"
-        raise lowering.fault(step, message, "bad-checksum")
+        raise lowering.fault(step, message, "bad-checksum", flag="checksum")
     return found
 
 
@@ -54,6 +54,7 @@ def _as_op(
             f"--checksum={checksum} is not the checksum of a file",
             "bad-checksum",
             "it is sha256: and 64 hexadecimal digits",
+            flag="checksum",
         )
     return msgspec.structs.replace(meant, checksum=checksum)
 

@@ -70,10 +70,17 @@ class Lowering(msgspec.Struct, frozen=True):
         return place(self.text, step)
 
     def fault(
-        self, step: AnyInstruction, message: str, code: str, hint: str | None = None
+        self,
+        step: AnyInstruction,
+        message: str,
+        code: str,
+        hint: str | None = None,
+        *,
+        flag: str = "",
+        value: str | None = None,
     ) -> DockerfileError:
-        """An error at an instruction."""
-        return fault(self.location(step), message, code=code, hint=hint)
+        """An error at an instruction, or at a flag of it, of several the one with this value."""
+        return fault(place(self.text, step, flag, value), message, code=code, hint=hint)
 
     def expand(self, word: str, state: StageState, step: AnyInstruction) -> str:
         """A word of an instruction as it is meant in this state."""

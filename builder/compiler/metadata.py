@@ -172,7 +172,7 @@ def lower_stopsignal(lowering: Lowering, state: StageState, step: Stopsignal) ->
     digits = signal.removeprefix("-").removeprefix("+")
     is_number = digits.isascii() and digits.isdecimal() and len(digits) < 10 and int(digits) != 0
     if not is_number and name not in SIGNALS:
-        near = meant(name, SIGNALS)
+        near = meant(signal.upper(), [f"SIG{known}" for known in sorted(SIGNALS)])
         raise lowering.fault(step, f"signal {signal!r} is not known", "bad-signal", near)
     return state.configured(stop_signal=signal).noted(f"STOPSIGNAL {signal}")
 

@@ -8,7 +8,7 @@ the image is; images that are not known yet are what the compile is short of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,6 +18,8 @@ from builder.compiler.sources import Base, FromImage, FromStage, Names, Source, 
 from builder.dockerfile.ast import AnyInstruction, Onbuild
 from builder.dockerfile.parser import parse_trigger
 from builder.text import Location
+
+MAX_NOTES = 10  # of one error
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -66,9 +68,27 @@ def check_circles(names: Names, bases: tuple[Base, ...], steps: Steps) -> None:
                     if need != stage
                     else f"stage {names.stages[stage].shown} takes from itself",
                     code="circle",
+                    notes=_circle(names, path, needs, need),
                 )
             if need not in finished:
                 path[need] = 0
+
+
+def _circle(
+    names: Names, path: Mapping[int, int], needs: Sequence[Sequence[tuple[int, AnyInstruction]]], first: int
+) -> tuple[str, ...]:
+    """What takes from what, from a stage back to itself, as far as anybody reads that.
+
+    `path` tells how far each stage was looked at.
+    """
+    stages = list(path)
+    told = []
+    for stage in stages[stages.index(first) :][:MAX_NOTES]:
+        need, step = needs[stage][path[stage] - 1]
+        told.append(
+            f"{place(names.text, step)}: {names.stages[stage].shown} needs {names.stages[need].shown}"
+        )
+    return tuple(told) if len(told) > 1 else ()
 
 
 def _stages_of(step: Step) -> list[int]:

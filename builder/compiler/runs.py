@@ -122,6 +122,7 @@ def _need(lowering: Lowering, step: Run, entitlement: str, flag: str) -> None:
             f"RUN {flag} needs the entitlement {entitlement}, which is not granted",
             "not-entitled",
             f"grant it with --allow {entitlement}",
+            flag=flag.partition("=")[0].removeprefix("--"),
         )
 
 
@@ -171,8 +172,8 @@ def _parse_mount(lowering: Lowering, state: StageState, step: Run, text: str) ->
     try:
         return mounts.parse_mount(text, lambda value: lowering.expand(value, state, step))
     except MountError as error:
-        hint = meant(error.key, mounts.KEYS) if error.key else None
-        raise lowering.fault(step, str(error), "bad-mount", hint) from error
+        hint = meant(error.word, error.known)
+        raise lowering.fault(step, str(error), "bad-mount", hint, flag="mount", value=text) from error
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 
 import msgspec
 
@@ -112,7 +113,7 @@ def _find_base(names: Names, stage: Stage, scope: Mapping[str, str], above: Mapp
     if not name:
         hint = "give its ARG a default above the first FROM" if "$" in stage.start.image else None
         raise fault(location, f"base name {stage.start.image} comes out empty", code="empty-base", hint=hint)
-    asked = _asked_platform(names, stage, scope, location)
+    asked = _asked_platform(names, stage, scope, place(names.text, stage.start, "platform"))
     platform = asked or names.options.platform
     if stage.name != MAIN_CONTEXT and (context := _named_context(names, stage.name, platform)):
         return Base(_source_of_context(names, context, platform, location), platform, replaced=True)
@@ -149,13 +150,15 @@ def sources_of(names: Names, step: AnyInstruction) -> tuple[Source | None, ...]:
         name = step.flag("from")
         return (_copy_source(names, name, step),) if name else ()
     if isinstance(step, Run):
-        location = place(names.text, step)
-        return tuple(_mount_source(names, text, location) for text in texts(step, "mount"))
+        return tuple(
+            _mount_source(names, text, place(names.text, step, "mount", text))
+            for text in texts(step, "mount")
+        )
     return ()
 
 
 def _copy_source(names: Names, name: str, step: Copy) -> Source:
-    location = place(names.text, step)
+    location = place(names.text, step, "from")
     if expand(name, {}, names.escape, location) != name:
         raise _no_variables(location, f"--from={name}")
     if NUMBER.fullmatch(name):
@@ -227,13 +230,14 @@ def _find_image(
             location,
             f"{name!r} is neither a stage nor a valid image name",
             code="bad-image-name",
-            hint=meant(name, hints) or "image names are in lower case, for example debian:12",
+            hint=meant(name, chain(hints, names.contexts))
+            or "image names are in lower case, for example debian:12",
         )
     context = _named_context(names, _familiar(found), platform)
     if context:
         return _source_of_context(names, context, platform, location)
-    near = nearest(name, hints)
-    hint = f"no stage is named {name}; did you mean {near}?" if near else None
+    near = nearest(name, chain(hints, names.contexts))
+    hint = f"no stage or context is named {name}; did you mean {near}?" if near else None
     return FromImage(ImageRequest(str(found), platform, location, hint))
 
 

@@ -74,7 +74,12 @@ def check_flags(keyword: str, flags: tuple[Flag, ...], locate: Callable[[Span], 
             )
         problem = "is given twice" if flag.name in seen and kind != TEXTS else _problem(flag, kind)
         if problem:
-            raise DockerfileError(f"--{flag.name} {problem}", code="bad-flag", location=locate(flag.span))
+            raise DockerfileError(
+                f"--{flag.name} {problem}",
+                code="bad-flag",
+                location=locate(flag.span),
+                hint=meant(flag.value or "", CHOICES.get(flag.name, ())),
+            )
         seen.add(flag.name)
 
 
@@ -87,6 +92,8 @@ def _problem(flag: Flag, kind: str) -> str | None:
         return None
     if flag.value is None:
         return "needs a value"
+    if flag.name == "device":
+        return _device_problem(flag.value)
     if flag.name == "mount":
         return _mount_problem(flag.value)
     if flag.name == "device":
@@ -96,6 +103,14 @@ def _problem(flag: Flag, kind: str) -> str | None:
     choices = CHOICES.get(flag.name)
     if choices and flag.value not in choices:
         return f"is one of {', '.join(choices)}, not {flag.value!r}"
+    return None
+
+
+def _device_problem(value: str) -> str | None:
+    try:
+        parse_device(value)
+    except DeviceError as error:
+        return str(error)
     return None
 
 

@@ -28,11 +28,12 @@ MAX_SIZE = float(2**63)
 
 
 class MountError(ValueError):
-    """A mount option is wrong; `key` is the unknown key, where that is what is wrong."""
+    """A mount option is wrong; `word` is what nobody knows in it, if anything, `known` what it may be."""
 
-    def __init__(self, message: str, key: str | None = None) -> None:
+    def __init__(self, message: str, word: str = "", known: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.key = key
+        self.word = word
+        self.known = known
 
 
 class MountOptions(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ def _switch_on(mount: MountOptions, key: str, field: str) -> MountOptions:
         case "required":
             return replace(mount, required=_only_for(mount, key, ("secret", "ssh")))
     if key not in KEYS:
-        raise MountError(f"mount option {field!r} is not known", key=key)
+        raise MountError(f"mount option {field!r} is not known", key, KEYS)
     raise MountError(f"mount option {field!r} needs a value: {field}=…")
 
 
@@ -126,7 +127,7 @@ def _set(mount: MountOptions, key: str, value: str) -> MountOptions:
             return replace(mount, gid=_number(key, value, 10))
         case "env":
             return replace(mount, env=value)
-    raise MountError(f"mount option {key!r} is not known", key=key)
+    raise MountError(f"mount option {key!r} is not known", key, KEYS)
 
 
 def _check(mount: MountOptions) -> None:
@@ -155,7 +156,7 @@ def _only_for(mount: MountOptions, key: str, kinds: tuple[str, ...]) -> bool:
 
 def _one_of(value: str, known: tuple[str, ...], what: str) -> str:
     if value.lower() not in known:
-        raise MountError(f"{what} {value!r} is not known: it is one of {', '.join(known)}")
+        raise MountError(f"{what} {value!r} is not known: it is one of {', '.join(known)}", value, known)
     return value.lower()
 
 

@@ -220,6 +220,11 @@ class _LineParser:
             return self.location.span
         return Span(self.line.first, 0, max(self.line.last, self.reader.line))
 
+    def _span_of(self, keyword: str) -> Span:
+        """The place of the keyword; of the whole line where that has none."""
+        start = len(self.text) - len(self.text.lstrip(SPACE))
+        return self.line.span(start, start + len(keyword)) if keyword else self._whole()
+
     def _locate(self, span: Span) -> Location:
         return self.location or Location(self.reader.source, span, self.line.first)
 
@@ -270,6 +275,7 @@ class _LineParser:
             raise DockerfileError(
                 f"{_first_word(text, fold=False)!r} is no instruction",
                 code="unknown-instruction",
+                location=self._locate(self._span_of(keyword)),
                 hint=meant(keyword, KEYWORDS),
             )
         try:
@@ -297,7 +303,12 @@ class _LineParser:
         if keyword in WITH_ARRAY:
             self._refuse_mixed(keyword, text[at:])
         rest = text[at:] if len(text) - at <= 40 else text[at : at + 40] + "…"
-        return DockerfileError(f"{keyword} cannot take {rest!r} here", code="syntax", hint=usage)
+        if keyword == "HEALTHCHECK" and (near := meant(_first_word(rest), ("CMD", "NONE"))):
+            usage = f"{near} {usage}"
+        # The text of a trigger does not begin where the line does.
+        location = self._locate(self.line.span(at, len(text))) if text == self.text else None
+        message = f"{keyword} cannot take {rest!r} here"
+        return DockerfileError(message, code="syntax", location=location, hint=usage)
 
 
 def with_plain_lead(text: str) -> str:

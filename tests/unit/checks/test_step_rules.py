@@ -217,3 +217,10 @@ def test_a_heredoc_that_is_no_source_is_not_looked_at() -> None:
 
 def test_a_run_of_an_empty_array_is_no_error_before_it_runs() -> None:
     assert found("FROM busybox\nRUN []\nCMD a\n") == ["3 JSONArgsRecommended"]
+
+
+def test_mounts_are_looked_at_up_to_the_option_that_is_wrong() -> None:
+    wrong = "FROM busybox\nRUN --mount=type=cache,target=$A,uid=x,id=$B --mount=target=$C x\n"
+
+    assert lines_of("UndefinedVar", wrong) == [2]
+    assert lines_of("UndefinedVar", wrong.replace("uid=x", "uid=1")) == [2, 2, 2]

@@ -346,6 +346,26 @@ def test_what_is_wrong_in_a_continued_line_names_where_that_begins_too() -> None
     assert str(error.location) == "Dockerfile:4 (begins at line 2)"
 
 
+@pytest.mark.parametrize(
+    ("line", "start", "end", "hint"),
+    [
+        ("  RNU x", 2, 5, "did you mean RUN?"),
+        ("FROM a foo", 7, 10, "usage: FROM [--platform=PLATFORM] IMAGE [AS NAME]"),
+        ("HEALTHCHECK CDM x", 12, 17, "did you mean CMD?"),
+        ("RUN --network=non x", 4, 17, "did you mean none?"),
+    ],
+)
+def test_what_is_wrong_is_pointed_at_and_what_was_meant_is_told(
+    line: str, start: int, end: int, hint: str
+) -> None:
+    error = refusal(f"FROM a\n{line}\n")
+
+    assert error.location is not None
+    assert error.location.span == Span(2, start, 2, end)
+    assert error.hint is not None
+    assert error.hint.startswith(hint)
+
+
 def test_a_health_check_of_an_empty_word_is_one() -> None:
     check = one('HEALTHCHECK CMD [""]')
 
