@@ -11,7 +11,7 @@ file without a word means that the command runs. Nothing else is ever said.
 By hand:  python -I -S builder/runtime/init.py SPEC.json
 prints such an object to standard error and ends with status 125, or ends as the command did.
 
-It imports ctypes, json, os, signal, sys and its own siblings only: this is what each RUN pays.
+It imports ctypes, fcntl, json, os, signal, sys and its own siblings only: this is what each RUN pays.
 Invariant: when execve runs, no descriptor above 2, no ignored signal and no environment of the
 builder's is left, and /proc/self/exe of this program lay on a read-only mount (`sealed`), so that a
 command like /proc/self/exe cannot reach the host's Python for writing (as in CVE-2019-5736).
@@ -19,6 +19,7 @@ command like /proc/self/exe cannot reach the host's Python for writing (as in CV
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -51,13 +52,14 @@ def run(
     errors: int,
     lifeline: int = -1,
     programs: Mapping[bytes, bytes] | None = None,
+    supervisor: int = -1,
 ) -> NoReturn:
     """Become the command of a spec; never returns.
 
     This process is process 1 of a new PID namespace, with streams 1 and 2 as the command shall have them.
     `load` gives the spec and the bytes of its `x-file` mounts; `errors` is the pipe for a failure,
     `lifeline` a pipe whose other end only the parent holds; `programs` are filters assembled before, by
-    `filter_key`.
+    `filter_key`; `supervisor` is the socket to who answers for owners, where the spec asks for that.
     """
     pipe = _Pipe(errors)
     failure = Failure("spec", 0, "the sandbox broke off while it was being set up")
@@ -65,7 +67,7 @@ def run(
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         _check_parent(lifeline)
         document, files = load()
-        _become_command(json.loads(document), files, pipe, programs or {})
+        _become_command(json.loads(document), files, pipe, programs or {}, supervisor)
     except Failure as known:
         failure = known
     except OSError as error:
@@ -83,32 +85,47 @@ class _Pipe:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def settle(self) -> None:
-        """Make it the lowest descriptor above the streams, and the only one.
+    def settle(self, kept: int = -1) -> int:
+        """Make it the lowest descriptor above the streams, and with `kept` the only one; where that is now.
 
         What is open now shows the host's folders. So this comes before the working folder is entered, or
         WORKDIR /proc/self/fd/N would be a way out (CVE-2024-21626).
         """
         lowest = 3
+        if kept >= 0:
+            kept = fcntl.fcntl(kept, fcntl.F_DUPFD_CLOEXEC, lowest + 1)
         if self.descriptor != lowest:
             os.dup2(self.descriptor, lowest)
             self.descriptor = lowest
         os.set_inheritable(lowest, False)
-        libc.close_range(lowest + 1)
+        if kept < 0:
+            libc.close_range(lowest + 1)
+            return -1
+        if kept > lowest + 1:
+            os.dup2(kept, lowest + 1, inheritable=False)
+        libc.close_range(lowest + 2)
+        return lowest + 1
 
 
 def _become_command(
-    spec: Mapping[str, Any], files: Mapping[str, bytes], pipe: _Pipe, programs: Mapping[bytes, bytes]
+    spec: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    pipe: _Pipe,
+    programs: Mapping[bytes, bytes],
+    supervisor: int,
 ) -> NoReturn:
     os.umask(0)
     os.setsid()
     process.reset_signals()
     _leave_namespaces(spec)
     rootfs.enter(spec, files)
-    pipe.settle()
+    supervisor = pipe.settle(supervisor)
     command = spec["process"]
     process.set_limits(command.get("rlimits", ()))
-    process.become(command, _filter_of(spec, programs))
+    if supervisor < 0:
+        process.become(command, _filter_of(spec, programs))
+    else:
+        process.become_recorded(command, _filter_of(spec, programs), supervisor)
     process.execute(command)
 
 

@@ -17,12 +17,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from builder.errors import BuildError, SandboxError, StepFailed
 from builder.runtime import failure as failures
 from builder.runtime.failure import Failure
+from builder.runtime.ownership.handover import ANNOTATION
 from builder.runtime.probe import probe
 from builder.runtime.spawn import Zygote, start_zygote
 from builder.runtime.spec import RuntimeSpec, encode
@@ -40,12 +41,15 @@ class ExitStatus:
     """How a step ended. `code` is its exit code, or 128 + `signal` where that killed it (0: none did).
 
     `max_rss`: bytes, of its largest process; `cpu_seconds`: of its processes that were waited for.
+    `owners`: (user, group) by path relative to the root, of files whose owner only its supervisor knows
+    (symlinks and the like, where owners are recorded); of no meaning after a failure.
     """
 
     code: int
     signal: int
     max_rss: int
     cpu_seconds: float
+    owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Runtime:
@@ -86,7 +90,7 @@ class Runtime:
         """
         if self._lost:
             raise _lost()
-        step = _Step()
+        step = _Step(supervised=ANNOTATION in spec.annotations)
         self._last += 1
         number = self._last
         try:
@@ -96,10 +100,10 @@ class Runtime:
                 await step.follow(on_line)
             finally:
                 await self._settle(number, step)
+            return step.result()
         finally:
             self._steps.pop(number, None)
             step.close()
-        return step.result()
 
     async def close(self) -> None:
         """End the zygote, and with it whatever still runs."""
@@ -112,11 +116,11 @@ class Runtime:
     def _send(self, number: int, spec: RuntimeSpec, files: Mapping[str, bytes], step: _Step) -> None:
         payload = write_payload(encode(spec), dict(files))
         try:
-            descriptors = [payload, *step.take_child_ends()]
+            descriptors = [payload, *step.take_child_ends(), *step.result_file]
             try:
                 socket.send_fds(self._zygote.control, [json.dumps({"run": number}).encode()], descriptors)
             finally:
-                for descriptor in descriptors[1:]:
+                for descriptor in descriptors[1:4]:
                     os.close(descriptor)
         except OSError as error:
             raise _lost() from error
@@ -166,7 +170,7 @@ class Runtime:
 class _Step:
     """One run: its pipes, and what the zygote said of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, supervised: bool) -> None:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.pid = 0
@@ -178,6 +182,7 @@ class _Step:
             os.set_blocking(ours, False)
             self._pipes[ours] = _Stream(stream)
             self._child_ends.append(theirs)
+        self.result_file = [os.memfd_create("pybuild-owners", os.MFD_CLOEXEC)] if supervised else []
         self._ready: list[int] = []
         self._failure = next(reversed(self._pipes.values()))
 
@@ -235,8 +240,8 @@ class _Step:
         for pipe in self._pipes:
             loop.remove_reader(pipe)
             os.close(pipe)
-        for pipe in self._child_ends:
-            os.close(pipe)
+        for descriptor in (*self._child_ends, *self.result_file):
+            os.close(descriptor)
 
     def result(self) -> ExitStatus:
         """How it ended; raises as `Runtime.run` tells."""
@@ -245,13 +250,23 @@ class _Step:
             raise SandboxError(f"cannot start a process: {fact['failed']}") if fact["failed"] else _lost()
         if self._failure.rest:
             raise _error_of(failures.decode(bytes(self._failure.rest)))
+        if fact.get("supervisor"):
+            raise _unsupervised(fact["supervisor"])
         code = os.waitstatus_to_exitcode(fact["status"])
         return ExitStatus(
             code=code if code >= 0 else 128 - code,
             signal=max(-code, 0),
             max_rss=fact["maxrss"] * 1024,
             cpu_seconds=fact["cpu"],
+            owners=self._owners(),
         )
+
+    def _owners(self) -> dict[str, tuple[int, int]]:
+        if not self.result_file:
+            return {}
+        size = os.fstat(self.result_file[0]).st_size
+        told = json.loads(os.pread(self.result_file[0], size, 0) or b"{}")
+        return {path: (uid, gid) for path, (uid, gid) in told.get("owners", {}).items()}
 
 
 class _Stream:
@@ -310,6 +325,12 @@ def _lost() -> SandboxError:
         "the process that starts RUN steps has ended",
         hint="it may have been killed for lack of memory; see the kernel's log (dmesg)",
     )
+
+
+def _unsupervised(status: int) -> SandboxError:
+    code = os.waitstatus_to_exitcode(status)
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return SandboxError(f"the process that records the owners of a step's files has ended ({how})")
 
 
 def _error_of(failure: Failure) -> BuildError:

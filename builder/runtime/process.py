@@ -60,23 +60,59 @@ def reset_signals() -> None:
 def become(process: Mapping[str, Any], program: bytes | None) -> None:
     """Take the spec's identity. `program`: the system call filter, or None."""
     user = process["user"]
-    capabilities = process.get("capabilities", {})
     _check_ids(user)
-    os.umask(user.get("umask", 0o022))
     _give_streams(user["uid"])
-    reachable = _enter(process["cwd"], may_fail=True)
-    _drop_bounding(_mask(capabilities.get("bounding", ())))
-    if process.get("noNewPrivileges"):
-        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    reachable = _prepare(process)
     if program is not None:  # no_new_privs is off, so this needs CAP_SYS_ADMIN, which goes below
         try:
             libc.load_filter(program)
         except OSError as error:
-            raise because("seccomp", "cannot load the system call filter", error) from error
-    _switch_user(user, capabilities)
+            raise _not_loaded(error) from error
+    _switch_user(user, process.get("capabilities", {}))
+    _finish(process, reachable=reachable)
+
+
+def become_recorded(process: Mapping[str, Any], program: bytes | None, supervisor: int) -> None:
+    """Take the spec's identity where there is a single id: in the eyes of the supervisor alone.
+
+    This process stays who it is. `supervisor`: the socket that the filter's listener is sent over; from
+    then on calls wait for that process, so what is needed has been imported before.
+    """
+    from builder.runtime.ownership import handover
+
+    _check_ids(process["user"])
+    reachable = _prepare(process)
+    try:
+        if program is None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        handover.send(supervisor, libc.load_notifying_filter(program))
+    except OSError as error:
+        raise _not_loaded(error) from error
+    try:
+        _set_capabilities(process.get("capabilities", {}))
+    except OSError as error:
+        raise because("identity", "cannot give up capabilities", error) from error
+    _finish(process, reachable=reachable)
+
+
+def _prepare(process: Mapping[str, Any]) -> bool:
+    """What is done with all rights; whether the working folder is entered already."""
+    os.umask(process["user"].get("umask", 0o022))
+    reachable = _enter(process["cwd"], may_fail=True)
+    _drop_bounding(_mask(process.get("capabilities", {}).get("bounding", ())))
+    if process.get("noNewPrivileges"):
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    return reachable
+
+
+def _finish(process: Mapping[str, Any], *, reachable: bool) -> None:
     if not reachable:  # as in runc: root's rights or the user's, whichever opens the folder
         _enter(process["cwd"], may_fail=False)
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials has cleared it
+
+
+def _not_loaded(error: OSError) -> Failure:
+    return because("seccomp", "cannot load the system call filter", error)
 
 
 def _check_ids(user: Mapping[str, Any]) -> None:
@@ -130,20 +166,23 @@ def _drop_bounding(keep: int) -> None:
 
 
 def _switch_user(user: Mapping[str, Any], capabilities: Mapping[str, Any]) -> None:
-    owned = libc.capabilities()[1]
-    permitted = _mask(capabilities.get("permitted", ())) & owned
-    effective = _mask(capabilities.get("effective", ())) & permitted
     try:
         libc.prctl(libc.PR_SET_KEEPCAPS, 1)
         os.setgroups(user.get("additionalGids", ()))
         os.setresgid(user["gid"], user["gid"], user["gid"])
         os.setresuid(user["uid"], user["uid"], user["uid"])
         libc.prctl(libc.PR_SET_KEEPCAPS, 0)
-        libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
-        libc.set_capabilities(effective, permitted, 0)
+        _set_capabilities(capabilities)
     except OSError as error:
         what = f"cannot become user {user['uid']}:{user['gid']}"
         raise because("identity", what, error) from error
+
+
+def _set_capabilities(capabilities: Mapping[str, Any]) -> None:
+    permitted = _mask(capabilities.get("permitted", ())) & libc.capabilities()[1]
+    effective = _mask(capabilities.get("effective", ())) & permitted
+    libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
+    libc.set_capabilities(effective, permitted, 0)
 
 
 def execute(process: Mapping[str, Any]) -> NoReturn:

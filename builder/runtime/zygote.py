@@ -3,13 +3,14 @@
 It is started once a build (`spawn`), is process 1 of a PID namespace of its own, and serves one
 socketpair (SOCK_SEQPACKET, one JSON object a message) until its other end closes:
 
-    -> {"run": ID}     with the descriptors payload, stdout, stderr, errors
+    -> {"run": ID}     with the descriptors payload, stdout, stderr, errors; and result (see below)
     <- {"id": ID, "pid": PID}     or {"id": ID, "failed": TEXT, "errno": ERRNO}, and nothing more
     -> {"kill": ID}
-    <- {"id": ID, "status": RAW, "maxrss": KIB, "cpu": SECONDS}
+    <- {"id": ID, "status": RAW, "maxrss": KIB, "cpu": SECONDS}     and "supervisor": RAW with a result
 
 A payload (a memfd: it is on no disk) is one line of JSON, {"spec": LENGTH, "files": [[NAME, LENGTH], ...]},
-then those bytes one after another. PID is the host's; RAW is as waitpid(2) has it.
+then those bytes one after another. PID is the host's; RAW is as waitpid(2) has it. A fifth descriptor
+asks for a supervisor of owners (`ownership`), a process beside the step, which writes its result there.
 
 Invariant: no step outlives it. Each step is process 1 of a PID namespace inside the zygote's, so the
 kernel kills all of them when the zygote ends, however it ends; and it ends when the builder does, by
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 CONTROL = 3  # the descriptor of our end of the socketpair
-_DESCRIPTORS = 4
+_DESCRIPTORS = 5
 
 
 def main() -> NoReturn:
@@ -59,6 +60,8 @@ class _Zygote:
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
         self.steps: dict[int, tuple[int, int]] = {}  # pidfd -> (id, pid)
+        self.supervisors: dict[int, tuple[int, int]] = {}  # the same
+        self.ends: dict[int, dict[str, Any]] = {}  # id -> what is told when step and supervisor have ended
         self.programs: dict[bytes, bytes] = {}
         section = profile.default_section(profile.CAPABILITIES, platform.machine())
         if section is not None:
@@ -97,42 +100,93 @@ class _Zygote:
         return True
 
     def _start(self, number: int, descriptors: list[int]) -> None:
+        channel, supervisor = -1, -1
         try:
+            if len(descriptors) == _DESCRIPTORS:
+                channel, supervisor = self._start_supervisor(*descriptors)
             libc.unshare(libc.CLONE_NEWPID)
             try:
                 pid = os.fork()
                 if pid == 0:
-                    self._become_step(*descriptors)
+                    self._become_step(descriptors, channel)
             finally:
                 libc.setns(self.namespace, libc.CLONE_NEWPID)
         except OSError as error:
+            if supervisor >= 0:
+                self._abandon(supervisor)
             self._tell({"id": number, "failed": error.strerror, "errno": error.errno})
             return
-        pidfd = os.pidfd_open(pid)
-        self.steps[pidfd] = number, pid
-        self.poll.register(pidfd, select.POLLIN)
-        self._tell({"id": number, "pid": _host_pid(pidfd)})
+        finally:
+            if channel >= 0:
+                os.close(channel)
+        self.ends[number] = {"id": number}
+        if supervisor >= 0:
+            self._watch(self.supervisors, supervisor, number)
+        self._tell({"id": number, "pid": _host_pid(self._watch(self.steps, pid, number))})
 
-    def _become_step(self, payload: int, stdout: int, stderr: int, errors: int) -> NoReturn:
+    def _watch(self, processes: dict[int, tuple[int, int]], pid: int, number: int) -> int:
+        pidfd = os.pidfd_open(pid)
+        processes[pidfd] = number, pid
+        self.poll.register(pidfd, select.POLLIN)
+        return pidfd
+
+    def _start_supervisor(
+        self, payload: int, _stdout: int, stderr: int, _errors: int, result: int
+    ) -> tuple[int, int]:
+        """(the step's end of the socketpair, pid)."""
+        from builder.runtime.ownership import supervisor  # kept from the first step that asks for it
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            try:
+                pid = os.fork()
+            except OSError:
+                theirs.close()
+                raise
+            if pid == 0:
+                try:
+                    theirs.close()
+                    # a description of its own: the step reads the same file
+                    own = os.open(f"/proc/self/fd/{payload}", os.O_RDONLY)
+                    document, files = read_payload(own)
+                    supervisor.run(ours, json.loads(document), files, stderr, result)
+                finally:
+                    os._exit(125)
+        return theirs.detach(), pid
+
+    def _abandon(self, supervisor: int) -> None:
+        os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, 0)
+
+    def _become_step(self, descriptors: list[int], channel: int) -> NoReturn:
+        payload, stdout, stderr, errors = descriptors[:4]
         try:
             os.dup2(stdout, 1)
             os.dup2(stderr, 2)
-            init.run(lambda: read_payload(payload), errors, programs=self.programs)
+            init.run(lambda: read_payload(payload), errors, programs=self.programs, supervisor=channel)
         finally:
             os._exit(125)
 
     def _kill(self, number: int) -> None:
-        for step, pid in self.steps.values():
+        for step, pid in (*self.steps.values(), *self.supervisors.values()):
             if step == number:
                 os.kill(pid, signal.SIGKILL)
 
     def _reap(self, pidfd: int) -> None:
-        number, pid = self.steps.pop(pidfd)
         self.poll.unregister(pidfd)
         os.close(pidfd)
-        _, status, usage = os.wait4(pid, 0)
-        cpu = usage.ru_utime + usage.ru_stime
-        self._tell({"id": number, "status": status, "maxrss": usage.ru_maxrss, "cpu": cpu})
+        if pidfd in self.supervisors:
+            number, pid = self.supervisors.pop(pidfd)
+            _, status = os.waitpid(pid, 0)
+            self.ends[number]["supervisor"] = status
+            self._kill(number)  # a step cannot go on without; after its end there is none
+        else:
+            number, pid = self.steps.pop(pidfd)
+            _, status, usage = os.wait4(pid, 0)
+            cpu = usage.ru_utime + usage.ru_stime
+            self.ends[number] |= {"status": status, "maxrss": usage.ru_maxrss, "cpu": cpu}
+        if not any(step == number for step, _ in (*self.steps.values(), *self.supervisors.values())):
+            self._tell(self.ends.pop(number))
 
     def _tell(self, fact: dict[str, Any]) -> None:
         self.control.send(json.dumps(fact).encode())

@@ -1,0 +1,58 @@
+"""What a step's process 1 and its supervisor agree on: the annotation, the table, and the two descriptors.
+
+The annotation `org.pybuild.ownership` of a spec asks for a supervisor. It is one JSON object,
+{"owners": {PATH: [UID, GID], ...}}, of absolute paths in the root (mounts of the step that belong to
+others). What symlinks and the like of the layers below belong to comes with the step's files, under the
+name TABLE, as such an object of paths, because it can be long. Both may be absent.
+
+process 1 sends one byte with two descriptors, the listener and its root, over the socketpair that the
+zygote made; end of file instead means that no step came to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+ANNOTATION = "org.pybuild.ownership"
+TABLE = "ownership"
+
+_WORD = 4
+
+
+def is_asked(spec: Mapping[str, Any]) -> bool:
+    """Whether the spec (as JSON has it) wants a supervisor."""
+    return ANNOTATION in spec.get("annotations", {})
+
+
+def known_owners(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, tuple[int, int]]:
+    """Owners known before the step begins, by absolute path."""
+    described = json.loads(spec["annotations"][ANNOTATION] or "{}")
+    owners = {**json.loads(files.get(TABLE, b"{}")), **described.get("owners", {})}
+    return {"/" + path.lstrip("/"): (int(uid), int(gid)) for path, (uid, gid) in owners.items()}
+
+
+def send(channel: int, listener: int) -> None:
+    """Hand the listener over, and the root that this process has. Imports nothing: calls wait by now."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    content = listener.to_bytes(_WORD, "little") + root.to_bytes(_WORD, "little")
+    with socket.socket(fileno=channel) as end:
+        end.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, content)])
+    os.close(root)
+    os.close(listener)
+
+
+def receive(channel: socket.socket) -> tuple[int, int] | None:
+    """(listener, root) from process 1; None where it has ended without."""
+    with channel:
+        message, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(2 * _WORD), socket.MSG_CMSG_CLOEXEC)
+    if not message or not ancillary:
+        return None
+    content = ancillary[0][2]
+    return int.from_bytes(content[:_WORD], "little"), int.from_bytes(content[_WORD:], "little")

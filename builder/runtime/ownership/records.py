@@ -1,0 +1,131 @@
+"""The owners that files of a step pretend to have: on the files, and in memory for those that hold none.
+
+On disk a record is what `fs.ownership` says. Symlinks, fifos, sockets, and files of a file system without
+extended attributes have theirs in memory, by device, inode and time of birth (numbers are used again, and
+then the birth is another). What the layers below know of such files comes with the step (`below`) and is
+found by device and inode alone: those files do not go away while they are mounted, and a copy that
+overlayfs makes of one keeps both.
+
+Paths are of this process, which stands in the step's root (see `targets`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from builder.fs.ownership import STAT_XATTR, Record, decode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from builder.libc import Exchange
+
+_STATX_INO_AND_BIRTH = 0x100 | 0x800
+_NOTHING = Record(0, 0)
+_WALK_AT_MOST = 2_000_000  # files of a root looked at for those that were moved
+
+
+class Records:
+    """Reads and writes them. `below`: owners of symlinks and the like, by absolute path in the root."""
+
+    def __init__(self, exchange: Exchange, below: Mapping[str, tuple[int, int]]) -> None:
+        self._exchange = exchange
+        self._made: dict[bytes, tuple[Record, str]] = {}  # by device, inode and birth
+        self._below: dict[bytes, tuple[Record, str]] = {}  # by device and inode
+        for path, (uid, gid) in below.items():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found = self._identity(os.fsencode(path), follow=False)
+                self._below[found[:16]] = Record(uid, gid), path
+
+    def of(self, path: bytes, *, follow: bool = True) -> Record | None:
+        """The record of a file, or None: it is root's. Where the file is not there, None as well."""
+        try:
+            found = decode(os.getxattr(path, STAT_XATTR, follow_symlinks=follow))
+        except OSError:
+            found = None
+        if found is not None or not (self._made or self._below):
+            return found
+        try:
+            identity = self._identity(path, follow=follow)
+        except OSError:
+            return None
+        kept = self._made.get(identity) or self._below.get(identity[:16])
+        return None if kept is None else kept[0]
+
+    def put(self, file: int, record: Record) -> None:
+        """Write the record of an open file (O_PATH will do)."""
+        path = b"self/fd/%d" % file
+        mode = os.fstat(file).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            try:
+                _write(path, record)
+                return
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+        identity = self._identity(path, follow=True)
+        if record == _NOTHING and identity[:16] not in self._below:
+            self._made.pop(identity, None)
+        else:
+            self._made[identity] = record, os.fsdecode(os.readlink(path))
+
+    def _identity(self, path: bytes, *, follow: bool) -> bytes:
+        raw = self._exchange.statx(path, 0 if follow else 0x100, _STATX_INO_AND_BIRTH)
+        return raw[32:40] + raw[136:144] + raw[80:92]
+
+    # --- at the step's end ---
+
+    def final(self) -> dict[str, tuple[int, int]]:
+        """Owners kept in memory, by the paths (relative to the root) that their files have now."""
+        wanted = {identity: record for identity, (record, _) in self._made.items()}
+        wanted |= {number: record for number, (record, _) in self._below.items()}
+        found: dict[str, tuple[int, int]] = {}
+        lost = False
+        for _, path in (*self._below.values(), *self._made.values()):
+            lost |= not self._confirm(path, wanted, found)
+        if lost:
+            for path in _links_below("/"):
+                self._confirm(path, wanted, found)
+        return found
+
+    def _confirm(self, path: str, wanted: Mapping[bytes, Record], found: dict[str, tuple[int, int]]) -> bool:
+        """Take the file at `path` for one that has a record; False where it has none, or other names."""
+        try:
+            identity = self._identity(os.fsencode(path), follow=False)
+            links = os.lstat(path).st_nlink
+        except OSError:
+            return False
+        record = wanted.get(identity) or wanted.get(identity[:16])
+        if record is None:
+            return False
+        found[path.lstrip("/")] = record.uid, record.gid
+        return links == 1
+
+
+def _write(path: bytes, record: Record) -> None:
+    if record != _NOTHING:
+        os.setxattr(path, STAT_XATTR, record.encode())
+        return
+    try:
+        os.removexattr(path, STAT_XATTR)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+
+
+def _links_below(top: str) -> Iterator[str]:
+    """What is neither file nor folder on the file system of `top`, by absolute path."""
+    device, seen, folders = os.stat(top).st_dev, 0, [top]
+    while folders and seen < _WALK_AT_MOST:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                seen += 1
+                if not entry.is_dir(follow_symlinks=False):
+                    if not entry.is_file(follow_symlinks=False):
+                        yield entry.path
+                elif entry.stat(follow_symlinks=False).st_dev == device:
+                    folders.append(entry.path)

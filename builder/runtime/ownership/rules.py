@@ -1,0 +1,68 @@
+"""Which calls of a step are answered by the supervisor, as rules of an OCI `linux.seccomp` section.
+
+The one idea: as few as possible, since each answer costs two changes of process. So a call is asked about
+only where its arguments can matter: openat where it may make a file, statx where owner, type or
+permissions are wanted, getrlimit of the one limit that carries the credentials (see `lineage`).
+
+Pure. Knows which calls there are, and not what is answered.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+NOTIFY = "SCMP_ACT_NOTIFY"
+
+O_CREAT = 0o100
+O_TMPFILE = 0o20000000  # without O_DIRECTORY, which belongs to it
+RLIMIT_LOCKS = 10
+_STATX_OWNERSHIP = 0x1B  # STATX_TYPE | STATX_MODE | STATX_UID | STATX_GID
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+IDENTITY = _names("""
+getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid setresuid
+setresgid setfsuid setfsgid setgroups
+""")
+FILES = _names("""
+chown lchown fchown fchownat stat lstat fstat newfstatat mkdir mkdirat mknod mknodat symlink symlinkat
+creat openat2 bind listxattr llistxattr flistxattr
+""")
+PROCESS = _names("execve execveat chroot capget capset")
+# i386's further names for the same
+I386 = (
+    *(f"{name}32" for name in IDENTITY),
+    *("chown32", "lchown32", "fchown32", "stat64", "lstat64", "fstat64", "fstatat64"),
+)
+
+_CREATING = (("open", 1), ("openat", 2))
+_LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 0))
+
+
+def notify_rules() -> list[dict[str, Any]]:
+    """The rules; they have to stand before those that allow."""
+    rules = [_masked("statx", 3, _STATX_OWNERSHIP, 0, "SCMP_ACT_ALLOW")]
+    names = {*IDENTITY, *FILES, *PROCESS, *I386, "statx"}
+    rules.append({"names": sorted(names), "action": NOTIFY})
+    for name, index in _CREATING:
+        rules += [_masked(name, index, flag, flag, NOTIFY) for flag in (O_CREAT, O_TMPFILE)]
+    rules += [_masked(name, index, 0xFFFFFFFF, RLIMIT_LOCKS, NOTIFY) for name, index in _LIMITS]
+    return rules
+
+
+def notifying_section(section: Mapping[str, Any] | None, architectures: list[str]) -> dict[str, Any]:
+    """The section with these rules before its own; without one, all else is allowed."""
+    if section is None:
+        section = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures, "syscalls": []}
+    return {**section, "syscalls": [*notify_rules(), *section["syscalls"]]}
+
+
+def _masked(name: str, index: int, mask: int, value: int, action: str) -> dict[str, Any]:
+    argument = {"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}
+    return {"names": [name], "action": action, "args": [argument]}

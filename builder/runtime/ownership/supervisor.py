@@ -1,0 +1,187 @@
+"""The supervisor of a step with a single id: answers its questions about owners until it has ended.
+
+A process of its own, forked by the zygote for one step: outside the step's PID namespace, so that nothing
+in there can reach it, and in the same user namespace. The step's process 1 hands it, before it becomes the
+command, the listener of its filter and its root (`handover`). From then on the supervisor lives in that
+root; it holds no name of the host, one descriptor of a /proc, and the step's standard error for what it
+has to say. It answers one call after another, never waits for anybody but the listener, and ends when
+the last process under the filter has; then it writes what it remembers, as one JSON object
+
+    {"owners": {PATH: [UID, GID], ...}}     paths relative to the root, of what holds no record itself
+
+Nothing here is a wall. What is emulated are names: the step's processes all have the one id, and all that
+they could do to one another by lying to the supervisor, they could do without. See seccomp_unotify(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+
+from builder import libc
+from builder.runtime import syscalls
+from builder.runtime.ownership import handover, layouts, procfs
+from builder.runtime.ownership.creation import Creation
+from builder.runtime.ownership.credentials import credentials_of
+from builder.runtime.ownership.identity import Identity
+from builder.runtime.ownership.lineage import Lineage
+from builder.runtime.ownership.owners import Owners
+from builder.runtime.ownership.records import Records
+from builder.runtime.ownership.targets import ANSWERED, Call, Targets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+    from builder.runtime.ownership.identity import Handler
+
+_RECEIVE, _SEND, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
+_SYNC_WAKE_UP = 1
+_EMPTY = bytes(layouts.NOTIFICATION.size)
+_X32_BIT = 0x40000000
+
+_TABLES = {layouts.AUDIT_AARCH64: syscalls.AARCH64, layouts.AUDIT_I386: syscalls.I386}
+_SUFFIXES = {layouts.AUDIT_I386: " of 32-bit programs"}
+
+
+def run(
+    channel: socket.socket, spec: Mapping[str, Any], files: Mapping[str, bytes], stderr: int, result: int
+) -> NoReturn:
+    """Be the supervisor; never returns. `result`: where the JSON is written."""
+    status = 1
+    try:
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.set_name("pybuild-owners")
+        os.dup2(stderr, 2)
+        proc, foreign = procfs.open_proc()
+        _close_all_but(channel.fileno(), proc, result)
+        handed = handover.receive(channel)
+        if handed is not None:
+            listener, root = handed
+            owners = _supervise(Targets(listener, proc, root, foreign=foreign), spec, files)
+            os.write(result, json.dumps({"owners": owners}).encode())
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _supervise(
+    targets: Targets, spec: Mapping[str, Any], files: Mapping[str, bytes]
+) -> Mapping[str, tuple[int, int]]:
+    user = spec["process"]["user"]
+    initial = credentials_of(user["uid"], user["gid"], tuple(user.get("additionalGids", ())))
+    records = Records(targets.exchange, handover.known_owners(spec, files))
+    supervisor = Supervisor(targets, Identity(targets, Lineage(initial), records), records)
+    supervisor.serve()
+    return records.final()
+
+
+class Supervisor:
+    """Answers the calls of one listener."""
+
+    def __init__(self, targets: Targets, identity: Identity, records: Records) -> None:
+        self._targets = targets
+        self._owners = Owners(targets, identity, records)
+        self._creation = Creation(targets, identity, records)
+        self._identity = identity
+        self._handlers = self._by_number()
+        self._told: set[str] = set()
+
+    def serve(self) -> None:
+        """Until no process is left under the filter."""
+        listener = self._targets.listener
+        try:
+            fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
+        except OSError as error:  # before Linux 6.6: slower, and nothing else
+            if error.errno not in (errno.EINVAL, errno.ENOTTY):
+                raise
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        while True:
+            for _, events in poll.poll():
+                if events & select.POLLIN:
+                    self._answer_one()
+                elif events & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                    return
+
+    def _answer_one(self) -> None:
+        listener = self._targets.listener
+        try:
+            asked = fcntl.ioctl(listener, _RECEIVE, _EMPTY)
+            number, pid, _, call, audit, _, *args = layouts.NOTIFICATION.unpack(asked)
+            value, error, flags = self._answer(Call(number, pid, call, audit, args))
+            if value != ANSWERED:
+                fcntl.ioctl(listener, _SEND, layouts.RESPONSE.pack(number, value, error, flags))
+        except OSError as gone:
+            # ENOENT: killed or interrupted while it waited; nobody is there to hear the answer
+            if gone.errno not in (errno.ENOENT, errno.EINTR):
+                raise
+
+    def _answer(self, call: Call) -> tuple[int, int, int]:
+        """(value, negative errno, flags) of the response; or ANSWERED as the value."""
+        handler = self._handlers.get((call.audit, call.number))
+        if handler is None:
+            self._refuse(call)
+            return 0, -errno.ENOSYS, 0
+        try:
+            self._targets.identify(call)
+            value = handler(call) if self._targets.rooted else self._targets.in_root_of(call, handler)
+        except OSError as error:
+            return 0, -(error.errno or errno.EIO), 0
+        return (0, 0, layouts.CONTINUE) if value is None else (value, 0, 0)
+
+    def _refuse(self, call: Call) -> None:
+        """Say once what cannot be answered."""
+        names = _TABLES.get(call.audit, syscalls.X86_64)
+        known = {number: name for name, number in names.items()}
+        name = known.get(call.number & ~_X32_BIT, str(call.number)) + _SUFFIXES.get(call.audit, "")
+        if name not in self._told:
+            self._told.add(name)
+            line = f"pybuild: the system call {name} cannot be answered with a single user id\n"
+            os.write(2, line.encode())
+
+    # --- which handler answers which number ---
+
+    def _by_number(self) -> dict[tuple[int, int], Handler]:
+        native = {
+            **self._identity.handlers(),
+            **self._owners.handlers(),
+            **self._creation.handlers(),
+            **self._identity.handlers_of_process(),
+        }
+        machine = os.uname().machine
+        if machine == "aarch64":
+            return _numbered(layouts.AUDIT_AARCH64, syscalls.AARCH64, native, 0)
+        short = {
+            **native,
+            **self._identity.handlers(short=True),
+            **{f"{name}32": handler for name, handler in self._identity.handlers().items()},
+            **self._owners.handlers_of_i386(),
+            **self._identity.handlers_of_i386(),
+        }
+        return {
+            **_numbered(layouts.AUDIT_X86_64, syscalls.X86_64, native, 0),
+            **_numbered(layouts.AUDIT_X86_64, syscalls.X32, native, _X32_BIT),
+            **_numbered(layouts.AUDIT_I386, syscalls.I386, short, 0),
+        }
+
+
+def _numbered(
+    audit: int, numbers: Mapping[str, int], handlers: Mapping[str, Handler], offset: int
+) -> dict[tuple[int, int], Handler]:
+    return {(audit, numbers[name] + offset): handler for name, handler in handlers.items() if name in numbers}
+
+
+def _close_all_but(*kept: int) -> None:
+    first = 3
+    for descriptor in sorted(kept):
+        if descriptor > first:
+            libc.close_range(first, descriptor - 1)
+        first = descriptor + 1
+    libc.close_range(first)
