@@ -122,6 +122,7 @@ class Worker:
                 {number: layers.tree(sources[number]) for number in wanted},
                 self._owner(op.chown, tree, nowhere=op.link or not below) if op.chown else None,
                 now=self._now(),
+                touched=self._epoch(),
                 digest_of=self.parts.digest_of,
                 archive=archive,
                 hidden_by=self._hidden_by([sources[number] for number in wanted]),
@@ -132,7 +133,8 @@ class Worker:
     def _make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
         tree = self.parts.layers.tree(below)
         owner = self._owner(op.user, tree, nowhere=False) if op.user else (0, 0)
-        return (*below, self._create(graft.plan_dir(op.path, tree, owner, self._now()), no_content))
+        planned = graft.plan_dir(op.path, tree, owner, self._now(), self._epoch())
+        return (*below, self._create(planned, no_content))
 
     def _create(self, entries: list[Entry], content: Callable[[Entry], BinaryIO]) -> LayerId:
         unpacked = self.vertex.digest in self.parts.unpack
@@ -143,8 +145,12 @@ class Worker:
         return owners.resolve_chown(text, *files, nowhere=nowhere)
 
     def _now(self) -> int:
-        epoch = self.parts.epoch
-        return epoch * 1_000_000_000 if epoch is not None else time.time_ns()
+        epoch = self._epoch()
+        return epoch if epoch is not None else time.time_ns()
+
+    def _epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in nanoseconds, for what else would have the time of its making."""
+        return self.parts.epoch * 1_000_000_000 if self.parts.epoch is not None else None
 
     def _hidden_by(self, snapshots: Sequence[Snapshot]) -> Callable[[str], str | None] | None:
         for snapshot in snapshots:

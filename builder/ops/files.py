@@ -59,7 +59,7 @@ class Copy(msgspec.Struct, frozen=True, tag=True):
             item.plain() if isinstance(item, PathItem) else ["inline", item.name, item.content]
             for item in self.items
         ]
-        return ["copy", 1, items, self.dest, self.chown, self.chmod, self.unpack, self.parents, self.link]
+        return ["copy", 2, items, self.dest, self.chown, self.chmod, self.unpack, self.parents, self.link]
 
     async def run(self, worker: Worker, inputs: Sequence[Snapshot]) -> Snapshot:
         """See graph.op."""

@@ -36,6 +36,7 @@ def apply(canvas: Canvas, dest: str, archive: Archive, *, owner: tuple[int, int]
     owner: whom all that the archive names is given to (--chown); now: mtime of implied folders.
     """
     inside = _Destination(canvas, dest, now)
+    times: list[tuple[str, int]] = []
     for entry in archive.entries:
         name = clean("/" + entry.path)[1:]
         if not name:
@@ -50,6 +51,10 @@ def apply(canvas: Canvas, dest: str, archive: Archive, *, owner: tuple[int, int]
             inside.link(new, entry.hardlink)
         else:
             canvas.put(new, (archive.layer, entry) if entry.kind == FILE else None)
+        if entry.kind == FOLDER:
+            times.append((path, new.mtime))
+    for path, mtime in times:
+        canvas.stamp(path, mtime)  # behind their contents, which touched them
 
 
 def _entry(entry: Entry, path: str, owner: tuple[int, int] | None) -> Entry:

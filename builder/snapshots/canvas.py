@@ -61,11 +61,17 @@ class _Draft:
 
 
 class Canvas:
-    """`below` with changes. Paths are those of entries; parents must be there before what they hold."""
+    """`below` with changes. Paths are those of entries; parents must be there before what they hold.
 
-    def __init__(self, below: Tree, digest_of: DigestOf) -> None:
+    touched: mtime in nanoseconds of folders in which names came or went, as a disk would give them; None
+    keeps what they had, so that the same COPY gives the same layer at any time.
+    """
+
+    def __init__(self, below: Tree, digest_of: DigestOf, touched: int | None = None) -> None:
         self._below = below
         self._digest_of = digest_of
+        self._touched = touched
+        self._times: dict[str, int] = {}  # of folders: where it is not what their entry says
         self._drafts: dict[str, _Draft | None] = {}  # None: taken out
         self._names: dict[object, list[str]] = {}  # by inode, also names that became something else
 
@@ -122,15 +128,20 @@ class Canvas:
 
     def put(self, entry: Entry, origin: Origin, inode: object = None) -> None:
         """An entry in place of one of the same kind, or of none that holds others."""
+        if entry.kind != FOLDER or not self.is_folder(entry.path):
+            self._touch(parent_of(entry.path))
+        self._times.pop(entry.path, None)
         self._drafts[entry.path] = _Draft(entry, origin, inode)
         if inode is not None:
             self._names.setdefault(inode, []).append(entry.path)
 
     def stamp(self, path: str, mtime: int) -> None:
-        """Give a folder that was made here a time; one that was there before keeps its own."""
-        draft = self._drafts.get(path)
-        if draft is not None and self._below.get(path) is None:
-            draft.entry = draft.entry.replace(mtime=mtime)
+        """Give a folder a time, for good if nothing in it changes after this. That alone is no change."""
+        self._times[path] = mtime
+
+    def _touch(self, folder: str) -> None:
+        if self._touched is not None:
+            self._times[folder] = self._touched
 
     def remove(self, path: str) -> None:
         """Take out a path and all below it."""
@@ -144,6 +155,8 @@ class Canvas:
                 self._drafts[gone] = None
                 pending.extend(self._below.children_map().get(gone, ()))
         self._drafts[path] = None
+        self._times.pop(path, None)
+        self._touch(parent_of(path))
 
     def link(self, first: str, entry: Entry) -> None:
         """Make `entry` a further name of the file at `first`, all names taking its mode, owner and time."""
@@ -180,13 +193,18 @@ class Canvas:
     def _planned(self, draft: _Draft, first_name: str | None) -> Planned:
         if first_name is not None:
             return Planned(draft.entry.replace(hardlink=first_name), None)
-        return Planned(draft.entry, draft.origin)
+        return Planned(self._timed(draft.entry), draft.origin)
+
+    def _timed(self, entry: Entry) -> Entry:
+        if entry.kind == FOLDER and (time := self._times.get(entry.path)) is not None:
+            return entry.replace(mtime=time)
+        return entry
 
     def _parent(self, path: str, now: int) -> Entry:
         entry = self.get(path)
         if entry is None:
-            return Entry(path, FOLDER, 0o755, 0, 0, 0, now)
-        return entry.replace(implied=False) if entry.implied else entry
+            return self._timed(Entry(path, FOLDER, 0o755, 0, 0, 0, now))
+        return self._timed(entry.replace(implied=False) if entry.implied else entry)
 
     def _whiteouts(self) -> list[str]:
         """What was taken out of folders that are still there and were below."""

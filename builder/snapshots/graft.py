@@ -88,6 +88,7 @@ class _Rules(msgspec.Struct, frozen=True):
     excludes: Patterns | None
     archive: ReadArchive | None
     now: int
+    touched: int | None
 
     def owner_of(self, entry: Entry) -> tuple[int, int]:
         return self.owner if self.owner is not None else (entry.uid, entry.gid)
@@ -107,6 +108,7 @@ def plan(
     owner: Owner,
     *,
     now: int,
+    touched: int | None = None,
     digest_of: DigestOf,
     archive: ReadArchive | None = None,
     hidden_by: HiddenBy | None = None,
@@ -115,9 +117,9 @@ def plan(
 
     sources: the tree of each input that a source path names; owner: what --chown resolved to, None to keep
     the sources' owners; now: mtime in nanoseconds of what has no other (folders made on the way, heredocs);
-    digest_of: a FILE's digest, asked only where all else is equal to what is below; archive: for ADD, what
-    a file holds if it is an archive; hidden_by: see `matches.select`. With --link, `below` is the empty
-    tree. Raises MissingPath and BuildError.
+    touched: see `Canvas`; digest_of: a FILE's digest, asked only where all else is equal to what is below;
+    archive: for ADD, what a file holds if it is an archive; hidden_by: see `matches.select`. With --link,
+    `below` is the empty tree. Raises MissingPath and BuildError.
     """
     rules = _Rules(
         dest=_clean_dest(op.dest),
@@ -128,8 +130,9 @@ def plan(
         excludes=patterns_of(op.excludes),
         archive=archive if op.unpack else None,
         now=now,
+        touched=touched,
     )
-    canvas = Canvas(below, digest_of)
+    canvas = Canvas(below, digest_of, touched)
     for item in op.items:
         if isinstance(item, PathSource):
             _copy_path(canvas, rules, item, sources[item.input], hidden_by)
@@ -139,13 +142,15 @@ def plan(
     return canvas.finish(now)
 
 
-def plan_dir(path: str, below: Tree, owner: tuple[int, int], now: int) -> list[Entry]:
+def plan_dir(
+    path: str, below: Tree, owner: tuple[int, int], now: int, touched: int | None = None
+) -> list[Entry]:
     """The layer of a WORKDIR: the folders that are missing on the way to `path`, symlinks followed.
 
     They are owned by `owner`, mode 0755; one that is there stays as it is. Raises BuildError where a file
     is in the way.
     """
-    canvas = Canvas(below, _no_digest)
+    canvas = Canvas(below, _no_digest, touched)
     canvas.make_folders(canvas.resolve(clean("/" + path)), 0o755, owner, now)
     return [planned.entry for planned in canvas.finish(now)]
 
@@ -198,21 +203,28 @@ def _make_folders(canvas: Canvas, rules: _Rules, path: str) -> None:
 def _copy_contents(canvas: Canvas, rules: _Rules, tree: Tree, match: Match) -> None:
     """A folder's contents into the destination, which is made if it is missing."""
     target = _prepare(canvas, rules)
+    made = not canvas.is_folder(target)
     _make_folders(canvas, rules, target)
-    if match.node is not ROOT:
-        canvas.stamp(target, match.node.entry.mtime)
+    times: list[tuple[str, int]] = []
+    if match.path != "." or (made and match.node is not ROOT and rules.touched is None):
+        times.append((target, match.node.entry.mtime))
     group = object()
     for item in items(tree, match, rules.excludes):
         path = join(target, item.path)
         source = item.node.entry
         if source.kind != FOLDER:
             _copy_file(canvas, rules, tree, item.node, path, group)
-        elif item.carried and (there := canvas.get(path)) is not None:
+            continue
+        if not item.carried:
+            times.append((path, source.mtime))
+        if item.carried and (there := canvas.get(path)) is not None:
             canvas.put_folder(there.replace(mode=rules.mode_of(source)))
         else:
             mode, (uid, gid) = rules.mode_of(source), rules.owner_of(source)
             xattrs = capability_of(source)
             canvas.put_folder(Entry(path, FOLDER, mode, uid, gid, 0, source.mtime, xattrs=xattrs))
+    for path, mtime in times:
+        canvas.stamp(path, mtime)  # behind their contents, which touched them
 
 
 def _copy_named(canvas: Canvas, rules: _Rules, tree: Tree, match: Match) -> None:

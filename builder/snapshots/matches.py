@@ -13,7 +13,7 @@ import re
 
 from builder.errors import BuildError, MissingPath
 from builder.snapshots.patterns import BadPattern, Patterns, clean, glob, has_wildcards, may_cross
-from builder.snapshots.snapshot import FOLDER, Entry, LayerId
+from builder.snapshots.snapshot import FOLDER, SYMLINK, Entry, LayerId
 from builder.snapshots.tree import Node, TooManyLinks, Tree
 
 TYPE_CHECKING = False
@@ -97,6 +97,8 @@ def select(tree: Tree, selection: Selection, *, hidden_by: HiddenBy | None = Non
             matches += finder.with_parents(index, pattern, selection)
         else:
             matches += finder.by_pattern(index, pattern, clean("/" + pattern))
+            if selection.excludes and clean("/" + pattern) == "/":
+                finder.check_links(matches[-1], patterns_of(selection.excludes))
     return matches
 
 
@@ -214,16 +216,37 @@ class _Finder:
         except BadPattern as error:
             raise BuildError(f"invalid source pattern '{pattern}'", code="bad-pattern") from error
         matches = list(self.by_pattern(index, pattern, clean("/" + pivot)))
-        if below:
-            for match in matches:
-                match.inside = inside
-        if not has_wildcards(pivot) and not has_wildcards(below):
-            excludes = patterns_of(selection.excludes)
-            for match in matches:
-                if below and match.is_folder and next(items(self.tree, match, excludes), None) is None:
-                    whole = clean(f"/{pivot}/{below}")
-                    raise self.missing(whole, "" if match.path == "." else match.path + "/" + below)
+        excludes = patterns_of(selection.excludes)
+        plain = not has_wildcards(pivot) and not has_wildcards(below)
+        for match in matches:
+            match.inside = inside
+            if plain and not self._is_inside(match, pivot, below, excludes):
+                whole = clean(f"/{pivot}/{below}")
+                raise self.missing(whole, join(match.path, below) if below else match.path)
+            if clean("/" + pivot) == "/":
+                self.check_links(match, excludes)
         return matches
+
+    def _is_inside(self, match: Match, pivot: str, below: str, excludes: Patterns | None) -> bool:
+        """Whether a plain --parents path is there, as written: a pivot that is a link has nothing in it."""
+        if not match.is_folder or "\\" in below or self._is_link(clean("/" + pivot)):
+            return False
+        return next(items(self.tree, match, excludes), None) is not None
+
+    def _is_link(self, path: str) -> bool:
+        entry = self.tree.get(self.tree.resolve(path, last=False))
+        return entry is not None and entry.kind == SYMLINK
+
+    def check_links(self, match: Match, excludes: Patterns | None) -> None:
+        """See that links lead somewhere which a source that is the root takes, chosen by patterns.
+
+        The reference hashes what these lead to, though they are copied as links; raises as `exact`.
+        """
+        inside = match.inside.patterns if match.inside else None
+        for path in self.tree.children(match.path):
+            taken = not (excludes and excludes.matches(path)) and (inside is None or inside.matches(path))
+            if taken and self.tree.nodes[path].entry.kind == SYMLINK:
+                self.exact(match.index, match.pattern, "/" + path)
 
     def missing(self, path: str, resolved: str) -> MissingPath:
         """The error for a path that is not there: what hides it, or what it may have been meant to be."""
@@ -261,6 +284,11 @@ def split_pivot(pattern: str) -> tuple[str, str]:
         pattern = pattern[2:].lstrip("/")
     pivot, found, rest = pattern.partition("/./")
     return (pivot, rest) if found else ("", pattern)
+
+
+def join(folder: str, path: str) -> str:
+    """The path of `path` in a folder of a tree."""
+    return path if folder == "." else f"{folder}/{path}"
 
 
 def _near(tree: Tree, path: str) -> list[str]:

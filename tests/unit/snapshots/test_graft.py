@@ -45,6 +45,7 @@ def copy(
     *words: str,
     owner: tuple[int, int] | None = None,
     archives: dict[str, list[Entry]] | None = None,
+    touched: int | None = None,
     **options: object,
 ) -> list[graft.Planned]:
     """COPY words[:-1] words[-1]; a source `<<name text` is a heredoc."""
@@ -58,7 +59,9 @@ def copy(
         found = (archives or {}).get(entry.path)
         return graft.Archive(LayerId(entry.path), found) if found else None
 
-    return graft.plan(op, below, {1: sources}, owner, now=NOW, digest_of=no_digest, archive=archive)
+    return graft.plan(
+        op, below, {1: sources}, owner, now=NOW, touched=touched, digest_of=no_digest, archive=archive
+    )
 
 
 def test_a_file_goes_to_a_missing_destination_under_its_name() -> None:
@@ -124,6 +127,58 @@ def test_an_identical_copy_is_an_empty_layer() -> None:
     below = laid_on(Tree(), copy(source, Tree(), "/d", "/x/"))
 
     assert copy(source, below, "/d", "/x/") == []
+
+
+def times(planned: list[graft.Planned]) -> dict[str, int]:
+    return {item.entry.path: item.entry.mtime for item in planned}
+
+
+@pytest.mark.parametrize("touched", [None, 7])
+def test_a_folder_that_contents_are_copied_into_takes_the_sources_time(touched: int | None) -> None:
+    source = tree(folder("d", mtime=3), folder("d/s", mtime=4), file("d/s/a", mtime=5))
+    below = tree(folder("x", 0o700, mtime=1), folder("x/s", mtime=2), layer="below")
+
+    planned = copy(source, below, "/d", "/x", touched=touched)
+
+    assert times(planned) == {"x": 3, "x/s": 4, "x/s/a": 5}
+    assert planned[0].entry.mode == 0o700
+
+
+@pytest.mark.parametrize(("touched", "expected"), [(None, 1), (7, 7)])
+def test_a_folder_that_names_come_into_is_touched(touched: int | None, expected: int) -> None:
+    below = tree(folder("etc", mtime=1), folder("etc/ssl", mtime=1), file("etc/f", "old"), layer="below")
+
+    assert times(copy(tree(file("f", mtime=5)), below, "/f", "/etc/", touched=touched)) == {
+        "etc": expected, "etc/f": 5,
+    }  # fmt: skip
+    assert times(copy(tree(file("f", mtime=5)), below, "/f", "/etc/ssl/", touched=touched)) == {
+        "etc": 1, "etc/ssl": expected, "etc/ssl/f": 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("touched", "expected"), [(None, 1), (7, 7)])
+def test_the_folders_on_the_way_to_what_patterns_take_are_touched(touched: int | None, expected: int) -> None:
+    source = tree(folder("d", mtime=1), folder("d/s", mtime=1), file("d/s/a", mtime=5))
+    planned = copy(source, Tree(), "/d/s/a", "/x/", parents=True, touched=touched)
+
+    assert times(planned) == {"x": touched or NOW, "x/d": expected, "x/d/s": expected, "x/d/s/a": 5}
+
+
+def test_folders_of_an_archive_have_its_times_and_the_destination_is_touched() -> None:
+    inside = [folder("d", mtime=3), file("d/a", mtime=4), file("i/b", mtime=5)]
+    below = tree(folder("x", mtime=1), layer="below")
+
+    planned = copy(tree("t"), below, "/t", "/x", archives={"t": inside}, unpack=True, touched=7)
+
+    assert times(planned) == {"x": 7, "x/d": 3, "x/d/a": 4, "x/i": 7, "x/i/b": 5}
+
+
+def test_the_folder_that_a_workdir_is_made_in_is_touched() -> None:
+    below = tree(folder("srv", mtime=1), layer="below")
+
+    made = graft.plan_dir("/srv/app", below, (0, 0), 7, 7)
+
+    assert {entry.path: entry.mtime for entry in made} == {"srv": 7, "srv/app": 7}
 
 
 def test_a_folders_time_alone_is_no_change() -> None:

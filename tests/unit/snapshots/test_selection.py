@@ -146,11 +146,49 @@ def test_parents_keep_the_folders_above_behind_the_pivot() -> None:
 
 
 def test_parents_follow_links_before_the_pivot_only() -> None:
+    source = tree("x/s/a", link("l", "x"))
+
+    assert items(source, "/l/s/./a", parents=True) == ["a"]
+    with pytest.raises(MissingPath, match="/l/s/a"):
+        items(source, "/l/s/a", parents=True)
+
+
+def test_a_link_as_the_pivot_of_parents_has_only_what_a_wildcard_finds() -> None:
     source = tree("x/a", link("l", "x"))
 
-    assert items(source, "/l/./a", parents=True) == ["a"]
+    assert items(source, "/l/./a*", parents=True) == ["a"]
     with pytest.raises(MissingPath, match="/l/a"):
-        items(source, "/l/a", parents=True)
+        items(source, "/l/./a", parents=True)
+
+
+@pytest.mark.parametrize("pattern", ["/", "/x/./", "/x/./.", "/x/\\a", "/\\x/./a", "/x/a/./b", "/x/a/./"])
+def test_parents_with_nothing_below_the_pivot_or_an_escape_fail(pattern: str) -> None:
+    with pytest.raises(MissingPath):
+        items(tree("x/a"), pattern, parents=True)
+
+
+def test_parents_with_wildcards_before_the_pivot_and_nothing_behind_take_nothing() -> None:
+    assert items(tree("x/a"), "/x*/./", parents=True) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options"),
+    [("/**", {"parents": True}), ("/d*", {"parents": True}), ("/", {"excludes": ("zz",)})],
+)
+def test_links_in_the_root_that_patterns_choose_must_lead_somewhere(
+    pattern: str, options: dict[str, object]
+) -> None:
+    source = tree("x/a", link("dangling", "nope"), link("x/deep", "nope"))
+
+    with pytest.raises(MissingPath, match="/dangling"):
+        items(source, pattern, **options)
+
+
+def test_links_in_the_root_that_are_left_out_may_dangle() -> None:
+    source = tree("x/a", link("dangling", "nope"))
+
+    assert items(source, "/", excludes=("dangling",)) == ["x", "x/a"]
+    assert items(source, "/x*", parents=True) == ["x", "x/a"]
 
 
 def test_parents_with_a_plain_path_that_is_not_there_fail() -> None:
