@@ -118,8 +118,8 @@ def parse_pax(data: bytes) -> dict[str, bytes]:
     while at < len(data):
         blank = data.find(b" ", at, at + 20)
         digits = data[at:blank] if blank > at else b""
-        end = at + int(digits) if digits.isdigit() else at
-        if end <= blank or end > len(data) or data[end - 1 : end] != b"\n":
+        end = at + int(digits) if digits.isdigit() else 0
+        if not at <= blank < end <= len(data) or data[end - 1 : end] != b"\n":  # each record ends further on
             raise damaged("a pax record")
         key, equals, value = data[blank + 1 : end - 1].partition(b"=")
         if not equals or not key:

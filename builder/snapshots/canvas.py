@@ -127,7 +127,17 @@ class Canvas:
         self.put(entry, origin, inode)
 
     def put(self, entry: Entry, origin: Origin, inode: object = None) -> None:
-        """An entry in place of one of the same kind, or of none that holds others."""
+        """An entry in place of one of the same kind, or of none that holds others.
+
+        Raises BuildError for a device 0:0, by which overlayfs tells that something was removed: in a layer it
+        would hide what is below it.
+        """
+        if entry.kind == CHAR and entry.device == (0, 0):
+            raise BuildError(
+                f"cannot make '{shown(entry.path)}': a device 0:0 is the removal of a file to an image",
+                code="removal-device",
+                hint="leave it out, by .dockerignore or --exclude",
+            )
         if entry.kind != FOLDER or not self.is_folder(entry.path):
             self._touch(parent_of(entry.path))
         self._times.pop(entry.path, None)

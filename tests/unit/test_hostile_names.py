@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from builder.dockerfile import patterns
 from builder.dockerfile.mounts import MountError, parse_mount
 from builder.errors import BuildError, DockerfileError
 from builder.ops.exec import CacheMount
-from tests.support.compiling import compile_once, compile_text, image
+from tests.support.compiling import compile_once, compile_text, config_of, image, ops
 
 
 @pytest.mark.hostile("CVE-2024-9675", "CVE-2026-33747")
@@ -57,7 +58,7 @@ def test_a_source_with_dots_stays_in_what_it_is_of(source: str) -> None:
     )
 
 
-@pytest.mark.hostile("CVE-2024-23653")
+@pytest.mark.hostile("CVE-2024-23653", "BuildKit 64bbec89c")
 @pytest.mark.parametrize("value", ["insecur", "INSECURE", "insecure ", "1", "unconfined", ""])
 def test_a_kind_of_security_that_there_is_not_is_refused(value: str) -> None:
     with pytest.raises(DockerfileError):
@@ -72,10 +73,11 @@ def test_no_trigger_of_an_image_is_granted_more_than_the_dockerfile() -> None:
         compile_text("FROM busybox\n", bases={"docker.io/library/busybox:latest": base})
 
 
-@pytest.mark.hostile("CVE-2014-9356", "CVE-2024-3727")
+@pytest.mark.hostile("CVE-2014-9356", "CVE-2014-9358", "CVE-2024-3727")
 @pytest.mark.parametrize("name", [
     "a@sha256:../../../etc/passwd", "a@sha256:" + "0" * 63, "a@sha256:" + "0" * 64 + "/..", "a@../x:0",
     "../../etc", "a/../b", "a:..", "a:-x/..", "-x/a", "--x", "\x1b[2Ja", "a@sha256:" + "٠" * 64,
+    "../etc", ".host/a", "a..b/c", "-host.x/a", "h_.x/a", "[..]/a", "host:/a", "host:1a/b",
 ])  # fmt: skip
 def test_a_name_of_an_image_is_no_path_and_no_option(name: str) -> None:
     with pytest.raises(DockerfileError):
@@ -101,3 +103,26 @@ def test_an_error_of_a_hostile_name_is_printable_where_it_is_shown() -> None:
         with pytest.raises(DockerfileError) as caught:
             compile_text(text)
         assert all(line.isprintable() for line in render(caught.value, color=False).split("\n"))
+
+
+@pytest.mark.hostile("CVE-2026-53488")
+def test_labels_decide_nothing() -> None:
+    labels = {
+        "org.pybuild.rootfs": '{"lower": [], "upper": "/"}', "hostname": "evil", "network": "host",
+        "PATH": "/evil",
+        "io.containerd.image.name": "$(touch /tmp/x)", "security.insecure": "1", "moby.frontend": "evil",
+    }  # fmt: skip
+    steps = "COPY a /b\nWORKDIR /w\nRUN --mount=type=cache,target=/c x\n"
+    text = "".join(f"LABEL {name}={json.dumps(value)}\n" for name, value in labels.items()).replace(
+        "$", "\\$"
+    )
+    plain = compile_text(f"FROM busybox\n{steps}")
+
+    written = compile_text(f"FROM busybox\n{text}{steps}")
+    inherited = compile_text(
+        f"FROM busybox\n{steps}", bases={"docker.io/library/busybox:latest": image("busybox", labels=labels)}
+    )
+
+    for program in (written, inherited):
+        assert ops(program) == ops(plain)
+        assert config_of(program)["Labels"] == labels

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import encodings
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from builder.errors import BuildError
 from builder.runtime.spec import Bind, Overlay, SecretFile, Tmpfs
+from tests.support.machine import CHECKOUT
 
 from .conftest import Sandbox
 
@@ -189,3 +192,46 @@ def python_mounts() -> list[Bind]:
     """What the host's Python needs in a container."""
     folders = dict.fromkeys(["/usr", sys.base_prefix])
     return [Bind(folder, folder) for folder in folders if not folder.startswith("/usr/") or folder == "/usr"]
+
+
+def poison(layer: Path) -> None:
+    """Put a file that tells when it is loaded wherever this Python looks for modules."""
+    names = {f"{name}.py" for name in sys.stdlib_module_names}
+    (layer / "told.py").write_text("import posix\nposix.mkdir('/poisoned')\nraise OSError(99, 'poisoned')\n")
+    encodings_folder = os.path.dirname(encodings.__file__)
+    packages = {
+        sysconfig.get_path("stdlib"): names,
+        encodings_folder: {name for name in os.listdir(encodings_folder) if name.endswith(".py")},
+        str(CHECKOUT / "builder"): {path.name for path in (CHECKOUT / "builder").glob("*.py")},
+        str(CHECKOUT / "builder/runtime"): {
+            path.name for path in (CHECKOUT / "builder/runtime").glob("*.py")
+        },
+    }
+    for folder, files in packages.items():
+        here = layer / folder.lstrip("/")
+        here.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            os.link(layer / "told.py", here / name)
+
+
+@pytest.mark.hostile("CVE-2019-14271")
+async def test_nothing_of_the_image_is_loaded_by_what_starts_the_command(
+    sandbox: Sandbox, layer: Path
+) -> None:
+    """A helper that has changed its root and then imports a module gets the image's."""
+    poison(layer)
+    settings = {"lower": on(sandbox, layer)}
+    failing = [
+        ("cannot run none: not found", {"command": ["none"]}),
+        ("cannot run /bin: it is a folder", {"command": ["/bin"]}),
+        ("cannot enter the working folder /none", {"command": ["ls"], "cwd": "/none"}),
+        ("cannot become user 4294967296", {"command": ["ls"], "uid": 1 << 32}),
+        ("cannot mount", {"command": ["ls"], "mounts": [Tmpfs("/proc/x")]}),
+    ]
+
+    assert await sandbox.says("echo fine", **settings, uid=7, gid=8, groups=(8, 9)) == ["fine"]
+    assert not (sandbox.upper / "poisoned").exists()
+    for message, changes in failing:
+        with pytest.raises(BuildError, match=message):
+            await sandbox.run(**changes, **settings)
+        assert not (sandbox.upper / "poisoned").exists()

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from builder.errors import BuildError, SandboxError, StepFailed
+from builder.runtime.launch import Runtime
 from builder.runtime.spec import Bind, Overlay, SecretFile, Tmpfs, parse_ulimit
 
 from .conftest import Sandbox
 
 pytestmark = pytest.mark.root
+
+
+@contextlib.asynccontextmanager
+async def started(base: Path, folder: Path) -> AsyncIterator[Sandbox]:
+    """A sandbox that is started now."""
+    runtime = Runtime.start()
+    try:
+        yield Sandbox(runtime, base, folder)
+    finally:
+        await runtime.close()
 
 
 async def test_the_command_is_process_1_and_alone(sandbox: Sandbox) -> None:
@@ -26,9 +39,13 @@ async def test_process_1_ignores_its_own_signals(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.hostile("CVE-2021-3602")
-async def test_the_environment_is_the_specs_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_is_the_specs_alone(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder's own is not even known to what starts the steps: it is started without."""
     monkeypatch.setenv("LEAK", "1")
-    said = await sandbox.says(["/bin/env"], env=[("PATH", "/bin"), ("A", "b=c"), ("EMPTY", "")])
+    async with started(base, tmp_path) as sandbox:
+        said = await sandbox.says(["/bin/env"], env=[("PATH", "/bin"), ("A", "b=c"), ("EMPTY", "")])
     assert sorted(said) == ["A=b=c", "EMPTY=", "PATH=/bin"]
 
 
@@ -58,12 +75,14 @@ async def test_standard_input_is_empty_and_no_terminal(sandbox: Sandbox) -> None
 
 
 @pytest.mark.hostile("CVE-2024-21626")
-async def test_no_descriptor_is_inherited(sandbox: Sandbox) -> None:
+async def test_no_descriptor_is_inherited(base: Path, tmp_path: Path) -> None:
+    """Neither one that the builder had when it started the sandbox, nor one that the sandbox has."""
     leak = os.open("/etc", os.O_RDONLY)
     try:
         os.set_inheritable(leak, True)
-        # descriptor 3 is that of the listing itself
-        assert await sandbox.says(["/bin/ls", "/proc/self/fd"]) == ["0", "1", "2", "3"]
+        async with started(base, tmp_path) as sandbox:
+            # descriptor 3 is that of the listing itself
+            assert await sandbox.says(["/bin/ls", "/proc/self/fd"]) == ["0", "1", "2", "3"]
     finally:
         os.close(leak)
 

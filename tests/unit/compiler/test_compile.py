@@ -552,8 +552,11 @@ def test_a_copy_of_heredocs_alone_takes_from_nothing() -> None:
 
 
 @pytest.mark.hostile("CVE-2025-62725")
-def test_a_heredocs_name_is_a_file_name() -> None:
-    assert line_of(fails("FROM scratch\nCOPY <<a/b /d/\nx\na/b\n")) == 2
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "../x", "/etc/passwd"])
+def test_a_heredocs_name_is_a_file_name(name: str) -> None:
+    for instruction in (f"COPY <<{name} /d/\nx", f"ADD <<'{name}' /d/\nx", f"RUN <<{name}\n#!/bin/sh\nx"):
+        error = fails(f"FROM busybox\n{instruction}\n{name}\n")
+        assert (line_of(error), error.code) == (2, "bad-heredoc-name")
 
 
 # ---- RUN ----
@@ -845,10 +848,25 @@ def test_a_nul_is_refused_before_the_kernel_is_asked(line: str) -> None:
     assert fails(f"FROM busybox\n{line}\n").code == "nul-character"
 
 
-@pytest.mark.parametrize("text", ["COPY --from=" + "9" * 5000 + " a b"])
+@pytest.mark.parametrize(
+    "text",
+    [f"COPY --from={'9' * 5000} a b", "COPY --from=\u0660 a b"],
+)
 @pytest.mark.hostile("Python traps")
-def test_odd_names_and_numbers_are_errors(text: str) -> None:
+def test_odd_names_are_errors(text: str) -> None:
     assert line_of(fails(f"FROM busybox\n{text}\n")) == 2
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "\u0663", "\u00b2", "1_0"])
+@pytest.mark.parametrize("text", [
+    "COPY --chmod={} a b", "EXPOSE {}", "EXPOSE 1-{}", "HEALTHCHECK --retries={} CMD x",
+    "HEALTHCHECK --interval={}s CMD x", "RUN --mount=type=tmpfs,target=/x,size={} x", "STOPSIGNAL {}",
+    "RUN --mount=type=cache,target=/x,uid={} x", "RUN --mount=type=cache,target=/x,mode={} x",
+])  # fmt: skip
+@pytest.mark.hostile("Python traps")
+def test_what_python_takes_for_a_number_or_not_at_all_is_an_error(text: str, digits: str) -> None:
+    """int() refuses thousands of digits with an error of its own, and takes those of every script."""
+    assert line_of(fails(f"FROM busybox\n{text.format(digits)}\n")) == 2
 
 
 WORDS = st.text(alphabet="ab$\\{}:-=,/. <\"'[]@!0\0\udcff~`", max_size=12)
@@ -867,6 +885,7 @@ TEXTS = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.hostile("CVE-2024-23650")
 @settings(max_examples=200, deadline=None)
 @given(TEXTS)
 def test_any_text_gives_a_program_or_an_error_for_people(lines: list[tuple[str, str, str]]) -> None:

@@ -142,6 +142,20 @@ def test_an_error_names_the_stream():
         unpack(b"\x1f\x8b\x08", name="layer 3")
 
 
+@pytest.mark.hostile("CVE-2014-9357")
+@pytest.mark.parametrize(
+    "part", [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress]
+)
+def test_no_program_of_the_machine_takes_an_archive_apart(part, tmp_path, monkeypatch):
+    for name in ("xz", "unxz", "gzip", "unpigz", "pigz", "bzip2", "zstd", "tar", "sh"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n: > {tmp_path}/ran\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert unpack(part(SHORT)) == SHORT
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     "part", [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress]
 )

@@ -69,17 +69,20 @@ def test_null_is_as_good_as_absent() -> None:
         ([], "", "no JSON object"),
     ],
 )
+@pytest.mark.hostile("CVE-2021-41190", "CVE-2021-21285")
 def test_what_makes_no_sense_is_refused(document: Any, media_type: str, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         parse(document, media_type)
 
 
+@pytest.mark.hostile("CVE-2021-21285", "Python traps")
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"1" * 9_000])
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match="JSON"):
         documents.parse_manifest_or_index(data, "", "app:1")
 
 
+@pytest.mark.hostile("CVE-2023-25153")
 def test_documents_have_a_limit() -> None:
     with pytest.raises(ImageError, match="more than 4 MiB"):
         documents.parse_manifest_or_index(b" " * (documents.MAX_MANIFEST + 1), "", "app:1")
@@ -146,6 +149,7 @@ KEYS = ["schemaVersion", "mediaType", "config", "layers", "manifests", "annotati
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), json_values))
+@pytest.mark.hostile("CVE-2021-21285")
 def test_any_document_is_understood_or_refused(document: dict[str, Any]) -> None:
     for read in (
         lambda data: documents.parse_manifest_or_index(data, "", "x"),

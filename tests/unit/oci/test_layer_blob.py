@@ -137,6 +137,7 @@ def test_to_others_such_files_are_removals():
     assert names(scan(data)) == [("a", WHITEOUT), ("b", FILE)]
 
 
+@pytest.mark.hostile("containerd whiteout check")
 def test_names_that_would_remove_nothing_that_has_a_name_cannot_be_packed():
     for name in (".wh.", "d/.wh..", "d/.wh..."):
         with pytest.raises(BuildError, match="cannot be in an image"):
@@ -226,6 +227,7 @@ def test_links_to_folders_are_followed_inside_the_layer():
     assert found[2].hardlink == "usr/lib/a"
 
 
+@pytest.mark.hostile("containerd whiteout check", "overlay xattrs", "CVE-2021-29136")
 @pytest.mark.parametrize(
     ("members", "message"),
     [

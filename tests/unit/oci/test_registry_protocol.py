@@ -10,6 +10,7 @@ import pytest
 from builder.digest import Digest
 from builder.errors import ImageError
 from builder.oci import reference, transport
+from builder.oci.auth import check_realm
 from builder.oci.registry import Registry
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
 from builder.store.blobs import BlobStore
@@ -125,6 +126,7 @@ async def test_a_server_that_stays_busy_is_an_error() -> None:
     assert len(fake.asked) == transport.ATTEMPTS
 
 
+@pytest.mark.hostile("DoS")
 async def test_an_endless_retry_after_is_not_waited_for() -> None:
     async with fake_registry(lambda _asked: Answer(429, headers={"retry-after": "9999999999"})) as fake:
         with pytest.raises(ImageError, match="too many requests"):
@@ -164,6 +166,28 @@ async def test_a_redirect_does_not_take_the_token_elsewhere(blobs: BlobStore) ->
 
     assert elsewhere.paths() == ["/data"]
     assert "authorization" not in elsewhere.asked[0].headers
+
+
+@pytest.mark.hostile("dotnet #54225")
+@pytest.mark.parametrize("realm", [
+    "file:///etc/passwd", "gopher://x/", "//x/token", "token", "http://u:p@127.0.0.1:1/", "http://[::1", "",
+])  # fmt: skip
+async def test_a_realm_that_is_no_place_for_tokens_is_not_asked(realm: str) -> None:
+    """Who serves a FROM says where tokens are had; it must not say what else is asked, nor by whom."""
+    away = Answer(401, headers={"www-authenticate": f'Bearer realm="{realm}"'})
+
+    async with fake_registry(lambda _asked: away) as fake:
+        with pytest.raises(ImageError, match="which is not allowed"):
+            await get_manifest(fake)
+
+    assert all(path.startswith("/v2/") for path in fake.paths())
+
+
+@pytest.mark.hostile("dotnet #54225")
+def test_a_realm_does_not_lead_from_https_to_http() -> None:
+    with pytest.raises(ImageError, match="which is not allowed"):
+        check_realm("http://169.254.169.254/latest", "https://registry.example/v2/a")
+    check_realm("https://auth.example/token", "https://registry.example/v2/a")
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "gopher://x/", "/again"])
@@ -230,5 +254,6 @@ def test_only_this_machine_is_asked_without_tls(host: str, loopback: bool) -> No
     [("2", 2.0), ("0", 0.001), ("61", None), ("x" * 9999, 0.001), ("Mon, 01 Jan 2001 00:00:00 GMT", 0.001),
      ("Fri, 31 Dec 9999 23:59:59 GMT", None), ("²", 0.001)],
 )  # fmt: skip
+@pytest.mark.hostile("DoS")
 def test_retry_after_is_bounded(header: str, expected: float | None) -> None:
     assert transport.retry_after(header, 1) == expected

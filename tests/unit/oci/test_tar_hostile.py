@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from builder.errors import ImageError
 from builder.oci import tar
+from builder.oci import tar_header as th
 from builder.oci.tar_header import MAX_RECORD, parse_pax, pax_record
 from builder.snapshots.snapshot import FILE, FOLDER, SYMLINK
 
@@ -77,6 +78,8 @@ def test_the_text_of_a_symlink_is_left_as_it_is():
     "archive",
     {
         "negative size": header(size=b"\xff" * 12),
+        "negative size of a pax header": header(kind=b"x", size=b"\xff" * 12) + header(),
+        "negative size of a long name": header(kind=b"L", size=b"\xff" * 12) + header(),
         "negative pax size": pax(size=b"-512") + header(),
         "huge pax size": pax(size=b"9" * 19) + header(),
         "size of many digits": pax(size=b"9" * 5000) + header(),
@@ -90,6 +93,12 @@ def test_the_text_of_a_symlink_is_left_as_it_is():
         "long name over the limit": header(kind=b"L", size=MAX_RECORD + 1) + bytes(MAX_RECORD + 1024),
         "long link over the limit": header(kind=b"K", size=8 << 30),
         "pax record beyond the header": header(kind=b"x", size=8) + padded(b"99 a=bc\n") + header(),
+        "second pax record without length": header(kind=b"x", size=38)
+        + padded(b"8 a=bcd\n" + b"x" * 30)
+        + header(),
+        "second pax record of length 0": header(kind=b"x", size=16)
+        + padded(b"8 a=bcd\n0 a=bcd\n")
+        + header(),
         "pax record of length 0": header(kind=b"x", size=8) + padded(b"0 a=bcd\n") + header(),
         "pax record of length 1": header(kind=b"x", size=8) + padded(b"1 a=bcd\n") + header(),
         "pax record without newline": header(kind=b"x", size=8) + padded(b"8 a=bcde") + header(),
@@ -131,16 +140,58 @@ def test_what_is_damaged_or_beyond_limits_is_an_image_error(archive):
         read(data if "cut" in name else data + bytes(1024))
 
 
+class Endless:
+    """A start, then one byte for as long as somebody reads; `given` counts the bytes."""
+
+    def __init__(self, start: bytes, more: bytes = b"\0") -> None:
+        self.start = start
+        self.more = more
+        self.given = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        self.given += size
+        assert size > 0, "all at once"
+        assert self.given < 8 << 20, "the archive is read for what its header says"
+        data, self.start = self.start, b""
+        return data + (self.more * size)[: max(0, size - len(data))]
+
+
+@pytest.mark.hostile("gh-151498")
+@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"L", b"K"])
+def test_the_size_of_an_extended_header_is_checked_before_it_is_read(kind):
+    stream = Endless(header(kind=kind, size=6 << 30))
+
+    with pytest.raises(ImageError, match=f"an extended header of {6 << 30} bytes"):
+        next(tar.read(stream))
+    assert stream.given <= tar.CHUNK
+
+
 @pytest.mark.hostile("gh-151498")
 def test_a_size_field_allocates_nothing():
+    """Neither a file's size nor its map are made room for before there are bytes."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    with pytest.raises(ImageError):
-        read(header(kind=b"x", size=6 << 30) + bytes(1024))
+    _, body = next(tar.read(Endless(header(size=6 << 30))))
+    for _ in range(8):
+        assert len(body.read(1 << 20)) <= tar.CHUNK
     with pytest.raises(ImageError):
         read(header(size=6 << 30) + bytes(1024))
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+@pytest.mark.hostile("CVE-2024-6232")
+@pytest.mark.parametrize("record", [b"9", b"9 ", b"1 1 ", b" ", b"9 GNU.sparse.size", b"="])
+def test_a_record_of_a_megabyte_is_looked_at_once(record):
+    """Python's reader had a regex for it, which tried each digit as the first."""
+    digits = record * (MAX_RECORD // len(record))
+
+    with pytest.raises(ImageError, match="a pax record"):
+        parse_pax(digits)
+    with pytest.raises(ImageError, match="a pax record"):
+        parse_pax(b"9" * (MAX_RECORD - 20) + b" GNU.sparse.size=1\n")
+    with pytest.raises(ImageError, match="in a header"):
+        th.number(b"1" * MAX_RECORD + b"x")
 
 
 def test_data_behind_types_that_have_none_is_not_skipped():
@@ -240,9 +291,20 @@ def test_a_sparse_file_of_holes_needs_no_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
+@pytest.mark.hostile("CVE-2025-58183")
+@pytest.mark.parametrize("stored", [b"999999999\n", b""])
+def test_a_sparse_map_is_bounded_whatever_the_size_of_its_file(stored):
+    """Its count is looked at, and what has been read of it (either ends this); so is the length of a line."""
+    size = b"\x80" + b"\0" * 6 + b"\x7f" * 5
+    start = pax(GNU__sparse__major=b"1", GNU__sparse__realsize=b"5") + header(size=size) + stored
+    more = b"1\n" if stored else b"1"
+
+    with pytest.raises(ImageError, match="a sparse map is too large"):
+        next(tar.read(Endless(start, more)))
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.data())
-@pytest.mark.hostile("CVE-2024-6232")
 def test_any_bytes_are_entries_or_an_image_error(data):
     archive = bytearray(
         pax(path=b"a/b", mtime=b"5.5", SCHILY__xattr__a=b"b") + header(size=100) + padded(b"x" * 100)

@@ -216,13 +216,18 @@ def test_bytes_are_compared_where_nothing_else_tells() -> None:
 
 @pytest.mark.hostile("CVE-2018-15664")
 def test_symlinked_destinations_are_followed_inside_the_tree() -> None:
-    below = tree(link("link", "/real"), folder("real"), link("out", "../../../new"), link("lf", "real/f"))
+    below = tree(
+        link("link", "/real"), folder("real"), link("out", "../../../new"), link("lf", "real/f"),
+        link("deep/in/abs", "/real"), link("deep/in/up", "../../../../../real"),
+    )  # fmt: skip
 
     assert paths(copy(tree("a"), below, "/a", "/link/sub/")) == ["real", "real/sub", "real/sub/a"]
     assert paths(copy(tree("a"), below, "/a", "/link")) == ["real", "real/a"]
     assert paths(copy(tree("a"), below, "/a", "/out/")) == ["new", "new/a"]
     assert paths(copy(tree("a"), below, "/a", "/lf")) == ["real", "real/f"]
     assert paths(copy(tree("d/a"), below, "/d", "/link")) == ["real", "real/a"]
+    for name in ("abs", "up"):
+        assert paths(copy(tree("a"), below, "/a", f"/deep/in/{name}/")) == ["real", "real/a"]
 
 
 def test_a_link_in_the_place_of_a_file_in_a_folder_is_replaced() -> None:
@@ -438,6 +443,15 @@ def test_no_name_in_an_archive_leaves_the_destination(name: str) -> None:
     assert paths(add([file(name, "1")], Tree(), "/x/y/")) == ["x", "x/y", "x/y/evil"]
 
 
+@pytest.mark.hostile("CVE-2020-10696", "BuildKit 4ed7a2ff3")
+@pytest.mark.parametrize("name", ["..", "d/..", "../..", "d/../..", "/.."])
+def test_a_name_in_an_archive_that_is_all_dots_is_the_destination(name: str) -> None:
+    below = tree(folder("x"), "x/old")
+
+    for entry in (folder(name, 0o700, 9, 9), link(name, "/etc"), file(name, "1")):
+        assert paths(add([entry, file("f", "1")], below)) == ["x", "x/f"]
+
+
 @pytest.mark.hostile("CVE-2021-29136")
 def test_an_archives_root_leaves_the_destination_as_it_is() -> None:
     planned = add([folder(".", 0o700, 9, 9), file("./f", "1")], Tree())
@@ -445,7 +459,7 @@ def test_an_archives_root_leaves_the_destination_as_it_is() -> None:
     assert (planned[0].entry.path, planned[0].entry.mode, planned[0].entry.uid) == ("x", 0o755, 0)
 
 
-@pytest.mark.hostile("CVE-2020-10696")
+@pytest.mark.hostile("CVE-2020-10696", "CVE-2026-42574", "CVE-2026-28406", "go-containerregistry #2227")
 def test_links_in_an_archive_are_resolved_as_if_the_destination_were_the_root() -> None:
     below = tree("etc/passwd")
 
@@ -535,11 +549,68 @@ def test_chown_leaves_folders_that_an_archive_only_implies() -> None:
     }
 
 
-@pytest.mark.hostile("containerd whiteout check")
 def test_devices_of_an_archive_stay_what_they_are_and_names_like_whiteouts_are_names() -> None:
     planned = add([device("blk", BLOCK, (7, 1)), file(".wh.gone", "")], tree("x/gone"))
 
     assert [(p.entry.path, p.entry.kind) for p in planned[1:]] == [("x/.wh.gone", FILE), ("x/blk", BLOCK)]
+
+
+@pytest.mark.hostile("overlay xattrs")
+@pytest.mark.parametrize("kind", [CHAR, BLOCK])
+def test_a_device_that_means_a_removal_is_neither_copied_nor_unpacked(kind: str) -> None:
+    """A COPY writes a block device as a character device; 0:0 would hide /etc/passwd of the base."""
+    hiding = device("passwd", kind, (0, 0))
+
+    with pytest.raises(BuildError, match="'/etc/passwd': a device 0:0"):
+        copy(tree(hiding), tree("etc/passwd"), "/passwd", "/etc/")
+    with pytest.raises(BuildError, match="'/x/passwd': a device 0:0"):
+        add([device("passwd", CHAR, (0, 0))], Tree())
+
+
+@pytest.mark.hostile("overlay xattrs")
+def test_of_xattrs_in_an_archive_and_in_a_stage_only_capabilities_come_along() -> None:
+    records = tuple(
+        (name, b"y")
+        for name in ("security.capability", "trusted.overlay.redirect", "user.overlay.metacopy", "user.x")
+    )
+    marked, marked_folder = file("f").replace(xattrs=records), folder("d").replace(xattrs=records)
+
+    added = entries(add([marked, marked_folder], Tree()))
+    copied = entries(copy(tree(folder("s"), marked.replace(path="s/f")), Tree(), "/s", "/x/"))
+
+    assert [entry.xattrs for entry in (added["x/f"], added["x/d"], copied["x/f"])] == [records[:1]] * 3
+
+
+@pytest.mark.hostile("BuildKit 4ed7a2ff3")
+@pytest.mark.parametrize("name", ["../keep", "/../keep", "d/../../keep"])
+def test_what_an_archive_takes_the_place_of_lies_in_the_destination(name: str) -> None:
+    below = tree(folder("keep"), "keep/f", folder("x"), folder("x/keep"), "x/keep/old")
+
+    planned = add([file(name, "1")], below)
+
+    assert sorted((p.entry.path, p.entry.kind) for p in planned) == [("x", FOLDER), ("x/keep", FILE)]
+
+
+@pytest.mark.hostile("CVE-2025-4517", "CVE-2025-4330", "CVE-2025-4138", "CVE-2025-4435", "CVE-2026-11940")
+def test_links_whose_path_is_beyond_what_the_kernel_takes_do_not_lead_out() -> None:
+    """What made Python's filters let go: a path that is too long to be resolved by the kernel at once."""
+    archive: list[Entry] = []
+    long, above = "d" * 247, ""
+    for letter in "abcdefghijklmnop":
+        archive += [folder(f"{above}{long}"), link(f"{above}{letter}", long)]
+        above = f"{above}{letter}/"
+    archive += [
+        link(above + "l" * 254, "../" * 16),
+        link("escape", above + "l" * 254 + "/../../../etc"),
+        folder("etc"),
+        file("escape/passwd", "1"),
+        file("escape/../../up", "1"),
+    ]
+
+    planned = entries(add(archive, tree("etc/passwd")))
+
+    assert [path for path in planned if path.endswith(("passwd", "up"))] == ["x/etc/passwd", "x/up"]
+    assert {path.split("/")[0] for path in planned} == {"x"}
 
 
 # ── WORKDIR ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -95,7 +95,7 @@ def test_the_files_are_found_through_links_inside_the_tree() -> None:
     assert owners.find(tree(), owners.PASSWD) is None
 
 
-@pytest.mark.hostile("CVE-2026-47262", "GHSA-mjcv-p78q-w5fw", "CVE-2024-9676")
+@pytest.mark.hostile("CVE-2026-47262", "GHSA-mjcv-p78q-w5fw", "BuildKit 408266e4b", "CVE-2024-9676")
 def test_what_is_no_file_of_users_is_refused() -> None:
     with pytest.raises(BuildError, match="regular"):
         owners.find(tree(device("etc/passwd")), owners.PASSWD)
@@ -106,3 +106,5 @@ def test_what_is_no_file_of_users_is_refused() -> None:
     huge = file("etc/passwd").replace(size=11 << 20)
     with pytest.raises(BuildError, match="larger"):
         owners.find(tree(huge), owners.PASSWD)
+    for host in ("/dev/zero", "../../../../../dev/zero", "/proc/self/root/etc/passwd", __file__):
+        assert owners.find(tree(link("etc/passwd", host)), owners.PASSWD) is None

@@ -182,6 +182,30 @@ def test_no_entry_is_written_through_a_symlink(tmp_path, link):
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+@pytest.mark.hostile("CVE-2025-47290", "containerd 2.2.3")
+def test_a_folder_that_becomes_a_link_after_it_was_made_is_not_written_through(tmp_path):
+    """Of the race only the second half: the folder is swapped between its check and its use."""
+    (tmp_path / "outside").mkdir()
+    for entry in (
+        Entry("d/x", FILE),
+        Entry("d/x", FOLDER),
+        Entry("d/x", SYMLINK, link="y"),
+        Entry("d/x/y", FILE),
+    ):
+        tree = TreeWriter(tmp_path / "t")
+        tree.add(Entry("d", FOLDER))
+        (tmp_path / "t/d").rename(tmp_path / "t/aside")
+        (tmp_path / "t/d").symlink_to(tmp_path / "outside")
+        with pytest.raises(NotADirectoryError):
+            tree.add(entry)
+        with pytest.raises(NotADirectoryError):
+            tree.finish()
+        tree.close()
+        remove_tree(tmp_path / "t")
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o755
+
+
 @pytest.mark.hostile("CVE-2021-32760")
 def test_attributes_are_not_set_through_a_symlink(tmp_path):
     (tmp_path / "victim").write_text("x")
@@ -201,7 +225,13 @@ def test_attributes_are_not_set_through_a_symlink(tmp_path):
 
 
 @pytest.mark.hostile("CVE-2026-50163")
-def test_a_hard_link_into_nothing_names_both_ends(tmp_path):
+def test_a_hard_link_into_nothing_names_both_ends(tmp_path, monkeypatch):
+    """Nor are there links to what the working folder has by that name."""
+    (tmp_path / "cwd/missing").mkdir(parents=True)
+    (tmp_path / "cwd/missing/x").write_text("host")
+    (tmp_path / "cwd/d").write_text("host")
+    (tmp_path / "cwd/new").write_text("host")
+    monkeypatch.chdir(tmp_path / "cwd")
     for target in ("missing", "missing/x", "d", "new"):
         with pytest.raises(ImageError, match=f"'new' to '{target}', which it does not hold"):
             add_all(tmp_path / "t", Entry("d", FOLDER), Entry("new", FILE, hardlink=target))

@@ -227,6 +227,7 @@ async def test_attributes_and_settings_of_the_machine_take_no_part(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_DIR", str(home))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / ".gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_PARAMETERS", f"'url.file://{repo.bare}.insteadOf={repo.url}'")
     repo_commit = {".gitattributes": "* filter=evil\n"}
     monkeypatch.delenv("GIT_DIR")
     repo.commit(repo_commit)
@@ -438,7 +439,6 @@ async def test_git_refuses_a_local_repository_whatever_leads_there(shelf: Shelf,
     assert not (repo.work / "ran").exists()
 
 
-@pytest.mark.hostile("BuildKit f83dedd8d")
 async def test_a_server_that_names_an_option_as_its_branch_gets_nothing_run(
     shelf: Shelf, web: Web, tmp_path: Path
 ) -> None:
@@ -458,6 +458,45 @@ async def test_a_server_that_names_an_option_as_its_branch_gets_nothing_run(
     with pytest.raises(BuildError):
         await layer_of(shelf, f"{web.url}/x.git")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.hostile("BuildKit f83dedd8d", "CVE-2017-1000117", "CVE-2019-13139")
+async def test_what_a_server_names_reaches_git_as_nothing_but_a_ref(
+    shelf: Shelf, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked by the id alone the server declines, so that git is told the name that it has for it."""
+    sha, evil = "1" * 40, "--upload-pack=touch x"
+    refs = [f"{sha} HEAD\0symref=HEAD:refs/heads/{evil} agent=x\n", f"{sha} refs/heads/{evil}\n"]
+    lines = [b"# service=git-upload-pack\n", None, *map(str.encode, refs), None]
+    advertised = {"Content-Type": "application/x-git-upload-pack-advertisement"}
+    web.answers["/x.git/info/refs?service=git-upload-pack"] = Answer(packets(lines), headers=advertised)
+    declined = {"Content-Type": "application/x-git-upload-pack-result"}
+    web.answers["/x.git/git-upload-pack"] = Answer(
+        packets([f"ERR upload-pack: not our ref {sha}\n".encode()]), headers=declined
+    )
+    told = tmp_path / "told"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" END >> {told}\nexec {shutil.which("git")} "$@"\n'
+    )
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    with pytest.raises(BuildError):
+        await layer_of(shelf, f"{web.url}/x.git")
+
+    calls = [call.split("\n") for call in told.read_text().split("\nEND\n")]
+    named = [call for call in calls if any("upload-pack" in word for word in call)]
+    assert named, "the name was not tried"
+    for call in named:
+        end = call.index("--")
+        assert not [word for word in call[:end] if "upload-pack" in word]
+        assert all(not word.startswith("-") for word in call[end + 1 :])
+
+
+def packets(lines: list[bytes | None]) -> bytes:
+    """git's packets (gitprotocol-common(5)); None is the flush between parts."""
+    return b"".join(b"0000" if line is None else b"%04x" % (len(line) + 4) + line for line in lines)
 
 
 @pytest.mark.hostile("CVE-2024-52005")

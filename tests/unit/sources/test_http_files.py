@@ -268,6 +268,24 @@ async def test_an_encoding_that_grows_beyond_measure_is_refused(web: Web, shelf:
     assert os.listdir(os.path.join(shelf.root, "ingest")) == []
 
 
+@pytest.mark.hostile("CVE-2025-66418")
+async def test_a_chain_of_encodings_is_not_taken_apart(web: Web, shelf: Shelf) -> None:
+    """Each link of it would multiply what the one before allows."""
+    chained = gzip.compress(gzip.compress(b"hello"))
+    web.answers["/a"] = Answer(chained, headers={"Content-Encoding": "gzip, gzip"})
+
+    assert (await get(shelf, f"{web.url}/a"))[1] == chained
+
+
+@pytest.mark.hostile("DoS")
+async def test_a_server_that_is_busy_for_ages_is_not_waited_for(web: Web, shelf: Shelf) -> None:
+    web.answers["/a"] = Answer(status=503, headers={"Retry-After": "9999999999"})
+
+    with pytest.raises(BuildError, match="answers 503"):
+        await fetch(shelf, f"{web.url}/a")
+    assert web.paths() == ["/a"]
+
+
 @pytest.mark.hostile("DoS")
 async def test_an_answer_that_grows_without_end_is_refused(
     web: Web, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
