@@ -17,7 +17,7 @@ from builder.checks.hints import Hints
 from builder.checks.rules import Rule
 from builder.checks.settings import Settings
 from builder.checks.writing import Found
-from builder.compiler import ports, scope
+from builder.compiler import copies, ports, scope
 from builder.compiler.compile import Visit
 from builder.compiler.flags import texts
 from builder.compiler.remotes import is_remote
@@ -293,6 +293,8 @@ def copy_ignored_file(seen: Seen) -> Iterator[Message]:
     if not is_copy or not ignore or any(pattern.keeps for pattern in ignore.patterns):
         return
     assert isinstance(step, Copy | Add)
+    if not copies.is_chmod(seen.expand(step.flag("chmod") or "")):
+        return  # the sources are not come to
     for source in map(seen.expand, split_sources(step)[0]):
         if not is_remote(source) and _is_ignored(posixpath.normpath(source), ignore):
             yield f"{step.keyword} takes {source}, which the ignore file leaves out", seen.span

@@ -168,10 +168,15 @@ def check_file_name(lowering: Lowering, step: Copy | Add | Run, name: str) -> No
         raise lowering.fault(step, f"heredoc {name!r} cannot be the name of a file", "bad-heredoc-name")
 
 
+def is_chmod(text: str) -> bool:
+    """Whether the value of --chmod is one, "" being none."""
+    if not text or (OCTAL.fullmatch(text) and int(text, 8) <= 0o7777):
+        return True
+    return text[0] not in "0123456789" and SYMBOLIC.fullmatch(text) is not None
+
+
 def _check_chmod(lowering: Lowering, step: Copy | Add, chmod: str) -> None:
-    if not chmod or (OCTAL.fullmatch(chmod) and int(chmod, 8) <= 0o7777):
-        return
-    if chmod[0] in "0123456789" or not SYMBOLIC.fullmatch(chmod):
+    if not is_chmod(chmod):
         hint = "it is octal from 0 to 7777, or symbolic as in chmod(1)"
         raise lowering.fault(step, f"--chmod={chmod} is not a mode", "bad-chmod", hint, flag="chmod")
 

@@ -92,8 +92,6 @@ def _problem(flag: Flag, kind: str) -> str | None:
         return None
     if flag.value is None:
         return "needs a value"
-    if flag.name == "device":
-        return _device_problem(flag.value)
     if flag.name == "mount":
         return _mount_problem(flag.value)
     if flag.name == "device":
@@ -103,14 +101,6 @@ def _problem(flag: Flag, kind: str) -> str | None:
     choices = CHOICES.get(flag.name)
     if choices and flag.value not in choices:
         return f"is one of {', '.join(choices)}, not {flag.value!r}"
-    return None
-
-
-def _device_problem(value: str) -> str | None:
-    try:
-        parse_device(value)
-    except DeviceError as error:
-        return str(error)
     return None
 
 

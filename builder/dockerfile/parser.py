@@ -53,8 +53,8 @@ WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 EAGER = frozenset({"mixed-array", "no-equals", "no-value"})
 FIRST_WORD = re.compile(r"[^\t\v\f\r ]*")
 # A keyword and flags, with the white space behind them, which alone may be any that Unicode knows.
-LEAD = re.compile(rf"[^\t\v\f\r ]+[\t\v\f\r ]+[{SPACE}]*(?:--[^\t\v\f\r ]*[\t\v\f\r ]+[{SPACE}]*)*")
-GAP = re.compile(rf"[\t\v\f\r ][{SPACE}]*")
+LEAD = re.compile(rf"[{SPACE}]*[^\t\v\f\r ]+[\t\v\f\r ]+[{SPACE}]*(?:--[^\t\v\f\r ]*[\t\v\f\r ]+[{SPACE}]*)*")
+GAP = re.compile(rf"\A[{SPACE}]+|[\t\v\f\r ][{SPACE}]*")
 MAX_ERRORS = 20
 MAX_NOTES = 5
 
@@ -190,8 +190,6 @@ class _LineParser:
             form = self._parse(self.keyword, self.text)
             heredocs = self._heredocs(form)
             flags = tuple(self._flag(token) for token in form.flags)
-            if flags and not (form.words and form.words[0].kind == "NO_CHECK"):
-                check_flags(self.keyword, flags, self._locate)
             common = {
                 "keyword": self.keyword,
                 "original": self.text.lstrip(SPACE),
@@ -201,7 +199,10 @@ class _LineParser:
                 "comments": self.line.comments,
                 "gaps": self.line.gaps,
             }
-            return build(form, self.reader.escape, self.line.text, common)
+            instruction = build(form, self.reader.escape, self.line.text, common)
+            if flags and not (form.words and form.words[0].kind == "NO_CHECK"):
+                check_flags(self.keyword, flags, self._locate)
+            return instruction
         except DockerfileError as error:
             error.at(self._locate(self._whole()))
             raise

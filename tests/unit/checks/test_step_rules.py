@@ -224,3 +224,10 @@ def test_mounts_are_looked_at_up_to_the_option_that_is_wrong() -> None:
 
     assert lines_of("UndefinedVar", wrong) == [2]
     assert lines_of("UndefinedVar", wrong.replace("uid=x", "uid=1")) == [2, 2, 2]
+
+
+def test_sources_behind_a_wrong_mode_are_not_looked_at() -> None:
+    text = "FROM scratch\nCOPY --chmod={} a /\n"
+
+    assert lines_of("CopyIgnoredFile", text.format("644"), ignore="a") == [2]
+    assert lines_of("CopyIgnoredFile", text.format("9"), ignore="a") == []

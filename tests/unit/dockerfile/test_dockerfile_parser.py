@@ -232,6 +232,7 @@ def test_args_may_stand_before_the_first_from() -> None:
         ('RUN --mount=type=b\\"ind x', "bad-flag", "--mount"),
         ('COPY ["a",1]', "mixed-array", "COPY"),
         ('ADD --link ["a",null]', "mixed-array", "ADD"),
+        ("ENV --foo=bar A=b c", "no-equals", "'c'"),
         ("ONBUILD", "incomplete", "ONBUILD"),
         ("ONBUILD ONBUILD RUN x", "bad-trigger", "ONBUILD"),
         ("onbuild from a", "bad-trigger", "FROM"),

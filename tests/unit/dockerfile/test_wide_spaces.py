@@ -24,6 +24,13 @@ def test_they_are_dropped_behind_the_keyword_and_the_flags() -> None:
     assert run.command.words == ("x",)
 
 
+def test_they_are_dropped_before_a_keyword_that_a_continuation_begins() -> None:
+    cmd = one("\\\n\u00a0CMD  make")
+
+    assert isinstance(cmd, ast.Cmd)
+    assert cmd.command.words == ("make",)
+
+
 def test_they_are_characters_of_the_words_behind_the_first() -> None:
     copy = one("COPY a \u00a0b\u2003c \u3000 /d/")
 
