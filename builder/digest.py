@@ -34,7 +34,7 @@ else:
 
 HEX = frozenset("0123456789abcdef")
 # Made once: json.dumps would make one for every value.
-ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
 LARGE = 1 << 18  # bytes, from which on OpenSSL's speed makes up for its loading
 
 

@@ -92,7 +92,7 @@ class Lowering(msgspec.Struct, frozen=True):
 
     def refuse_nul(self, step: AnyInstruction, *texts: str) -> None:
         """Raise DockerfileError where a text that the kernel is told holds a NUL."""
-        if any("\0" in text for text in texts):
+        if "\0" in "".join(texts):
             raise self.fault(step, f"{step.keyword} holds a NUL character", "nul-character")
 
     def add(

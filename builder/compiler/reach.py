@@ -48,7 +48,7 @@ def read_steps(names: Names) -> Steps:
 def check_circles(names: Names, bases: tuple[Base, ...], steps: Steps) -> None:
     """Raise DockerfileError where stages take from each other in a circle, used or not."""
     needs = [
-        [] if base.replaced else [(s, i.instruction) for i in own for s in _stages_of(i)]
+        [] if base.replaced else [(s, i.instruction) for i in own if i.sources for s in _stages_of(i)]
         for base, own in zip(bases, steps, strict=True)
     ]
     finished: set[int] = set()
@@ -134,7 +134,7 @@ def _reach(bases: tuple[Base, ...], steps: Mapping[int, tuple[Step, ...]], targe
         if isinstance(base.source, FromStage):
             pending.append(base.source.number)
         if not base.replaced:
-            pending += [stage for step in steps[number] for stage in _stages_of(step)]
+            pending += [stage for step in steps[number] if step.sources for stage in _stages_of(step)]
     return sorted(reached)
 
 
