@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError
 from builder.events import Warned
-from builder.isolation.rungs import NONE, ROOT, Isolation, require_full, weakenings
+from builder.fs.ownership import RECORDED, of_process
+from builder.isolation.rungs import CHROOT, NONE, ROOT, Isolation, require_full, weakenings
 
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.isolation.choose import Standing
     from builder.runtime.launch import Runtime
     from builder.runtime.spawn import Zygote
+    from builder.runtime.spec import RuntimeSpec
 
 
 class Sandboxes:
@@ -73,6 +75,23 @@ class Sandboxes:
             for line in weakenings(self.isolation):
                 self._emit(Warned(time=time.time(), message=line))
         return self._runtime
+
+    @property
+    def records_owners(self) -> bool:
+        """Whether steps have a single id, so that owners are recorded beside the files."""
+        return self.isolation.rung not in (NONE, CHROOT) and of_process() == RECORDED
+
+    def fit(self, spec: RuntimeSpec) -> RuntimeSpec:
+        """A step's sandbox, as it can be had on this rung."""
+        if self.isolation.outer_proc:
+            from builder.runtime.spec import with_outer_proc
+
+            spec = with_outer_proc(spec)
+        if self.records_owners:
+            from builder.runtime.ownership.request import with_recorded_owners
+
+            spec = with_recorded_owners(spec)
+        return spec
 
     async def close(self) -> None:
         """End the runtime, and with it whatever still runs."""

@@ -22,6 +22,8 @@ from builder.errors import BuildError, MissingPath, StepFailed
 from builder.events import Log
 from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
 from builder.runtime import spec
+from builder.runtime.ownership.handover import TABLE
+from builder.runtime.ownership.request import table
 from builder.snapshots import graft, owners
 from builder.snapshots.snapshot import FOLDER, Entry, Snapshot
 from builder.snapshots.tree import TooManyLinks
@@ -57,7 +59,7 @@ async def run_step(
         status = await runtime.run(prepared.spec, step.on_line, prepared.secrets)
         if status.code or status.signal:
             raise step.failure(status)
-        return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs))
+        return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs, status.owners))
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ class Step:
             shm_size=op.shm_size,
         )
         stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
-        return Prepared(sandbox, secrets, stubs)
+        if parts.sandboxes.records_owners:
+            secrets[TABLE] = table(stepfiles.owners_without_record(tree))
+        return Prepared(parts.sandboxes.fit(sandbox), secrets, stubs)
 
     def failure(self, status: ExitStatus) -> StepFailed:
         """The error for a command that ended badly."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from builder.ops.exec import Exec
+from builder.snapshots.snapshot import FIFO, SYMLINK
 from builder.snapshots.tree import TooManyLinks, Tree
 
 # Always there once a container ran, and kept: the runtime mounts on them (as runc leaves them).
@@ -61,3 +62,12 @@ def mount_stubs(tree: Tree, targets: Iterable[str]) -> list[str]:
             if tree.get(path) is None and path not in KEPT_MOUNT_POINTS:
                 stubs[path] = None
     return list(stubs)
+
+
+def owners_without_record(tree: Tree) -> dict[str, tuple[int, int]]:
+    """Whose those paths are, of others than root, that can hold no record of it (see `fs.ownership`)."""
+    return {
+        path: (node.entry.uid, node.entry.gid)
+        for path, node in tree.nodes.items()
+        if node.entry.kind in (SYMLINK, FIFO) and (node.entry.uid or node.entry.gid)
+    }

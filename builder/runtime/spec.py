@@ -284,6 +284,15 @@ def sandbox_spec(
     )
 
 
+def with_outer_proc(spec: RuntimeSpec) -> RuntimeSpec:
+    """The spec, with the /proc around it instead of a new one, for where the kernel refuses that."""
+    mounts = tuple(
+        msgspec.structs.replace(mount, options=(*mount.options, "x-outer")) if mount.type == "proc" else mount
+        for mount in spec.mounts
+    )
+    return msgspec.structs.replace(spec, mounts=mounts)
+
+
 def parse_ulimit(text: str) -> Rlimit:
     """ "nofile=1024:2048" or "nofile=1024"; -1 is unlimited. Raises BuildError for anything else."""
     name, _, values = text.partition("=")
