@@ -19,7 +19,10 @@ BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 def table_of(data: dict[str, Any]) -> str:
     """The lines of one file's figures."""
-    return _parts(data) if "benchmarks" in data else _commands(data)
+    if "benchmarks" not in data:
+        return _commands(data)
+    is_language = any("parse_ratio" in row["extra_info"] for row in data["benchmarks"])
+    return _language(data) if is_language else _parts(data)
 
 
 def _commands(data: dict[str, Any]) -> str:
@@ -55,6 +58,23 @@ def _parts(data: dict[str, Any]) -> str:
             f"| {name} | {more['goal']:g} × floor | {_ms(row['stats']['min'])} | {more['ratio']:.1f} | "
             f"{_ms(more['floor'])} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _language(data: dict[str, Any]) -> str:
+    lines = [
+        f"The Dockerfile language at {data['commit_info']['id'][:12]}; the other parsers do not compile.\n",
+        "| texts | other parser | parse and compile | parse | theirs | ratio | of parses |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in data["benchmarks"]:
+        more, cells = row["extra_info"], ["", "", "", ""]
+        if more:
+            parsed = more["parse_ratio"] * more["theirs"]
+            cells = [_ms(parsed), _ms(more["theirs"]), f"{more['ratio']:.1f}", f"{more['parse_ratio']:.1f}"]
+        name = row["name"].removeprefix("test_").partition("[")[0].replace("_", " ")
+        other = (row["params"] or {}).get("name", "").replace("_", "-")
+        lines.append(f"| {name} | {other} | {_ms(row['stats']['min'])} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

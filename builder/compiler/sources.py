@@ -243,7 +243,7 @@ def _find_image(
 
 def _named_context(names: Names, name: str, platform: Platform) -> str | None:
     """The named context (as typed) that goes by this name, one for the platform first."""
-    if name == SCRATCH:
+    if name == SCRATCH or not names.contexts:
         return None
     return names.contexts.get(f"{name}::{platform}") or names.contexts.get(name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 import pytest
@@ -13,7 +14,8 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from builder.digest import Digest
 from builder.dockerfile import grammar
 from builder.dockerfile.automaton import Automaton, Misfit
-from builder.dockerfile.parser import KEYWORDS
+from builder.dockerfile.parser import KEYWORDS, read
+from builder.text import SourceText
 
 LINES = {
     "from": "FROM --platform=linux/arm64 debian:12 AS base",
@@ -109,6 +111,19 @@ def test_a_kept_analysis_reads_as_a_new_one(escape: str, monkeypatch: pytest.Mon
     assert recalled == made
     for start, line in LINES.items():
         assert recalled.read(line, start) == made.read(line, start) != []
+
+
+def test_what_was_analysed_once_is_read_without_lark(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept()
+    grammar._recalled("\\", KEYWORDS, kept)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lark"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(grammar, "_MADE", {})
+
+    found = read(SourceText("Dockerfile", "FROM a\nCOPY a\nRUN make\n"), kept)
+
+    assert [error.code for error in found.errors] == ["incomplete"]
+    assert [bool(line.instruction) for line in found.lines] == [True, False, True]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"starts": {}, "patterns": []}', '{"starts": 1'])
