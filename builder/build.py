@@ -20,8 +20,10 @@ from builder.attempt import Attempt
 from builder.compiler.remotes import redact
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
+from builder.limits import raised_open_files, steps_at_once
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
+from builder.ops.exec import CacheMount, Exec
 from builder.ops.source import Local
 from builder.output import Delivered, config_name, deliver, metadata, wanted
 from builder.parts import open_parts, secrets_of
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from builder.snapshots.snapshot import Snapshot
 
     Bases = dict[ImageRequest, BaseImage]
+    from builder.limits import Limit
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.store.root import Store
@@ -72,7 +75,8 @@ async def build(request: BuildRequest, emit: Emit, standing: Standing | None = N
             )
         )
         try:
-            return await _build(request, store, say, begun, standing)
+            with raised_open_files() as before:
+                return await _build(request, store, say, begun, standing, before)
         except BuildError as error:
             _say_failed(say, begun, error.message, error.code)
             raise
@@ -107,7 +111,12 @@ async def _read_texts(request: BuildRequest, store: Store) -> Texts:
 
 
 async def _build(
-    request: BuildRequest, store: Store, emit: Emit, begun: float, standing: Standing | None
+    request: BuildRequest,
+    store: Store,
+    emit: Emit,
+    begun: float,
+    standing: Standing | None,
+    open_files: Limit | None,
 ) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
@@ -121,6 +130,7 @@ async def _build(
         program, bases = await _compile(request, store, texts, images, emit)
         _announce(program, emit)
         async with open_parts(request, store, texts, images, program, sandboxes, emit) as parts:
+            parts.open_files = open_files
             solver = _solver(request, program, parts)
             snapshot = await solver.solve(program.target)
             delivered = await deliver(exports, program, snapshot, parts)
@@ -218,8 +228,17 @@ def _solver(request: BuildRequest, program: Program, parts: Parts) -> Solver:
         run=lambda vertex, inputs: vertex.op.run(Worker(parts, vertex), inputs),
         content=lambda vertex, snapshot, select: Worker(parts, vertex).content(snapshot, select),
         emit=parts.emit,
-        slots=request.jobs or max(16, 4 * (os.cpu_count() or 1)),
+        slots=_slots(request, program),
     )
+
+
+def _slots(request: BuildRequest, program: Program) -> int:
+    """How many steps may run at the same time."""
+    reached = program.definition.reached(program.target)
+    runs = [vertex.op for vertex in reached if isinstance(vertex.op, Exec)]
+    caches = max((sum(isinstance(mount, CacheMount) for mount in op.mounts) for op in runs), default=0)
+    wanted = request.jobs or max(16, 4 * (os.cpu_count() or 1))
+    return steps_at_once(wanted, waiting=len(runs), caches=caches)
 
 
 def _announce(program: Program, emit: Emit) -> None:

@@ -183,11 +183,13 @@ def _open_missing_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            # Takes the lowest free number, which is this one. What is written to it as a file cannot be lost
+            # without a word.
+            os.open(os.devnull, os.O_RDONLY)
     if sys.stdout is None:
-        sys.stdout = _writer(1)
+        sys.stdout = _writer(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
     if sys.stderr is None:
-        sys.stderr = _writer(2)
+        sys.stderr = _writer(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
 
 def _writer(fd: int) -> TextIO:

@@ -37,10 +37,14 @@ SECOND = 1_000_000_000
 
 @dataclass
 class Delivered:
-    """What was handed out. `image` is the first image made, None where only trees were asked for."""
+    """What was handed out. `image` is the first image made, None where only trees were asked for.
+
+    names: as people write them; full_names: with registry and all, as buildx tells them.
+    """
 
     image: Image | None = None
     names: tuple[str, ...] = ()
+    full_names: tuple[str, ...] = ()
     stored: bool = False
     made: dict[object, Image] = field(default_factory=dict)
 
@@ -84,8 +88,8 @@ def metadata(delivered: Delivered) -> dict[str, object]:
         "containerimage.descriptor": image.row(),
         "containerimage.digest": image.descriptor.digest,
     }
-    if delivered.names:
-        found["image.name"] = ",".join(delivered.names)
+    if delivered.full_names:
+        found["image.name"] = ",".join(delivered.full_names)
     return found
 
 
@@ -153,6 +157,7 @@ def config_name(program: Program) -> Digest:
 
 def _export_image(export: Export, image: Image, parts: Parts, delivered: Delivered) -> None:
     delivered.names = delivered.names or tuple(name.familiar() for name in export.names)
+    delivered.full_names = delivered.full_names or tuple(str(name) for name in export.names)
     if export.kind == "image":
         parts.store.blobs.put(image.config_bytes)
         parts.store.blobs.put(image.manifest_bytes)

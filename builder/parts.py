@@ -52,7 +52,8 @@ class Parts:
     """The parts.
 
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
-    folders; epoch: SOURCE_DATE_EPOCH.
+    folders; epoch: SOURCE_DATE_EPOCH; open_files: a step's limit (soft, hard), where it is not the
+    builder's.
     """
 
     store: Store
@@ -69,6 +70,7 @@ class Parts:
     epoch: int | None
     unpack: frozenset[Digest]
     threads: ThreadPoolExecutor
+    open_files: tuple[int, int] | None = None
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the pool; cancelled, it is told to stop, and waited for."""

@@ -129,7 +129,7 @@ class Step:
             network="none" if op.network == "none" else "host",
             insecure=op.security == "insecure",
             hostname=op.hostname or stepfiles.HOSTNAME,
-            rlimits=[spec.parse_ulimit(text) for text in op.ulimits],
+            rlimits=limits_of(op, parts.open_files),
             shm_size=op.shm_size,
         )
         stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
@@ -288,6 +288,15 @@ def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
         by_target.pop(key, None)
         by_target[key] = mount
     return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
+
+
+def limits_of(op: Exec, open_files: tuple[int, int] | None) -> list[spec.Rlimit]:
+    """The limits asked for; of open files else those that the builder began with."""
+    limits = [spec.parse_ulimit(text) for text in op.ulimits]
+    if open_files is not None and not any(limit.type == "RLIMIT_NOFILE" for limit in limits):
+        soft, hard = (spec.UNLIMITED if number < 0 else number for number in open_files)
+        limits.append(spec.Rlimit(type="RLIMIT_NOFILE", soft=soft, hard=hard))
+    return limits
 
 
 def merged_mounts(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from builder.contexts import Context
     from builder.events import Emit
     from builder.graph.selection import Selection
+    from builder.oci.reference import Reference
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.snapshots.snapshot import Snapshot
@@ -70,13 +71,14 @@ def _try(request: BuildRequest, emit: Emit) -> BuildResult | None:
         image = memo.load_image(cache, name)
         if image is None or not _is_stored(store, image):
             return None
-        names = _give_names(request, store, image)
+        references = _give_names(request, store, image)
+    names = tuple(reference.familiar() for reference in references)
     result = BuildResult(
         image=Digest(image.row["digest"]),
         names=names,
         size=image.size,
         seconds=time.time() - begun,
-        metadata=_metadata(image, names),
+        metadata=_metadata(image, references),
     )
     _tell(request, plan, result, emit, begun)
     return result
@@ -94,19 +96,19 @@ def _is_stored(store: Store, image: memo.Finished) -> bool:
     return all(store.blobs.stat(Digest(str(digest))) is not None for digest in digests)
 
 
-def _give_names(request: BuildRequest, store: Store, image: memo.Finished) -> tuple[str, ...]:
+def _give_names(request: BuildRequest, store: Store, image: memo.Finished) -> list[Reference]:
     from builder.oci.names import Names
     from builder.oci.reference import parse
 
     references = [parse(tag) for tag in request.tags]
     Names(store).add(image.row, references)
-    return tuple(reference.familiar() for reference in references)
+    return references
 
 
-def _metadata(image: memo.Finished, names: tuple[str, ...]) -> dict[str, object]:
+def _metadata(image: memo.Finished, references: list[Reference]) -> dict[str, object]:
     """What --metadata-file holds, with the names of this build and not of the one that made the image."""
     told = {key: value for key, value in image.metadata.items() if key != "image.name"}
-    return {**told, "image.name": ",".join(names)} if names else told
+    return {**told, "image.name": ",".join(map(str, references))} if references else told
 
 
 class _Lookup:

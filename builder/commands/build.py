@@ -59,6 +59,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     display = display_of(parsed, environ)
     _check_streams(request, display)
     _remove_stale(request.iidfile)
+    _check_place(request.metadata_file)
     result = _build(request, display, environ)
     _write_files(request, result)
     if display.digest and result.image:
@@ -182,8 +183,16 @@ def _context(words: list[str]) -> str:
 
 def _check_streams(request: BuildRequest, display: Display) -> None:
     values.check_outputs(request.outputs, stdout_is_terminal=sys.stdout.isatty())
+    if any(spec.dest == "-" for spec in request.outputs) and not _is_writable(1):
+        raise UsageError("standard output is closed, and an output goes there", hint="give dest=FILE")
     if display.digest and any(spec.dest == "-" for spec in request.outputs):
         raise UsageError("--quiet prints the digest on standard output, where an output goes too")
+
+
+def _is_writable(fd: int) -> bool:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _remove_stale(path: str | None) -> None:
@@ -196,6 +205,20 @@ def _remove_stale(path: str | None) -> None:
         pass
     except OSError as error:
         raise BuildError(f"{path} cannot be replaced: {reason_of(error)}", code="iidfile") from error
+
+
+def _check_place(path: str | None) -> None:
+    """Whether the file can be written at the end is better known before a long build."""
+    if path is None or not _is_replaceable(path):
+        if path is not None and os.path.isdir(path):
+            raise BuildError(f"{path} cannot be written: it is a folder", code="output-file")
+        return
+    temporary = f"{os.path.realpath(path)}.{os.getpid()}.tmp"
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.unlink(temporary)
+    except OSError as error:
+        raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
 
 
 def _is_replaceable(path: str) -> bool:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM)
+_OPEN = (errno.EMFILE, errno.ENFILE)
+_TOO_MANY = "too-many-open-files"
+_RAISE = "raise the limit of open files (ulimit -n 1024), or run fewer steps at the same time with --jobs"
 _FREE_SPACE = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
 _NO_ROOM = 64 << 10  # bytes; a disk that somebody filled can have a few blocks left
 
@@ -32,6 +35,8 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
     elif error.errno == errno.EROFS:
         reason, code = "the file system is read-only", "store-read-only"
         hint = "choose a folder that can be written with --root or PYBUILD_ROOT"
+    elif error.errno in _OPEN:
+        return StoreError(f"{doing} in {path} failed: {reason_of(error)}", code=_TOO_MANY, hint=_RAISE)
     else:
         reason = reason_of(error)
     return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
@@ -42,6 +47,8 @@ def unexplained(error: OSError, store: str) -> BuildError:
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if not name or name.startswith(store + os.sep):
         return store_error(error, store, "writing")
+    if error.errno in _OPEN:
+        return BuildError(f"{name}: {reason_of(error)}", code=_TOO_MANY, hint=_RAISE)
     return BuildError(f"{name}: {reason_of(error)}", code="system")
 
 

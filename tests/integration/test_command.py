@@ -424,7 +424,41 @@ def test_the_metadata_file_has_buildx_names(pybuild: Pybuild, context: Path, tmp
         assert data["containerimage.descriptor"]["digest"] == image.digest
         assert data["containerimage.descriptor"]["size"] > 100
         assert data["containerimage.descriptor"]["mediaType"] == image.manifest["mediaType"]
-        assert data["image.name"].split(",") == ["app:1", "app:2"]
+        assert data["image.name"].split(",") == ["docker.io/library/app:1", "docker.io/library/app:2"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/meta.json", "folder"])
+def test_a_metadata_file_that_cannot_be_written_is_told_before_anything_is_built(
+    pybuild: Pybuild, context: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    lay(context, "FROM scratch\nLABEL a=b\n")
+
+    done = pybuild.build(context, "--metadata-file", str(tmp_path / place), "-t", "new", check=False)
+
+    assert done.returncode == 1
+    assert f"{tmp_path / place} cannot be written" in done.stderr
+    assert "#1" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == []
+
+
+def test_an_output_on_a_closed_standard_output_is_an_error_and_other_builds_do_without_one(
+    pybuild: Pybuild, context: Path
+) -> None:
+    lay(context, "FROM scratch\nLABEL a=b\n")
+    command = f"{sys.executable} -m builder --root {pybuild.root} {context}"
+    env = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+
+    def closed(flags: str) -> subprocess.CompletedProcess[str]:
+        line = f"exec {command} {flags} >&-"
+        return subprocess.run(["sh", "-c", line], env=env, stderr=subprocess.PIPE, text=True, check=False)
+
+    for flags in ("-o type=tar,dest=-", "-o type=oci"):
+        done = closed(flags)
+        assert done.returncode == 2
+        assert "standard output is closed, and an output goes there" in done.stderr
+    assert closed("-q").returncode == 0
+    assert closed("--check").returncode == 0
 
 
 # ── where the store is ───────────────────────────────────────────────────────────────────────────────────

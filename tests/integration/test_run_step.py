@@ -572,3 +572,21 @@ def test_the_excerpt_of_a_failed_heredoc_marks_its_lines(shared: Pybuild, contex
 
     assert "exit code: 5" in done.stderr
     assert re.search(r"2 \| >>> RUN <<EOF", done.stderr)
+
+
+def test_few_open_files_make_a_build_slower_and_nothing_else(shared: Pybuild, context: Path) -> None:
+    stages = [
+        f"FROM busybox AS s{n}\n"
+        f"RUN --mount=type=cache,target=/c --mount=type=cache,target=/d{n} ulimit -n >/f{n}\n"
+        for n in range(20)
+    ]
+    copies = "".join(f"COPY --from=s{n} /f{n} /\n" for n in range(20))
+    lay(context, "".join(stages) + f"FROM busybox\n{copies}RUN sort -u /f*\n")
+    command = f"{sys.executable} -m builder --root {shared.root} --no-cache --progress=rawjson {context}"
+    env = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+
+    for limit in ("-n 100", "-Sn 90"):
+        line = f"ulimit {limit} && exec {command}"
+        done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert lines_of(done.stderr) == [limit.split()[1]]

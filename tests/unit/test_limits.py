@@ -1,0 +1,51 @@
+"""How many files a build may have open, and how many steps these are enough for."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from builder import limits
+from builder.ops.exec import Exec
+from builder.runtime.spec import Rlimit
+from builder.step import limits_of
+
+SOFT = 60
+
+
+@pytest.fixture
+def low() -> Iterator[tuple[int, int]]:
+    """A soft limit that is below the hard one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, before[1]))
+    yield SOFT, before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_soft_limit_is_raised_for_a_while(low: tuple[int, int]) -> None:
+    with limits.raised_open_files() as before:
+        raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with limits.raised_open_files() as again:
+            assert again is None
+
+    assert before == low
+    assert raised == (min(low[1], limits.ENOUGH), low[1])
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == low
+
+
+def test_no_more_steps_run_than_there_are_files_for(low: tuple[int, int]) -> None:
+    assert limits.steps_at_once(16, waiting=0, caches=0) == 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, low[1]))
+    assert limits.steps_at_once(16, waiting=20, caches=2) == (200 - limits.OWN - 20) // (limits.EACH + 2)
+    assert limits.steps_at_once(3, waiting=20, caches=2) == 3
+    assert limits.steps_at_once(16, waiting=10_000, caches=2) == 1
+
+
+def test_a_step_has_the_limit_that_was_there_unless_it_asks_for_another() -> None:
+    mine = Exec(("true",), (), "/", ulimits=("nofile=5:6",))
+
+    assert limits_of(Exec(("true",), (), "/"), None) == []
+    assert limits_of(Exec(("true",), (), "/"), (1, 2)) == [Rlimit(type="RLIMIT_NOFILE", soft=1, hard=2)]
+    assert limits_of(mine, (1, 2)) == [Rlimit(type="RLIMIT_NOFILE", soft=5, hard=6)]
