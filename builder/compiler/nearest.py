@@ -21,9 +21,11 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
         return None
     wanted = name.lower()
     best: str | None = None
-    fewest = len(wanted) // 3 + 1
+    fewest, letters = len(wanted) // 3 + 1, set(wanted)
     for option in sorted(set(few)):
-        if not option or _differ(wanted, option.lower()) > fewest:
+        if not option or abs(len(option) - len(wanted)) > fewest:
+            continue
+        if len(letters.difference(option.lower())) > fewest:  # each takes an edit at least
             continue
         edits = distance(wanted, option.lower())
         if edits <= fewest and (edits < fewest or best is None) and edits < max(len(wanted), len(option)):
@@ -35,11 +37,6 @@ def meant(name: str, options: Iterable[str]) -> str | None:
     """A hint that names the nearest option, or None."""
     near = nearest(name, options)
     return f"did you mean {near}?" if near else None
-
-
-def _differ(one: str, other: str) -> int:
-    """The least edits there can be: what is longer, or what one has and the other has not."""
-    return max(abs(len(one) - len(other)), len(set(one) - set(other)))
 
 
 def distance(one: str, other: str) -> int:
