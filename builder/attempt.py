@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.checks.find import Subject, find
-from builder.checks.settings import Settings, settings_of
+from builder.checks.settings import Settings, doubts, settings_of
 from builder.compiler.compile import Visit
 from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import Program
@@ -73,6 +73,10 @@ class Attempt:
             return ()
         subject = Subject(self.reading, self.options, self.known, self.visits, self._ignore)
         return find(subject, self._settings)
+
+    def doubts(self) -> tuple[str, ...]:
+        """What the settings of checks say that means nothing."""
+        return () if self._settings is None else doubts(self.reading, self._settings)
 
     def refuse(self, findings: tuple[Warning, ...]) -> None:
         """Raise BuildError where the Dockerfile wants findings to be an error, and there are some."""

@@ -37,7 +37,7 @@ def check(request: BuildRequest) -> Report:
         attempt.refuse(program.warnings)
     except BuildError as raised:
         error = raised
-    return Report(attempt.reading.source, attempt.findings(), error)
+    return Report(attempt.reading.source, attempt.findings(), error, attempt.doubts())
 
 
 def outline(request: BuildRequest) -> tuple[Outline, SourceText]:

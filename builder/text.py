@@ -57,5 +57,7 @@ def excerpt(location: Location, around: int = 2) -> str:
         rows.append(f"{number:4} | {marker} {lines[number - 1]}".rstrip())
         column, end = location.span.column, location.span.end_column
         if number == first == last and end > column:
-            rows.append("     |     " + " " * column + "^" * (end - column))
+            # Tabs stay, so that the markers are under what they mean however wide those are.
+            before = "".join(char if char == "\t" else " " for char in lines[number - 1][:column])
+            rows.append("     |     " + before.ljust(column) + "^" * (end - column))
     return "\n".join(rows)

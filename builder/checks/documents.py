@@ -27,11 +27,12 @@ SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sari
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What checking a file gave: the findings, and the error that ended it, if one did."""
+    """What checking a file gave: the findings, the error that ended it, if one did, and notes for people."""
 
     source: SourceText
     findings: tuple[Warning, ...]
     error: BuildError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def findings_document(report: Report) -> Document:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 import msgspec
 from msgspec.structs import replace
 
-from builder.checks.rules import Rule
+from builder.checks.rules import RULES, Rule
+from builder.compiler.nearest import meant
 from builder.dockerfile.blanks import SPACE
 from builder.dockerfile.lines import DIRECTIVE
 from builder.dockerfile.mounts import FALSE, TRUE
@@ -17,6 +19,8 @@ from builder.text import Location
 
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 ALL = "all"
+MAX_DOUBTS = 20
+OPTIONS = ("skip", "experimental", "error")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -37,17 +41,44 @@ class Settings(msgspec.Struct, frozen=True):
 
     def below(self, comments: Iterable[str]) -> Settings:
         """The settings for an instruction with these comments above it: the first that says something."""
-        for comment in comments:
-            match = DIRECTIVE.fullmatch(comment)
-            name = match[1].lower() if match else ""
-            if match is None or name != "check":
-                continue
+        own = _said_by(comments)
+        if own is None:
+            return self
+        return replace(self, skip=self.skip | own.skip, experimental=self.experimental | own.experimental)
+
+
+def _said_by(comments: Iterable[str]) -> Settings | None:
+    """What the first of the comments that speaks of checks says, None for nothing that can be read."""
+    for comment in comments:
+        match = DIRECTIVE.fullmatch(comment)
+        if match is not None and match[1].lower() == "check":
             try:
-                own = parse(match[2].partition(" ")[0])
+                return parse(match[2].partition(" ")[0])
             except ValueError:
-                return self
-            return replace(self, skip=self.skip | own.skip, experimental=self.experimental | own.experimental)
-        return self
+                return None
+    return None
+
+
+def doubts(reading: Reading, settings: Settings) -> tuple[str, ...]:
+    """The names that no rule has in the settings of a file and of its instructions, and what was meant.
+
+    Each is told once, and no more of them than somebody reads.
+    """
+    return tuple(
+        f"check names {name}, which is no rule"
+        + (f"; {near}" if (near := meant(name, RULES)) else "")
+        + place
+        for name, place in islice(_unknown(reading, settings), MAX_DOUBTS)
+    )
+
+
+def _unknown(reading: Reading, settings: Settings) -> Iterator[tuple[str, str]]:
+    known = {*RULES, ALL, ""}
+    own = ((f" (above line {line.first})", _said_by(line.comments)) for line, _ in reading.lines)
+    for place, said in chain([("", settings)], own):
+        for name in sorted(((said.skip | said.experimental) - known) if said else ()):
+            known.add(name)
+            yield name, place
 
 
 def settings_of(reading: Reading, build_args: Mapping[str, str]) -> Settings:
@@ -92,7 +123,8 @@ def parse(text: str) -> Settings:
             case "error":
                 raise ValueError(f"error is true or false, not {value!r}")
             case _:
-                raise ValueError(f"{option!r} is no option")
+                near = meant(name, OPTIONS)
+                raise ValueError(f"{option!r} is no option" + (f"; {near}" if near else ""))
     return Settings(skip, experimental, error)
 
 

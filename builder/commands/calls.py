@@ -60,15 +60,16 @@ def _show_findings(request: BuildRequest, call: Call) -> int:
 
 def _finding_lines(report: Report) -> list[str]:
     name = one_line(report.source.name)
+    notes = [f"note: {one_line(note)}" for note in report.notes]
     if not report.findings:
-        return [] if report.error else [f"no warnings in {name}"]
+        return notes if report.error else [f"no warnings in {name}", *notes]
     lines = [f"{plural(len(report.findings), 'warning')} in {name}"]
     for found in report.findings:
         lines += ["", f"{found.rule}: {one_line(found.message)} (line {found.span.line})"]
         lines += excerpt_lines(found.span.line, found.excerpt)
         if url := RULES[found.rule].url:
             lines.append(f"       = {url}")
-    return lines
+    return [*lines, *([""] if notes else []), *notes]
 
 
 def _show_outline(request: BuildRequest, form: str) -> None:

@@ -54,6 +54,16 @@ def test_findings_are_told_with_their_lines_and_the_status_is_1(pybuild: Pybuild
     assert not list((pybuild.root / "builds").glob("*"))
 
 
+def test_names_that_no_rule_has_are_told_to_people_alone(pybuild: Pybuild, context: Path) -> None:
+    lay(context, "# check=skip=StageNameCase\nFROM scratch AS a\n", {})
+
+    assert pybuild("--check", context).stdout == (
+        "no warnings in Dockerfile\n"
+        "note: check names StageNameCase, which is no rule; did you mean StageNameCasing?\n"
+    )
+    assert check(pybuild, context, status=0)["warnings"] == []
+
+
 def test_a_tidy_file_ends_with_0(pybuild: Pybuild, context: Path) -> None:
     lay(context, "FROM scratch\nCOPY a /a\n", {"a": "a"})
 

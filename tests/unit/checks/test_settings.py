@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.checks.rules import RULES
-from builder.checks.settings import Settings, parse, settings_of
+from builder.checks.settings import Settings, doubts, parse, settings_of
 from builder.dockerfile.parser import read
 from builder.errors import BuildError
 from builder.text import SourceText
@@ -118,3 +118,22 @@ def test_a_comment_cannot_skip_what_the_whole_file_is_looked_at_for() -> None:
     text = "FROM scratch AS a\n# check=skip=all\nfrom scratch AS a\n"
 
     assert found(text) == ["3 DuplicateStageName", "3 ConsistentInstructionCasing"]
+
+
+def test_names_that_no_rule_has_are_told_with_what_was_meant() -> None:
+    text = (
+        "# check=skip=JSONArgRecommended,StageNameCasing,Foo\nFROM scratch\n"
+        "# check=experimental=all;skip=WorkdirRelativPath,Foo\nWORKDIR x\n"
+    )
+    reading = read(SourceText("Dockerfile", text))
+
+    assert doubts(reading, settings_of(reading, {})) == (
+        "check names Foo, which is no rule",
+        "check names JSONArgRecommended, which is no rule; did you mean JSONArgsRecommended?",
+        "check names WorkdirRelativPath, which is no rule; did you mean WorkdirRelativePath? (above line 4)",
+    )
+
+
+def test_an_option_that_was_meant_is_told() -> None:
+    with pytest.raises(ValueError, match="did you mean skip"):
+        parse("skp=all")

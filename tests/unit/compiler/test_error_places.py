@@ -53,6 +53,15 @@ def test_a_flag_of_a_continued_line_is_marked_where_it_stands() -> None:
     assert str(error.location) == "Dockerfile:3 (begins at line 2)"
 
 
+def test_markers_are_under_what_they_mean_behind_tabs() -> None:
+    error = refusal("FROM busybox\n\tCOPY\t--chmod=u+q\ta b\n")
+
+    assert error.location is not None
+    assert excerpt(error.location).split("\n")[-1].expandtabs().index("^") == (
+        excerpt(error.location).split("\n")[-2].expandtabs().index("--chmod")
+    )
+
+
 def test_what_a_trigger_does_wrong_is_told_of_the_whole_from() -> None:
     error = refusal("FROM busybox AS a\nONBUILD COPY --chmod=u+q a b\n\nFROM a\n")
 
