@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from builder.compiler import created_by
 from builder.compiler.epoch import Epoch, find_epoch, with_epoch
+from builder.compiler.growth import Growth
 from builder.compiler.lower import LABELLED, lower
 from builder.compiler.lowering import Lowering, Origin, fetching
 from builder.compiler.nearest import meant
@@ -146,6 +147,7 @@ class Work:
     visits: list[Visit]
     definition: Definition = field(default_factory=Definition)
     done: dict[int, StageState] = field(default_factory=dict)
+    growth: Growth = field(default_factory=Growth)
 
     def lower_stage(self, stage: Stage) -> None:
         """Fold a stage's instructions over the state that its base gives."""
@@ -174,6 +176,7 @@ class Work:
             total=(not isinstance(base.source, FromStage | FromScratch))
             + sum(isinstance(step.instruction, LABELLED) for step in steps),
             no_cache=options.no_cache or (bool(stage.name) and stage.name in filters),
+            growth=self.growth,
         )
 
     def _begin(self, lowering: Lowering, stage: Stage, base: Base) -> StageState:

@@ -28,6 +28,7 @@ from builder.ops import files
 from builder.ops.files import InlineItem, MakeDir, Merge, PathItem
 from builder.ops.source import Git, Http
 
+MAX_PATH = 4095  # bytes; PATH_MAX of limits.h counts the end too
 OCTAL = re.compile(r"[0-7]{1,16}")
 # chmod(1): clauses of who, operator and permissions (letters, or the permissions of another class).
 SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
@@ -77,7 +78,7 @@ def _created_by(step: Copy | Add, chown: str, chmod: str, words: tuple[str, ...]
 def _label(lowering: Lowering, state: StageState, step: Copy | Add | Workdir) -> str:
     """The instruction's text with its variables filled in, where they can be."""
     try:
-        return remotes.redact(scope.expand_text(step.original, state.variables, None))
+        return remotes.redact(scope.expand_text(step.original, lowering.counted(state), None))
     except DockerfileError:
         return remotes.redact(step.original)
 
@@ -159,7 +160,9 @@ def _inline_item(lowering: Lowering, state: StageState, step: Copy | Add, file: 
     check_file_name(lowering, step, file.name)
     if not file.expand:
         return InlineItem(file.name, file.text)
-    return InlineItem(file.name, scope.expand_text(file.text, state.variables, lowering.location(step)))
+    return InlineItem(
+        file.name, scope.expand_text(file.text, lowering.counted(state), lowering.location(step))
+    )
 
 
 def check_file_name(lowering: Lowering, step: Copy | Add | Run, name: str) -> None:
@@ -198,6 +201,8 @@ def lower_workdir(lowering: Lowering, state: StageState, step: Workdir) -> Stage
     path = lowering.expand(step.path, state, step)
     lowering.refuse_nul(step, path)
     folder = path if path.startswith("/") else paths.join(state.folder, path)
+    if len(paths.clean(folder).encode("utf-8", "surrogatepass")) > MAX_PATH:
+        raise lowering.fault(step, f"the working folder's path is longer than {MAX_PATH} bytes", "too-large")
     state = state.configured(working_dir=folder)
     if folder == "/":
         return state.noted("WORKDIR /")

@@ -6,25 +6,29 @@ the only thing that grows. Labels ("[stage 2/7] RUN make") are made here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 import msgspec
 from msgspec.structs import replace
 
 from builder.compiler import created_by, remotes, scope
+from builder.compiler.growth import Counted, Growth
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions
 from builder.compiler.sources import FromContext, FromImage, Source
 from builder.compiler.state import StageState
 from builder.digest import Digest
 from builder.dockerfile.ast import AnyInstruction
+from builder.dockerfile.words import WordError
 from builder.errors import DockerfileError
 from builder.graph.definition import About, Definition, Input
 from builder.graph.op import Op
 from builder.ops.files import Copy, InlineItem
 from builder.ops.source import MAIN_CONTEXT, Git, Http, Local, Scratch
 from builder.text import Location, SourceText
+
+P = ParamSpec("P")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -52,7 +56,7 @@ class Lowering(msgspec.Struct, frozen=True):
     """One stage being lowered.
 
     shown: the stage's name in labels, "" where there is only one stage. total: how many labels it has.
-    onbuild: the instructions are triggers of what the stage stands on.
+    onbuild: the instructions are triggers of what the stage stands on. growth: what all has come to.
     """
 
     definition: Definition
@@ -64,6 +68,7 @@ class Lowering(msgspec.Struct, frozen=True):
     total: int
     no_cache: bool
     onbuild: bool = False
+    growth: Growth = msgspec.field(default_factory=Growth)
 
     def location(self, step: AnyInstruction) -> Location:
         """The place of an instruction."""
@@ -84,7 +89,24 @@ class Lowering(msgspec.Struct, frozen=True):
 
     def expand(self, word: str, state: StageState, step: AnyInstruction) -> str:
         """A word of an instruction as it is meant in this state."""
-        return scope.expand(word, state.variables, self.escape, self.location(step))
+        if "$" not in word:
+            return scope.expand(word, state.variables, self.escape, self.location(step))
+        text = scope.expand(word, self.counted(state), self.escape, self.location(step))
+        self.bound(step, self.growth.add, len(text))
+        return text
+
+    def counted(self, state: StageState) -> Counted:
+        """The variables of a state, of which lookups count for how large the Dockerfile becomes."""
+        return Counted(state.variables, self.growth)
+
+    def bound(
+        self, step: AnyInstruction, check: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Ask whether something is within its bound (see growth). Raises DockerfileError where it is not."""
+        try:
+            check(*args, **kwargs)
+        except WordError as error:
+            raise self.fault(step, str(error), "too-large") from error
 
     def expand_all(self, words: tuple[str, ...], state: StageState, step: AnyInstruction) -> tuple[str, ...]:
         """Several words, each on its own."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from builder.compiler import created_by, ports, scope
+from builder.compiler.growth import check_variable, check_variables
 from builder.compiler.healthchecks import read_healthcheck
 from builder.compiler.lowering import Lowering
 from builder.compiler.nearest import meant
@@ -26,6 +27,7 @@ from builder.dockerfile.ast import (
     Maintainer,
     Onbuild,
     Pair,
+    Run,
     Shell,
     Stopsignal,
     User,
@@ -49,7 +51,9 @@ def lower_env(lowering: Lowering, state: StageState, step: Env) -> StageState:
     """ENV: every value sees the variables from before the line."""
     pairs = _expand_pairs(lowering, state, step, step.pairs)
     for name, value in pairs:
+        lowering.bound(step, check_variable, name, value)
         state = state.exported(name, value)
+    lowering.bound(step, check_variables, state.variables)
     return state.noted(_pairs_text("ENV", pairs))
 
 
@@ -58,9 +62,12 @@ def lower_arg(lowering: Lowering, state: StageState, step: Arg) -> StageState:
     told = []
     for pair, value in arg_values(lowering, state, step):
         if value is not None and pair.name not in scope.SILENT:
+            lowering.bound(step, check_variable, pair.name, value)
+            lowering.bound(step, lowering.growth.add, len(value))
             state = state.assigned(pair.name, value)
         state = replace(state, args=state.args.put(pair.name, None))
         told.append(pair.name if value is None else f"{pair.name}={value}")
+    lowering.bound(step, check_variables, state.variables)
     return state.noted("ARG " + " ".join(told))
 
 
@@ -107,7 +114,7 @@ def lower_expose(lowering: Lowering, state: StageState, step: Expose) -> StageSt
     location = lowering.location(step)
     exposed: list[str] = []
     for word in sorted(step.ports):
-        for text in scope.expand_words(word, state.variables, lowering.escape, location):
+        for text in scope.expand_words(word, lowering.counted(state), lowering.escape, location):
             try:
                 exposed += ports.read_port(text)
             except ValueError as error:
@@ -133,25 +140,29 @@ def lower_user(lowering: Lowering, state: StageState, step: User) -> StageState:
 
 def lower_cmd(lowering: Lowering, state: StageState, step: Cmd) -> StageState:
     """CMD."""
-    argv = with_shell(state, step.command)
+    argv = with_shell(lowering, state, step, step.command)
     state = replace(state, own_cmd=True).configured(cmd=argv or None, args_escaped=True)
     return state.noted("CMD " + created_by.quoted_list(argv))
 
 
 def lower_entrypoint(lowering: Lowering, state: StageState, step: Entrypoint) -> StageState:
     """ENTRYPOINT: clears a CMD that was not set in this stage."""
-    argv = with_shell(state, step.command)
+    argv = with_shell(lowering, state, step, step.command)
     cmd = state.config.cmd if state.own_cmd else None
     return state.configured(entrypoint=argv or None, cmd=cmd).noted(
         "ENTRYPOINT " + created_by.quoted_list(argv)
     )
 
 
-def with_shell(state: StageState, command: Command) -> tuple[str, ...]:
-    """The argument vector of a command: the shell form goes to the SHELL."""
+def with_shell(
+    lowering: Lowering, state: StageState, step: Run | Cmd | Entrypoint, command: Command
+) -> tuple[str, ...]:
+    """The argument vector of a command: the shell form goes to the SHELL, which each one repeats."""
     if not command.shell:
         return command.words
-    return (*shell_of(state), " ".join(command.words))
+    shell = shell_of(state)
+    lowering.bound(step, lowering.growth.add, sum(map(len, shell)))
+    return (*shell, " ".join(command.words))
 
 
 def shell_of(state: StageState) -> tuple[str, ...]:

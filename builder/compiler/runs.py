@@ -32,7 +32,7 @@ SCRIPTS = "/dev/pipes"
 SECRETS = "/run/secrets"
 AGENTS = "/run/buildkit/ssh_agent"
 SOCKET_VARIABLE = "SSH_AUTH_SOCK"
-MAX_TOLD = 16 * 2**20  # characters of a history, from which on no RUN repeats all ARGs there
+MAX_TOLD = 4 * 2**20  # characters of a history, from which on no RUN repeats all ARGs there
 
 
 def lower_run(
@@ -40,7 +40,7 @@ def lower_run(
 ) -> StageState:
     """RUN; `origins` tells for each `--mount` where its `from` leads (None: it has none)."""
     script = _script(state, step)
-    argv = with_shell(state, _command(step, script))
+    argv = with_shell(lowering, state, step, _command(step, script))
     mounting = Mounting(lowering, state, step, [Input(state.head)])
     if script is not None:
         mounting.add_script(script)
@@ -64,6 +64,8 @@ def _exec(
     lowering: Lowering, state: StageState, step: Run, argv: tuple[str, ...], mountings: tuple[Mount, ...]
 ) -> Exec:
     options = lowering.options
+    lowering.bound(step, lowering.growth.list, state.variables)
+    lowering.bound(step, lowering.growth.add, len(state.config.user))
     env = state.variables.pairs()
     agent = next((mount for mount in mountings if isinstance(mount, SshMount)), None)
     if agent is not None and SOCKET_VARIABLE not in state.variables:

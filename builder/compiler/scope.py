@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from builder.compiler.growth import Counted, Growth, check_variable
 from builder.compiler.places import fault, place
 from builder.compiler.platforms import full_name
 from builder.compiler.program import CompileOptions
@@ -54,13 +55,23 @@ def global_scope(
     """What FROM lines see. `last_stage` is the name of the stage that is built without a target."""
     scope = platform_arguments(options)
     scope["TARGETSTAGE"] = options.build_args.get("TARGETSTAGE", options.target or last_stage or "default")
+    growth = Growth()
     for step in args:
         for pair in step.pairs:
             if pair.name in options.build_args:
                 scope[pair.name] = options.build_args[pair.name]
             elif pair.value is not None:
-                scope[pair.name] = expand(pair.value, scope, escape, place(source, step))
+                location = place(source, step)
+                scope[pair.name] = expand(pair.value, Counted(scope, growth), escape, location)
+                _check(pair.name, scope[pair.name], location)
     return scope
+
+
+def _check(name: str, value: str, location: Location) -> None:
+    try:
+        check_variable(name, value)
+    except WordError as error:
+        raise fault(location, str(error), code="too-large") from error
 
 
 def proxy_variables(build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -23,18 +23,20 @@ Node = Any  # Leaf[V] | tuple[Node, ...]
 class Table(Mapping[str, V]):
     """Names in order with their values; never changes. Finding and setting one take O(log n)."""
 
-    __slots__ = ("_items", "_length", "_next", "_root")
+    __slots__ = ("_grown", "_items", "_length", "_next", "_root")
 
     def __init__(self, items: Iterable[tuple[str, V]] = ()) -> None:
         self._root: Node = {}
         self._length = self._next = 0
         self._items: tuple[tuple[str, V], ...] | None = None
+        # Where only the last item is new: the others, and that one. It spares sorting them all.
+        self._grown: tuple[tuple[tuple[str, V], ...], tuple[str, V]] | None = None
         for name, value in items:
             self._set(name, value, moves=False)
 
     def put(self, name: str, value: V) -> Table[V]:
         """The table with a value for a name, which keeps its place if it had one."""
-        return self._copy()._set(name, value, moves=False)
+        return self._with(name, value, moves=False)
 
     def with_all(self, items: Iterable[tuple[str, V]]) -> Table[V]:
         """The table with values for several names, as `put` sets them."""
@@ -45,20 +47,26 @@ class Table(Mapping[str, V]):
 
     def put_last(self, name: str, value: V) -> Table[V]:
         """The table with a value for a name, which comes last now."""
-        return self._copy()._set(name, value, moves=True)
+        return self._with(name, value, moves=True)
+
+    def _with(self, name: str, value: V, *, moves: bool) -> Table[V]:
+        table = self._copy()
+        table._set(name, value, moves=moves)
+        if len(table) > len(self) and self._items is not None:
+            table._grown = self._items, (name, value)
+        return table
 
     def _copy(self) -> Table[V]:
         table: Table[V] = Table()
         table._root, table._length, table._next = self._root, self._length, self._next
         return table
 
-    def _set(self, name: str, value: V, *, moves: bool) -> Table[V]:
+    def _set(self, name: str, value: V, *, moves: bool) -> None:
         known = self._find(name)
         rank = self._next if known is None or moves else known[0]
         self._root = _changed(self._root, 0, name, (rank, (name, value)))
         self._length += known is None
         self._next += 1
-        return self
 
     def _find(self, name: str) -> Entry[V] | None:
         node, bits = self._root, hash(name)
@@ -90,6 +98,9 @@ class Table(Mapping[str, V]):
 
     def pairs(self) -> tuple[tuple[str, V], ...]:
         """All names with their values, in order; put together once."""
+        if self._items is None and self._grown is not None:
+            others, last = self._grown
+            self._items, self._grown = (*others, last), None
         if self._items is None:
             entries = sorted(entry for leaf in _leaves(self._root) for entry in leaf.values())
             self._items = tuple(pair for _, pair in entries)

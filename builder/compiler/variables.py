@@ -28,14 +28,16 @@ class Variables(Mapping[str, str]):
     ) -> None:
         self._below, self._env, self._own = below, env, own
         self._pairs: tuple[tuple[str, str], ...] | None = None
-        self._nul: tuple[str, ...] | None = None
+        self._nul = False  # whether one that was set holds a NUL, perhaps one that is hidden now
         self.size = size
 
     def assigned(self, name: str, value: str) -> Variables:
         """The variables with one set, which comes last now."""
         before = self.get(name)
         size = self.size + _length(name, value) - (0 if before is None else _length(name, before))
-        return Variables(self._below, self._env, self._own.put_last(name, value), size)
+        variables = Variables(self._below, self._env, self._own.put_last(name, value), size)
+        variables._nul = self._nul or "\0" in name or "\0" in value
+        return variables
 
     def opened(self, env: Table[str]) -> Variables:
         """What a stage meets that stands on this one: the image's variables come last, and win over ARGs.
@@ -50,9 +52,13 @@ class Variables(Mapping[str, str]):
                 size += len(env[name]) - len(value)
             else:
                 below = below.put_last(name, value)
+        nul = self._nul
         if not self.size:  # the first of a row of stages, so these are new
             size = sum(_length(name, value) for name, value in env.pairs())
-        return Variables(below, env, NOTHING, size)
+            nul = any("\0" in text for pair in env.pairs() for text in pair)
+        variables = Variables(below, env, NOTHING, size)
+        variables._nul = nul
+        return variables
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a name, or the default."""
@@ -77,17 +83,18 @@ class Variables(Mapping[str, str]):
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """All names with their values, in order; put together once."""
         if self._pairs is None:
-            own, env = self._own, self._env
-            below = (pair for pair in self._below.pairs() if pair[0] not in env and pair[0] not in own)
-            kept = (pair for pair in env.pairs() if pair[0] not in own)
-            self._pairs = (*below, *kept, *own.pairs())
+            own, env = self._own.pairs(), self._env.pairs()
+            hidden = {name for name, _ in own}
+            kept = [pair for pair in env if pair[0] not in hidden]
+            hidden.update(name for name, _ in env)
+            self._pairs = (*(pair for pair in self._below.pairs() if pair[0] not in hidden), *kept, *own)
         return self._pairs
 
     def with_nul(self) -> tuple[str, ...]:
         """The names and values that hold a NUL, which no program can be given."""
-        if self._nul is None:
-            self._nul = tuple(text for pair in self.pairs() for text in pair if "\0" in text)
-        return self._nul
+        if not self._nul:
+            return ()
+        return tuple(text for pair in self.pairs() for text in pair if "\0" in text)
 
 
 def _length(name: str, value: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 STAR, ANY = "*", "?"
+MAX_PATTERN = 4096  # characters; a step of the match takes as long as there are
 
 
 class PatternError(ValueError):
@@ -58,6 +59,8 @@ def _pick(ends: Iterator[int], *, longest: bool) -> int | None:
 
 def _read(pattern: str) -> list[tuple[str, str]]:
     """The pattern as (kind, character) pairs; a plain character has the kind ""."""
+    if len(pattern) > MAX_PATTERN:
+        raise PatternError(f"a pattern is longer than {MAX_PATTERN} characters")
     tokens: list[tuple[str, str]] = []
     at = 0
     while at < len(pattern):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import msgspec
 
+from builder.digest import Digest, of_bytes
 from builder.ops.worker import Worker
 from builder.snapshots.snapshot import Snapshot
 
@@ -103,7 +105,7 @@ class Exec(msgspec.Struct, frozen=True, tag=True):
     def plain(self) -> list[Any] | None:
         """See graph.op."""
         return [
-            "exec", 1, list(self.argv), [list(e) for e in self.env], self.cwd, self.user,
+            "exec", 2, list(self.argv), _digest(self.env), self.cwd, self.user,
             msgspec.to_builtins(self.mounts), self.network, self.security, [list(h) for h in self.hosts],
             list(self.ulimits), self.shm_size, self.hostname, self.platform,
             *([[device.name, device.required] for device in self.devices]),
@@ -112,3 +114,11 @@ class Exec(msgspec.Struct, frozen=True, tag=True):
     async def run(self, worker: Worker, inputs: Sequence[Snapshot]) -> Snapshot:
         """See graph.op."""
         return await worker.execute(self, inputs[0], tuple(inputs))
+
+
+def _digest(env: tuple[tuple[str, str], ...]) -> Digest:
+    """An environment by a digest: there may be thousands of RUNs, each with thousands of variables.
+
+    No name and no value of one holds a NUL.
+    """
+    return of_bytes("\0".join(chain.from_iterable(env)).encode("utf-8", "surrogatepass"))
