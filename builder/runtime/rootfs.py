@@ -160,8 +160,7 @@ class _RootFilesystem:
 
     def _fill_dev(self, dev: int) -> None:
         for name, number in _DEVICES.items():
-            if not self.closed:
-                os.mknod(name, stat.S_IFCHR | 0o666, number, dir_fd=dev)
+            if not self.closed and _makes_node(name, number, dev):
                 continue
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=dev))
             node = self._device(name, number)
@@ -277,3 +276,12 @@ class _RootFilesystem:
             os.close(unused)
         os.dup2(null, 0)
         os.close(null)
+
+
+def _makes_node(name: str, number: int, folder: int) -> bool:
+    """Make a device node; False where the kernel grants none, as in a user namespace."""
+    try:
+        os.mknod(name, stat.S_IFCHR | 0o666, number, dir_fd=folder)
+    except PermissionError:
+        return False
+    return True
