@@ -85,6 +85,7 @@ def _node(node: DeviceNode, whose: str, uid: int, gid: int) -> Node:
         file_mode=mode,
         uid=uid if node.uid is None else node.uid,
         gid=gid if node.gid is None else node.gid,
+        host_path="" if node.host_path == node.path else node.host_path,
     )
 
 

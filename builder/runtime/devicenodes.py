@@ -12,7 +12,11 @@ import msgspec
 
 
 class DeviceNode(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A device that the command finds at `path`, and may open. `type`: c (or u), b, or p for a fifo."""
+    """A device that the command finds at `path`, and may open. `type`: c (or u), b, or p for a fifo.
+
+    host_path: where the machine has it, if not at `path`; beyond the runtime-spec, for user namespaces, in
+    which no device can be made: there the machine's is shown, with the owner and mode that it has.
+    """
 
     path: str
     type: str
@@ -21,6 +25,7 @@ class DeviceNode(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     file_mode: int = 0o666
     uid: int = 0
     gid: int = 0
+    host_path: str = ""
 
 
 class DeviceRule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

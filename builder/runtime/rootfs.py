@@ -180,14 +180,19 @@ class _RootFilesystem:
             raise because("mount", f"cannot make the device {device['path']}", error) from error
 
     def _node(self, device: Mapping[str, Any], name: str) -> int:
-        """A detached mount of the node: a new one, or the host's where none may be made."""
+        """A detached mount of the node: a new one, or the host's, as it is, where none may be made."""
         number = os.makedev(device.get("major", 0), device.get("minor", 0))
         kind = _NODE_TYPES[device["type"]]
         mode, stage = device.get("fileMode", 0o666), self.stage.tree
         try:
             os.mknod(name, kind | 0o600, 0 if kind == stat.S_IFIFO else number, dir_fd=stage)
         except PermissionError:
-            node = mounts.bind_tree(device["path"], Options(["bind"]))
+            host = device.get("hostPath") or device["path"]
+            try:
+                node = mounts.bind_tree(host, Options(["bind"]))
+            except FileNotFoundError:
+                message = f"no device can be made here, and the host has none at {host}"
+                raise OSError(errno.ENODEV, message) from None
             status = os.fstat(node)
             if stat.S_IFMT(status.st_mode) != kind or status.st_rdev != number:
                 raise OSError(errno.ENODEV, "the host has another device there") from None

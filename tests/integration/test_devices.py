@@ -99,6 +99,20 @@ def test_a_device_is_as_well_in_an_insecure_step_and_in_no_other(
     assert lines(pybuild, cdi, context, steps, "--allow", "security.insecure") == ["2", "none"]
 
 
+def test_a_user_namespace_is_shown_the_machine_s_own_node_and_no_other(
+    pybuild: Pybuild, cdi: Path, context: Path
+) -> None:
+    none = {"path": "/dev/none", "type": "c", "major": 1, "minor": 5}
+    tell(cdi, device("a", deviceNodes=[MINE]), device("b", deviceNodes=[none]))
+    steps = "RUN --device=v.com/c=a head -c2 /dev/my/zero | wc -c; head -c1 /dev/full >/dev/null && echo full"
+
+    assert lines(pybuild, cdi, context, steps, "--isolation=userns") == ["2", "full"]
+    lay(context, "FROM busybox\nRUN --device=v.com/c=b true\n")
+    flags = ["--cdi-spec-dir", str(cdi), "--allow=device", "--isolation=userns"]
+    refused = pybuild("build", "--progress=plain", *flags, context, check=False)
+    assert "/dev/none: no device can be made here, and the host has none at /dev/none" in refused.stderr
+
+
 def test_links_of_the_image_lead_no_node_out_of_it(
     pybuild: Pybuild, cdi: Path, context: Path, tmp_path: Path
 ) -> None:
