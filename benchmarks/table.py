@@ -63,7 +63,7 @@ def _parts(data: dict[str, Any]) -> str:
 
 def _language(data: dict[str, Any]) -> str:
     lines = [
-        f"The Dockerfile language at {data['commit_info']['id'][:12]}; the other parsers do not compile.\n",
+        f"The Dockerfile language at {data['commit_info']['id'][:12]}; the other parsers do not compile. CPU time.\n",
         "| texts | other parser | parse and compile | parse | theirs | ratio | of parses |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
