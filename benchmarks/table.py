@@ -63,7 +63,8 @@ def _parts(data: dict[str, Any]) -> str:
 
 def _language(data: dict[str, Any]) -> str:
     lines = [
-        f"The Dockerfile language at {data['commit_info']['id'][:12]}; the other parsers do not compile. CPU time.\n",
+        f"The Dockerfile language at {data['commit_info']['id'][:12]}, CPU time; "
+        "the other parsers do not compile.\n",
         "| texts | other parser | parse and compile | parse | theirs | ratio | of parses |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
