@@ -117,7 +117,7 @@ def _take(
 def _fetched_item(step: Copy | Add, address: Git | Http, number: int) -> PathItem:
     """All files of a repository; a file as it is called, unpacked only where that is asked for."""
     if isinstance(address, Git):
-        return PathItem(number, "/")
+        return PathItem(number, "/", wildcards=False)
     return PathItem(number, "/" + address.filename, wildcards=False, unpack=switch(step, "unpack"))
 
 

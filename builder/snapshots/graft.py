@@ -173,7 +173,7 @@ def _copy_path(
     )
     for match in select(tree, selection, hidden_by=hidden_by):
         if match.is_folder:
-            _copy_contents(canvas, rules, tree, match)
+            _copy_contents(canvas, rules, tree, match, whole=not item.wildcards)
         elif item.unpack and (found := _archive_of(rules, tree, match.node)) is not None:
             dest = canvas.resolve(rules.dest)
             canvas.make_folders(dest, 0o755, rules.owner or (0, 0), rules.now)
@@ -200,11 +200,16 @@ def _make_folders(canvas: Canvas, rules: _Rules, path: str) -> None:
     canvas.make_folders(path, mode, rules.owner or (0, 0), rules.now)
 
 
-def _copy_contents(canvas: Canvas, rules: _Rules, tree: Tree, match: Match) -> None:
-    """A folder's contents into the destination, which is made if it is missing."""
+def _copy_contents(canvas: Canvas, rules: _Rules, tree: Tree, match: Match, *, whole: bool) -> None:
+    """A folder's contents into the destination, which is made if it is missing.
+
+    whole: the folder itself is meant (a repository), so that what is made has the mode that it would have.
+    """
     target = _prepare(canvas, rules)
     made = not canvas.is_folder(target)
     _make_folders(canvas, rules, target)
+    if made and whole and (there := canvas.get(target)) is not None:
+        canvas.put_folder(there.replace(mode=rules.mode_of(match.node.entry)))
     times: list[tuple[str, int]] = []
     if match.path != "." or (made and match.node is not ROOT and rules.touched is None):
         times.append((target, match.node.entry.mtime))

@@ -126,14 +126,14 @@ def test_sources_of_all_kinds_have_inputs_of_their_own() -> None:
     assert vertex.op == Copy(
         (
             PathItem(1, "/a"), PathItem(2, "/x[1]", wildcards=False, unpack=False), PathItem(1, "/b"),
-            PathItem(3, "/"), PathItem(4, "/x[1]", wildcards=False, unpack=False),
+            PathItem(3, "/", wildcards=False), PathItem(4, "/x[1]", wildcards=False, unpack=False),
         ),
         "/d/",
         unpack=True,
     )  # fmt: skip
     assert vertex.inputs[1].select == Selection(("/a", "/b"), owners=False)
     assert vertex.inputs[2].select == Selection(("/x[1]",), wildcards=False)
-    assert vertex.inputs[3].select == Selection(("/",))
+    assert vertex.inputs[3].select == Selection(("/",), wildcards=False)
     assert vertex.inputs[2].of == vertex.inputs[4].of
     assert [op for op in ops(program) if isinstance(op, Git | Http)] == [
         Http("http://h/x[1]", "x[1]"), Git("https://h/r.git")

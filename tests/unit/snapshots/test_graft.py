@@ -173,6 +173,22 @@ def test_folders_of_an_archive_have_its_times_and_the_destination_is_touched() -
     assert times(planned) == {"x": 7, "x/d": 3, "x/d/a": 4, "x/i": 7, "x/i/b": 5}
 
 
+@pytest.mark.parametrize(
+    ("dest", "chmod", "mode"),
+    [("/x", "go=", 0o700), ("/x", "4711", 0o4711), ("/x/", "go=", 0o755), ("/x/y", "go=", 0o700)],
+)
+def test_a_whole_repository_gives_the_folder_that_it_becomes_its_mode(
+    dest: str, chmod: str, mode: int
+) -> None:
+    op = Op((PathItem(1, "/", wildcards=False),), dest, chmod=chmod, parents=True)
+
+    planned = graft.plan(op, Tree(), {1: tree("f")}, None, now=NOW, digest_of=no_digest)
+
+    made = entries(planned)
+    assert made[dest.strip("/")].mode == mode
+    assert dest.strip("/") + "/f" in made
+
+
 def test_the_folder_that_a_workdir_is_made_in_is_touched() -> None:
     below = tree(folder("srv", mtime=1), layer="below")
 
