@@ -439,6 +439,20 @@ async def test_git_refuses_a_local_repository_whatever_leads_there(shelf: Shelf,
     assert not (repo.work / "ran").exists()
 
 
+@pytest.mark.hostile("CVE-2023-26054")
+async def test_a_password_in_an_address_is_in_no_error(shelf: Shelf, web: Web, repo: Repository) -> None:
+    for address in (
+        f"{web.url}/none.git",
+        f"{repo.url}#none",
+        f"{repo.url}#:none",
+        f"{repo.url}?checksum=abcd",
+    ):
+        with pytest.raises(BuildError) as caught:
+            await layer_of(shelf, address.replace("//", "//user:hunter2@"))
+        assert "hunter2" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+        assert "***@" in str(caught.value)
+
+
 async def test_a_server_that_names_an_option_as_its_branch_gets_nothing_run(
     shelf: Shelf, web: Web, tmp_path: Path
 ) -> None:
@@ -552,6 +566,7 @@ def test_a_password_is_no_part_of_the_address_that_git_is_told() -> None:
     assert without_credentials("ssh://git@host/a") == "ssh://git@host/a"
 
 
+@pytest.mark.hostile("CVE-2023-26054")
 async def test_credentials_reach_the_server_and_stay_out_of_the_git_dir(
     shelf: Shelf, repo: Repository, web: Web
 ) -> None:
