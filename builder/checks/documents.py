@@ -24,6 +24,7 @@ from builder.text import SourceText, Span
 
 Document = dict[str, Any]
 SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+MAX_RANGES = 200  # of one location; an instruction of many lines may have as many findings
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -174,8 +175,10 @@ def _tree(value: Any) -> Any:
 
 
 def _place(span: Span) -> Document:
-    """A location in the reference's shape: one range for each line."""
+    """A location in the reference's shape: one range for each line, or one for very many."""
     lines = range(span.line, span.last_line + 1)
+    if len(lines) > MAX_RANGES:
+        return {"ranges": [{"start": {"line": span.line}, "end": {"line": span.last_line}}]}
     return {"ranges": [{"start": {"line": line}, "end": {"line": line}} for line in lines]}
 
 

@@ -52,10 +52,17 @@ class Outline(msgspec.Struct, frozen=True):
 
 def describe(comments: Iterable[str], name: str) -> str:
     """What the comments above something say of it: the rest of the line that begins with its name."""
+    return _descriptions(comments).get(name, "") if name else ""
+
+
+def _descriptions(comments: Iterable[str]) -> dict[str, str]:
+    """What comments say of each name that one begins with; the first one counts."""
+    found: dict[str, str] = {}
     for comment in comments:
-        if name and comment.startswith(name + " "):
-            return comment[len(name) + 1 :]
-    return ""
+        name, blank, rest = comment.partition(" ")
+        if blank:
+            found.setdefault(name, rest)
+    return found
 
 
 def read_outline(dockerfile: Dockerfile, options: CompileOptions, visits: Sequence[Visit]) -> Outline:
@@ -102,28 +109,36 @@ class _Globals:
         self.values = scope.global_scope(options, last, parts.globals, dockerfile.source, dockerfile.escape)
         self.arguments: dict[str, Argument] = {}
         self._made_from: dict[str, set[str]] = {}
+        self._followed: set[str] = set()
         for step in parts.globals:
+            described = _descriptions(step.comments)
             for pair in step.pairs:
                 # What only the builder gives a name is no value of the ARG.
                 is_own = pair.value is not None or pair.name in options.build_args
                 value = self.values[pair.name] if is_own else ""
-                text = describe(step.comments, pair.name)
+                text = described.get(pair.name, "")
                 self.arguments[pair.name] = Argument(pair.name, value, text, step.span)
                 if pair.value is not None and pair.name not in options.build_args:
                     lookups = Lookups()
                     words.expand(pair.value, self.values, dockerfile.escape, lookups=lookups)
                     self._made_from.setdefault(pair.name, set()).update(lookups.found)
+        self._order = {name: number for number, name in enumerate(self.arguments)}
 
     def behind(self, names: Iterable[str]) -> set[str]:
-        """The names, and those that their defaults use."""
+        """The names, and those that their defaults use but those that were told before."""
         found: set[str] = set()
         pending = list(names)
         while pending:
             name = pending.pop()
-            if name not in found:
-                found.add(name)
+            found.add(name)
+            if name not in self._followed:
+                self._followed.add(name)
                 pending += self._made_from.get(name, ())
         return found
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are declared here, in the order of the file."""
+        return sorted((name for name in names if name in self.arguments), key=self._order.__getitem__)
 
 
 class _Gathered(msgspec.Struct):
@@ -136,7 +151,7 @@ class _Gathered(msgspec.Struct):
 
     def add(self, stage: Stage, visits: list[Visit], escape: str) -> None:
         """Add what a stage takes."""
-        own = dict(self.globals.arguments)
+        own: dict[str, Argument] = {}
         lookups = Lookups()
         for text in (stage.start.image, stage.start.flag("platform") or ""):
             words.expand(text, self.globals.values, escape, lookups=lookups)
@@ -149,9 +164,10 @@ class _Gathered(msgspec.Struct):
             elif isinstance(step, Run):
                 self._add_grants(visit, step)
         used = self.globals.behind(used)
+        for name in self.globals.in_order(used):
+            self.arguments.setdefault(name, own.get(name, self.globals.arguments[name]))
         for name, argument in own.items():
-            if name in used:
-                self.arguments.setdefault(name, argument)
+            self.arguments.setdefault(name, argument)
 
     def _add_grants(self, visit: Visit, step: Run) -> None:
         for text in texts(step, "mount"):
@@ -168,8 +184,9 @@ class _Gathered(msgspec.Struct):
 
 def _declared(visit: Visit, step: Arg) -> Iterator[tuple[str, Argument]]:
     """The ARGs of a line that do not merely take up a global one."""
+    described = _descriptions(step.comments)
     for pair, value in metadata.arg_values(visit.lowering, visit.state, step):
         given = pair.name in visit.lowering.options.build_args
         if given or pair.value is not None or pair.name not in visit.lowering.globals:
-            text = describe(step.comments, pair.name)
+            text = described.get(pair.name, "")
             yield pair.name, Argument(pair.name, value or "", text, step.span)

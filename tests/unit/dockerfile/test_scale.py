@@ -11,13 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.checks.documents import Report, findings_document
+from builder.checks.find import Subject, find
+from builder.checks.outline import read_outline
 from builder.compiler import growth, runs
 from builder.compiler.nearest import MOST, nearest
+from builder.compiler.program import CompileOptions
 from builder.dockerfile import parse, words
 from builder.dockerfile.lines import MAX_LINE
+from builder.dockerfile.parser import read
 from builder.dockerfile.words import MAX_NESTING, WordError
 from builder.errors import BuildError, DockerfileError
-from tests.support.compiling import compile_text, visits_of
+from builder.graph.view import FORMATS, View
+from builder.text import SourceText
+from tests.support.compiling import MACHINE, compile_text, visits_of
 
 START = "FROM busybox\n"
 
@@ -370,6 +377,57 @@ def test_four_times_the_instructions_take_little_more_than_four_times_the_memory
 
     taken(100)
     assert taken(2000) < 6.5 * taken(500)
+
+
+TOLD: dict[str, Callable[[int], str]] = {
+    "findings of one instruction": lambda n: (
+        f"{START}LABEL x=" + "".join(f"$a{i}\\\n" for i in range(n)) + "\n"
+    ),
+    "comments of one ARG": lambda n: (
+        "# a0 b\n" * n + "ARG " + " \\\n".join(f"a{i}" for i in range(n)) + "\n" + START + "RUN x\n"
+    ),
+    "stages below many arguments": lambda n: (
+        "".join(f"ARG a{i}=b\n" for i in range(n))
+        + names(n)
+        + "FROM busybox\n"
+        + "".join(f"COPY --from=stage{i} a b\n" for i in range(n))
+    ),
+    "stages with arguments made of each other": lambda n: (
+        "ARG a0=b\n"
+        + "".join(f"ARG a{i + 1}=$a{i}\n" for i in range(n))
+        + "FROM busybox AS stage\n"
+        + "".join(f"FROM stage AS stage\nARG a{i}\n" for i in range(n))
+    ),
+    "copies from one stage": lambda n: (
+        f"FROM busybox AS a\n{START}" + "".join(f"COPY --from=a f{i} g\n" for i in range(n))
+    ),
+    "inherited arguments": lambda n: "".join(
+        f"FROM busybox AS stage{i}\n" if not i else f"FROM stage{i - 1} AS stage{i}\nARG a{i}=$b\n"
+        for i in range(n)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_what_is_told_of_twice_the_text_is_twice_the_work(kind: str) -> None:
+    def telling(size: int) -> Callable[[], None]:
+        reading = read(SourceText("Dockerfile", TOLD[kind](size)))
+        dockerfile = reading.dockerfile()
+        visits = visits_of(dockerfile)
+        view = View(compile_text(dockerfile.source.text).definition, visits[-1].state.head)
+        options = CompileOptions(MACHINE, MACHINE)
+
+        def tell() -> None:
+            findings = find(Subject(reading, options, {}, visits))
+            findings_document(Report(dockerfile.source, findings))
+            read_outline(dockerfile, options, visits)
+            for show in FORMATS.values():
+                show(view)
+
+        return tell
+
+    telling(20)()
+    assert calls(telling(600)) < 2.6 * calls(telling(300))
 
 
 def test_among_very_many_names_none_is_near() -> None:
