@@ -122,6 +122,14 @@ def test_hostile_patterns_end_soon() -> None:
     assert excluded(text, "a" * 255, "a/" * 1000 + "c", "/".join(["a" * 200] * 10)) == []
 
 
+@pytest.mark.hostile(".dockerignore/patterns")
+def test_stars_next_to_names_do_not_double_a_pattern() -> None:
+    """Each of them is tried both ways, so that a few are all there may be."""
+    assert excluded("a**b**c**d", "a/b/c/d", "a/x") == ["a/b/c/d"]
+    with pytest.raises(DockerfileError, match=r"more than 3 times \*\* next to a name"):
+        excluded("a" + "**a" * 24, "a")
+
+
 def test_a_cached_build_loads_little_for_it() -> None:
     code = (
         "import re, sys, __future__; before = set(sys.modules)\n"
