@@ -74,7 +74,7 @@ class MakeDir(msgspec.Struct, frozen=True, tag=True):
 
     def plain(self) -> list[Any] | None:
         """See graph.op."""
-        return ["mkdir", 1, self.path, self.user]
+        return ["mkdir", 2, self.path, self.user]
 
     async def run(self, worker: Worker, inputs: Sequence[Snapshot]) -> Snapshot:
         """See graph.op."""

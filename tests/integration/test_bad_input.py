@@ -202,6 +202,11 @@ BAD_DOCKERFILES = [
         "FROM busybox\nADD cut.tar.gz /",
         "cut.tar.gz: the archive is damaged: the gzip stream is cut off",
     ),
+    Bad(
+        "FROM scratch\nUSER x\nWORKDIR /a",
+        "cannot look up 'x' of 'x': there are no files yet to look names up in",
+        hint="use numbers, such as 1000:1000",
+    ),
 ]
 
 
