@@ -7,6 +7,7 @@ findings also that of SARIF 2.1.0 (OASIS). Bytes that were no UTF-8 become U+FFF
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from builder.text import SourceText, Span
 
 Document = dict[str, Any]
 SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+FROM_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates but those of surrogateescape
 MAX_RANGES = 200  # of one location; an instruction of many lines may have as many findings
 
 
@@ -188,7 +190,9 @@ def _error_place(report: Report) -> Document:
 
 
 def _data(source: SourceText) -> str:
-    return base64.b64encode(source.text.encode("utf-8", "surrogateescape")).decode("ascii")
+    """The file's bytes; what can have come from none becomes U+FFFD."""
+    text = FROM_NO_BYTES.sub("\ufffd", source.text)
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
 
 
 def _filled(**fields: Any) -> Document:

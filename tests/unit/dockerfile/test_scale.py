@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -15,16 +17,18 @@ from builder.checks.documents import Report, findings_document
 from builder.checks.find import Subject, find
 from builder.checks.outline import read_outline
 from builder.compiler import growth, runs
+from builder.compiler.compile import Visit
+from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.nearest import MOST, nearest
-from builder.compiler.program import CompileOptions
+from builder.compiler.program import CompileOptions, ImageRequest, Missing
 from builder.dockerfile import parse, words
 from builder.dockerfile.lines import MAX_LINE
-from builder.dockerfile.parser import read
+from builder.dockerfile.parser import Reading, read
 from builder.dockerfile.words import MAX_NESTING, WordError
 from builder.errors import BuildError, DockerfileError
 from builder.graph.view import FORMATS, View
 from builder.text import SourceText
-from tests.support.compiling import MACHINE, compile_text, visits_of
+from tests.support.compiling import BASES, MACHINE, compile_text, visits_of
 
 START = "FROM busybox\n"
 
@@ -68,6 +72,108 @@ def test_any_text_is_a_tree_or_an_error_placed_in_it(text: str, begun: bool) -> 
         last = span.end_line or span.line
         assert 1 <= span.line <= last <= len(lines)
         assert 0 <= span.column <= len(lines[span.line - 1]) + text.startswith("\ufeff")
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            "FROM busybox",
+            "FROM scratch AS s",
+            "FROM s",
+            "RUN",
+            "COPY",
+            "ADD",
+            "ENV",
+            "ARG",
+            "LABEL",
+            "EXPOSE",
+            "VOLUME",
+            "USER",
+            "WORKDIR",
+            "CMD",
+            "HEALTHCHECK",
+            "STOPSIGNAL",
+            "SHELL",
+            "ONBUILD RUN",
+            "ONBUILD COPY",
+        ]
+    ),
+    max_size=6,
+)
+WORDS = st.sampled_from(
+    [
+        "a",
+        "$A",
+        "${A:-b}",
+        "${A##*x}",
+        "${A//x/y}",
+        "A=b",
+        "A=$A$A",
+        "--from=s",
+        "--from=0",
+        "/",
+        "..",
+        "[a",
+        "'q'",
+        "--mount=type=cache,target=/x",
+        "--mount=type=secret,id=a,env=B",
+        "--platform=$TARGETPLATFORM",
+        "--chmod=u+x",
+        '["a", "b"]',
+        "http://a/b",
+        "https://[",
+        "git@github.com:a/b.git#x:y",
+        "80/tcp",
+        "1-70000",
+        "9" * 20,
+        "NONE",
+        "SIGTERM",
+        "x" * 300,
+        "<<E\nb\nE",
+        "/./",
+        "\0",
+        "\r",
+        "\f",
+        "\x85",
+        "\u2028",
+        "\udcff",
+        "\ud800",
+        "\ufeff",
+    ]
+)
+ODD = st.lists(
+    st.sampled_from(["a", "A", "/", ":", "$A", "${", "\0", "\r", "\x85", "\u2028", "\udcff"]), max_size=4
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    LINES, st.data(), ODD, st.sampled_from(["A", "SOURCE_DATE_EPOCH", "TARGETPLATFORM", "HTTP_PROXY"]), ODD
+)
+def test_what_can_be_parsed_is_compiled_and_told_or_an_error(
+    starts: list[str], data: st.DataObject, target: str, name: str, value: str
+) -> None:
+    words = [" ".join([start, *data.draw(st.lists(WORDS, max_size=4))]) for start in starts]
+    reading = read(SourceText("Dockerfile", START + "\n".join(words)))
+    options = CompileOptions(MACHINE, MACHINE, target=target, build_args={name: value}, all_stages=True)
+    visits: list[Visit] = []
+    known = {request: BASES[request.locator] for request in requests_of(reading, options)}
+    with contextlib.suppress(BuildError):
+        compile_dockerfile(reading.dockerfile(), options, known, visits)
+
+    findings = find(Subject(reading, options, known, visits))
+
+    assert all(1 <= found.span.line <= found.span.last_line <= 100 for found in findings)
+    json.dumps(findings_document(Report(reading.source, findings))).encode()
+
+
+def requests_of(reading: Reading, options: CompileOptions) -> list[ImageRequest]:
+    """The images of a Dockerfile that are among those of the tests."""
+    try:
+        outcome = compile_dockerfile(reading.dockerfile(), options, {})
+    except BuildError:
+        return []
+    return [item for item in outcome.images if item.locator in BASES] if isinstance(outcome, Missing) else []
 
 
 # Sizes
