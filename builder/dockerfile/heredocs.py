@@ -79,7 +79,8 @@ def _read(word: str) -> Marker | None:
     if match is None or not match[3]:
         return None
     names = words.unquote(match[3])
-    if len(names) != 1:
+    # Quotes with nothing in them vanish when they are taken off, but are a word of their own all the same.
+    if len(names) != 1 or len(words.split_raw(match[3])) != 1:
         return None
     name = names[0]
     quoted = _quotes(match[3]) != _quotes(name)

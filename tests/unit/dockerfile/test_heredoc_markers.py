@@ -81,3 +81,9 @@ def test_each_source_finds_the_body_of_its_name(
 
     assert isinstance(step, ast.Copy | ast.Add)
     assert split_sources(step) == (paths, tuple(InlineFile(*file) for file in files))
+
+
+def test_empty_quotes_behind_a_name_are_another_word() -> None:
+    assert is_marker("<<E")
+    assert is_marker("<<E''")
+    assert not is_marker("<<E ''")
