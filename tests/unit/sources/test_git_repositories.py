@@ -475,12 +475,13 @@ async def test_a_server_that_names_an_option_as_its_branch_gets_nothing_run(
 
 
 @pytest.mark.hostile("BuildKit f83dedd8d", "CVE-2017-1000117", "CVE-2019-13139")
+@pytest.mark.parametrize("below", ["refs/heads/", "refs/", ""])
 async def test_what_a_server_names_reaches_git_as_nothing_but_a_ref(
-    shelf: Shelf, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     """Asked by the id alone the server declines, so that git is told the name that it has for it."""
     sha, evil = "1" * 40, "--upload-pack=touch x"
-    refs = [f"{sha} HEAD\0symref=HEAD:refs/heads/{evil} agent=x\n", f"{sha} refs/heads/{evil}\n"]
+    refs = [f"{sha} HEAD\0symref=HEAD:{below}{evil} agent=x\n", f"{sha} refs/heads/{evil}\n"]
     lines = [b"# service=git-upload-pack\n", None, *map(str.encode, refs), None]
     advertised = {"Content-Type": "application/x-git-upload-pack-advertisement"}
     web.answers["/x.git/info/refs?service=git-upload-pack"] = Answer(packets(lines), headers=advertised)
@@ -501,7 +502,7 @@ async def test_what_a_server_names_reaches_git_as_nothing_but_a_ref(
 
     calls = [call.split("\n") for call in told.read_text().split("\nEND\n")]
     named = [call for call in calls if any("upload-pack" in word for word in call)]
-    assert named, "the name was not tried"
+    assert bool(named) == (below == "refs/heads/"), "the name of a branch is tried, and no other"
     for call in named:
         end = call.index("--")
         assert not [word for word in call[:end] if "upload-pack" in word]
