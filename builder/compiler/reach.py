@@ -117,8 +117,10 @@ def make_plan(
             triggered.add(number)
             triggers = _read_triggers(names, bases, own, number, known)
             steps[number] = (*triggers, *steps[number])
-    wanted = range(len(bases)) if names.options.all_stages else reached
-    plan = {n: () if bases[n].replaced else steps[n] for n in wanted}
+    everything = names.options.all_stages
+    wanted = range(len(bases)) if everything else reached
+    # Who looks at everything also looks at what a named context stands in for.
+    plan = {n: () if bases[n].replaced and not everything else steps[n] for n in wanted}
     return Plan(plan, _missing(bases, plan, known))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from builder.compiler.program import NamedContext
 from tests.support.checking import findings, found, lines_of
 from tests.support.compiling import image
 
@@ -231,3 +232,11 @@ def test_sources_behind_a_wrong_mode_are_not_looked_at() -> None:
 
     assert lines_of("CopyIgnoredFile", text.format("644"), ignore="a") == [2]
     assert lines_of("CopyIgnoredFile", text.format("9"), ignore="a") == []
+
+
+def test_a_stage_that_a_context_stands_in_for_is_looked_at_among_all_stages() -> None:
+    text = "FROM scratch AS b\nCMD x\nWORKDIR rel\nFROM b\nWORKDIR y\n"
+    contexts = {"b": NamedContext("local", "/b")}
+
+    assert found(text, contexts=contexts) == ["2 JSONArgsRecommended", "3 WorkdirRelativePath"]
+    assert found(text, contexts=contexts, target="b") == []
