@@ -328,10 +328,10 @@ def _context_source(text: str, source: str) -> str:
 
 def isolation(text: str) -> str:
     """--isolation; docker's "default" is what is chosen by itself. Raises UsageError."""
-    from builder.isolation.rungs import AUTO, CHOICES
+    if text in ("", "default", "auto"):
+        return "auto"
+    from builder.isolation.rungs import CHOICES
 
-    if text in ("", "default"):
-        return AUTO
     if text not in CHOICES:
         hint = nearest(text, CHOICES) or f"the rungs are {', '.join(CHOICES)}"
         raise UsageError(f"--isolation {text}: no such rung", hint=hint)
