@@ -276,15 +276,15 @@ def _fields(fields: Iterable[str], flag: str) -> list[tuple[str, str]]:
     return found
 
 
-def image_name(text: str, flag: str) -> str:
-    """A name for an image as docker writes it in short (`app` is `app:latest`)."""
+def image_name(text: str, flag: str, *, digests: bool = False) -> str:
+    """A name as docker writes it in short (`app` is `app:latest`); with a digest only where that can be."""
     from builder.oci import reference
 
     try:
         name = reference.parse(text)
     except BuildError as error:
         raise UsageError(f"{flag} {text}: {error.message}", hint=error.hint) from error
-    if name.digest:
+    if name.digest and not digests:
         raise UsageError(f"{flag} {text}: a name that is given cannot hold a digest")
     return name.familiar()
 
@@ -296,7 +296,8 @@ def named_contexts(values: Iterable[str]) -> dict[str, str]:
         name, has_value, source = text.partition("=")
         if not has_value or not name or not source:
             raise UsageError(f"--build-context {text}: it is written NAME=SOURCE")
-        found[image_name(name, "--build-context").removesuffix(":latest")] = _context_source(text, source)
+        short = image_name(name, "--build-context", digests=True).removesuffix(":latest")
+        found[short] = _context_source(text, source)
     return found
 
 

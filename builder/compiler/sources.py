@@ -253,7 +253,7 @@ def _source_of_context(names: Names, name: str, platform: Platform, location: Lo
     if context.kind == "local":
         return FromContext(name)
     if context.kind == "remote":
-        return FromRemote(name, read_context(context.value))
+        return FromRemote(name, _address_of(context.value, location))
     if context.kind == "layout":
         return FromImage(ImageRequest(f"oci-layout://{name}", platform, location))
     if context.value == SCRATCH:
@@ -264,6 +264,16 @@ def _source_of_context(names: Names, name: str, platform: Platform, location: Lo
             f"named context {name}: {context.value!r} is not a valid image name", code="bad-image-name"
         )
     return FromImage(ImageRequest(str(found), platform, location))
+
+
+def _address_of(text: str, location: Location | None) -> Git | Http:
+    """Where a named context is fetched; who uses one whose address means nothing is told at the line."""
+    try:
+        return read_context(text)
+    except BuildError as error:
+        if location is None:
+            raise
+        raise fault(location, f"named {error.message}", code=error.code, hint=error.hint) from error
 
 
 def _parse(name: str) -> Reference | None:

@@ -198,13 +198,19 @@ def test_names_that_are_none_are_refused(typed: str) -> None:
 def test_named_contexts_have_the_sources_of_this_version(tmp_path: Path) -> None:
     digest = "sha256:" + "0" * 64
     found = values.named_contexts(
-        [f"a={tmp_path}", "b:latest=oci-layout:///x:1", f"docker.io/library/c=docker-image://d@{digest}"]
+        [
+            f"a={tmp_path}",
+            "b:latest=oci-layout:///x:1",
+            f"docker.io/library/c=docker-image://d@{digest}",
+            f"docker.io/library/e@{digest}={tmp_path}",
+        ]
     )
 
     assert found == {
         "a": str(tmp_path),
         "b": "oci-layout:///x:1",
         "c": f"docker-image://d@{digest}",
+        f"e@{digest}": str(tmp_path),
     }
 
 

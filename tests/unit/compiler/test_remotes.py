@@ -13,7 +13,7 @@ from builder.compiler.remotes import (
     read_source,
     redact,
 )
-from builder.errors import BuildError
+from builder.errors import BuildError, DockerfileError
 from builder.graph.selection import Selection
 from builder.ops.files import Copy, PathItem
 from builder.ops.source import Git, Http
@@ -245,3 +245,23 @@ def test_the_contexts_time_is_the_builds_where_that_is_asked_for() -> None:
 
     assert (timed.source_date_epoch, timed.config.config.labels) == (7, {"e": "7"})
     assert (untimed.source_date_epoch, untimed.config.config.labels) == (None, {"e": ""})
+
+
+def test_a_named_context_whose_address_means_nothing_fails_at_who_uses_it() -> None:
+    contexts = {"g": NamedContext("remote", "https://h/r.git?nope=1")}
+
+    compile_text("FROM scratch\nCOPY a /\n", contexts=contexts)
+    with pytest.raises(DockerfileError, match="nope") as caught:
+        compile_text("FROM scratch\nCOPY --from=g a /\n", contexts=contexts)
+
+    assert caught.value.location is not None
+    assert caught.value.location.span.line == 2
+
+
+def test_a_name_with_a_digest_is_that_of_a_context_with_that_digest() -> None:
+    name = "base@sha256:" + "0" * 64
+    contexts = {name: NamedContext("remote", "http://h/f")}
+
+    program = compile_text(f"FROM scratch\nCOPY --from={name} f /\n", contexts=contexts)
+
+    assert Http("http://h/f", "context") in ops(program)
