@@ -99,7 +99,7 @@ def _prepare(process: Mapping[str, Any]) -> bool:
     """What is done with all rights; whether the working folder is entered already."""
     os.umask(process["user"].get("umask", 0o022))
     reachable = _enter(process["cwd"], may_fail=True)
-    _drop_bounding(_mask(process.get("capabilities", {}).get("bounding", ())))
+    _drop_bounding(capability_mask(process.get("capabilities", {}).get("bounding", ())))
     if process.get("noNewPrivileges"):
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     return reachable
@@ -123,7 +123,8 @@ def _check_ids(user: Mapping[str, Any]) -> None:
             raise Failure("identity", errno.EINVAL, what)
 
 
-def _mask(names: Iterable[str]) -> int:
+def capability_mask(names: Iterable[str]) -> int:
+    """The bits of capabilities like "CAP_CHOWN"."""
     mask = 0
     for name in names:
         if name not in _BITS:
@@ -179,8 +180,8 @@ def _switch_user(user: Mapping[str, Any], capabilities: Mapping[str, Any]) -> No
 
 
 def _set_capabilities(capabilities: Mapping[str, Any]) -> None:
-    permitted = _mask(capabilities.get("permitted", ())) & libc.capabilities()[1]
-    effective = _mask(capabilities.get("effective", ())) & permitted
+    permitted = capability_mask(capabilities.get("permitted", ())) & libc.capabilities()[1]
+    effective = capability_mask(capabilities.get("effective", ())) & permitted
     libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
     libc.set_capabilities(effective, permitted, 0)
 

@@ -127,7 +127,7 @@ class Creation:
         text = self._targets.read_path(call, address)
         if kind not in _DEVICES:
             return self._make(call, folder, text, lambda path: os.mknod(path, kind | permissions))
-        if not credentials.privileged(self._identity.of(call)):
+        if not self._identity.of(call).effective & credentials.CAP_MKNOD:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         numbers = kind, device & 0xFFFFFFFF
         return self._make(

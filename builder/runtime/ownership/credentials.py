@@ -1,12 +1,12 @@
-"""The users and groups that a process believes to have: the kernel's rules for them, without the kernel.
+"""The users, groups and capabilities that a process believes to have: the kernel's rules, without the kernel.
 
-The one idea: a process's credentials are a value, and each set*id call is a function from the old value
-to the new one, or to the errno with which the kernel refuses. Privileged is who has the effective user 0:
-the kernel gives and takes CAP_SETUID, CAP_SETGID and CAP_CHOWN with that (capabilities(7), "effect of
-user ID changes"), as long as nobody asks it otherwise by PR_SET_KEEPCAPS or securebits.
+The one idea: a process's credentials are a value, and each call that changes them is a function from the
+old value to the new one, or to the errno with which the kernel refuses. Who may do what is decided by the
+effective capabilities, which follow the user ids as in the kernel (capabilities(7), "effect of user ID
+changes"), PR_SET_KEEPCAPS included. Securebits and ambient capabilities are as nobody had touched them.
 
-Pure: knows no processes and no files. Rules as in kernel/sys.c and kernel/groups.c of Linux 6.x; see
-credentials(7), setresuid(2), setfsuid(2), execve(2).
+Pure: knows no processes and no files. Rules as in kernel/sys.c, kernel/groups.c and security/commoncap.c
+of Linux 6.x; see credentials(7), setresuid(2), setfsuid(2), capset(2), execve(2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Credentials(NamedTuple):
-        """Real, effective, saved and file system ids of a process, and its supplementary groups."""
+        """Real, effective, saved and file system ids of a process, its groups, capabilities as bit masks, and
+        whether PR_SET_KEEPCAPS is in force. `bounding`: what root gets by executing a program."""
 
         ruid: int
         euid: int
@@ -31,24 +32,35 @@ if TYPE_CHECKING:
         sgid: int
         fsgid: int
         groups: tuple[int, ...]
+        effective: int
+        permitted: int
+        inheritable: int
+        bounding: int
+        keeps: bool
 
 else:
-    Credentials = namedtuple("Credentials", "ruid euid suid fsuid rgid egid sgid fsgid groups")
+    Credentials = namedtuple(
+        "Credentials",
+        "ruid euid suid fsuid rgid egid sgid fsgid groups effective permitted inheritable bounding keeps",
+    )
 
 UNCHANGED = 0xFFFFFFFF  # (uid_t) -1
 MOST_GROUPS = 65536
 
+CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_MKNOD = (1 << bit for bit in (0, 6, 7, 8, 27))
+# what belongs to the file system user: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID,
+# LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE (CAP_FS_SET of the kernel)
+_OF_FSUID = 0x1F | 1 << 9 | CAP_MKNOD | 1 << 32
+
 _S_ISUID, _S_ISGID, _S_IXGRP = 0o4000, 0o2000, 0o010
 
 
-def credentials_of(uid: int, gid: int, groups: tuple[int, ...] = ()) -> Credentials:
-    """Those of a process that is `uid` and `gid` in every respect."""
-    return Credentials(uid, uid, uid, uid, gid, gid, gid, gid, tuple(sorted(groups)))
-
-
-def privileged(held: Credentials) -> bool:
-    """Whether the kernel would let it take any id and give files to anybody."""
-    return held.euid == 0
+def credentials_of(
+    uid: int, gid: int, groups: tuple[int, ...] = (), capabilities: int = 0, bounding: int = 0
+) -> Credentials:
+    """Those of a process that is `uid` and `gid` in every respect, and holds these capabilities."""
+    ids = (uid, uid, uid, uid, gid, gid, gid, gid, tuple(sorted(groups)))
+    return Credentials(*ids, capabilities, capabilities, 0, bounding, False)
 
 
 def in_group(held: Credentials, gid: int) -> bool:
@@ -59,16 +71,16 @@ def in_group(held: Credentials, gid: int) -> bool:
 def setuid(held: Credentials, uid: int) -> Credentials:
     """See setuid(2). As all of these it raises OSError with the kernel's errno."""
     _check_id(uid)
-    if privileged(held):
-        return held._replace(ruid=uid, euid=uid, suid=uid, fsuid=uid)
+    if held.effective & CAP_SETUID:
+        return _fixed(held, held._replace(ruid=uid, euid=uid, suid=uid, fsuid=uid))
     _check_known(uid, held.ruid, held.suid)
-    return held._replace(euid=uid, fsuid=uid)
+    return _fixed(held, held._replace(euid=uid, fsuid=uid))
 
 
 def setgid(held: Credentials, gid: int) -> Credentials:
     """See setgid(2)."""
     _check_id(gid)
-    if privileged(held):
+    if held.effective & CAP_SETGID:
         return held._replace(rgid=gid, egid=gid, sgid=gid, fsgid=gid)
     _check_known(gid, held.rgid, held.sgid)
     return held._replace(egid=gid, fsgid=gid)
@@ -76,19 +88,19 @@ def setgid(held: Credentials, gid: int) -> Credentials:
 
 def setreuid(held: Credentials, real: int, effective: int) -> Credentials:
     """See setreuid(2)."""
-    if not privileged(held):
+    if not held.effective & CAP_SETUID:
         if real != UNCHANGED:
             _check_known(real, held.ruid, held.euid)
         if effective != UNCHANGED:
             _check_known(effective, held.ruid, held.euid, held.suid)
     ruid, euid = _or(real, held.ruid), _or(effective, held.euid)
     saved = real != UNCHANGED or effective not in (UNCHANGED, held.ruid)
-    return held._replace(ruid=ruid, euid=euid, suid=euid if saved else held.suid, fsuid=euid)
+    return _fixed(held, held._replace(ruid=ruid, euid=euid, suid=euid if saved else held.suid, fsuid=euid))
 
 
 def setregid(held: Credentials, real: int, effective: int) -> Credentials:
     """See setregid(2)."""
-    if not privileged(held):
+    if not held.effective & CAP_SETGID:
         if real != UNCHANGED:
             _check_known(real, held.rgid, held.egid)
         if effective != UNCHANGED:
@@ -102,19 +114,21 @@ def setresuid(held: Credentials, real: int, effective: int, saved: int) -> Crede
     """See setresuid(2)."""
     if _changes_nothing(held[0:4], real, effective, saved):
         return held
-    if not privileged(held):
+    if not held.effective & CAP_SETUID:
         for number in (real, effective, saved):
             if number != UNCHANGED:
                 _check_known(number, held.ruid, held.euid, held.suid)
     euid = _or(effective, held.euid)
-    return held._replace(ruid=_or(real, held.ruid), euid=euid, suid=_or(saved, held.suid), fsuid=euid)
+    return _fixed(
+        held, held._replace(ruid=_or(real, held.ruid), euid=euid, suid=_or(saved, held.suid), fsuid=euid)
+    )
 
 
 def setresgid(held: Credentials, real: int, effective: int, saved: int) -> Credentials:
     """See setresgid(2)."""
     if _changes_nothing(held[4:8], real, effective, saved):
         return held
-    if not privileged(held):
+    if not held.effective & CAP_SETGID:
         for number in (real, effective, saved):
             if number != UNCHANGED:
                 _check_known(number, held.rgid, held.egid, held.sgid)
@@ -124,41 +138,70 @@ def setresgid(held: Credentials, real: int, effective: int, saved: int) -> Crede
 
 def setfsuid(held: Credentials, uid: int) -> Credentials:
     """See setfsuid(2): never an error; who may not gets what there was."""
-    if uid != UNCHANGED and (privileged(held) or uid in held[0:4]):
-        return held._replace(fsuid=uid)
-    return held
+    if uid == UNCHANGED or not (held.effective & CAP_SETUID or uid in held[0:4]):
+        return held
+    effective = held.effective
+    if held.fsuid == 0 != uid:
+        effective &= ~_OF_FSUID
+    elif held.fsuid != 0 == uid:
+        effective |= held.permitted & _OF_FSUID
+    return held._replace(fsuid=uid, effective=effective)
 
 
 def setfsgid(held: Credentials, gid: int) -> Credentials:
     """See setfsgid(2)."""
-    if gid != UNCHANGED and (privileged(held) or gid in held[4:8]):
+    if gid != UNCHANGED and (held.effective & CAP_SETGID or gid in held[4:8]):
         return held._replace(fsgid=gid)
     return held
 
 
 def setgroups(held: Credentials, groups: tuple[int, ...]) -> Credentials:
     """See setgroups(2); the kernel keeps them sorted."""
-    if not privileged(held):
+    if not held.effective & CAP_SETGID:
         raise _refusal(errno.EPERM)
     if len(groups) > MOST_GROUPS or UNCHANGED in groups:
         raise _refusal(errno.EINVAL)
     return held._replace(groups=tuple(sorted(groups)))
 
 
+def capset(held: Credentials, effective: int, permitted: int, inheritable: int) -> Credentials:
+    """See capset(2)."""
+    gained = inheritable & ~(held.inheritable | held.permitted)
+    if permitted & ~held.permitted or effective & ~permitted:
+        raise _refusal(errno.EPERM)
+    if (gained and not held.effective & CAP_SETPCAP) or inheritable & ~(held.inheritable | held.bounding):
+        raise _refusal(errno.EPERM)
+    return held._replace(effective=effective, permitted=permitted, inheritable=inheritable)
+
+
 def executed(held: Credentials, mode: int, owner: int, group: int) -> Credentials:
     """After execve(2) of a program with that mode and those owners: set-id bits count, ids are saved."""
     euid = owner if mode & _S_ISUID else held.euid
     egid = group if mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP else held.egid
-    return held._replace(euid=euid, suid=euid, fsuid=euid, egid=egid, sgid=egid, fsgid=egid)
+    permitted = held.bounding | held.inheritable if 0 in (held.ruid, euid) else 0
+    new = held._replace(euid=euid, suid=euid, fsuid=euid, egid=egid, sgid=egid, fsgid=egid)
+    return new._replace(permitted=permitted, effective=permitted if euid == 0 else 0, keeps=False)
 
 
 def may_give(held: Credentials, owner: int, uid: int, gid: int) -> bool:
     """Whether chown(2) of `owner`'s file to those ids (UNCHANGED: as it is) is allowed."""
-    if privileged(held):
+    if held.effective & CAP_CHOWN:
         return True
     if uid not in (UNCHANGED, owner) or held.fsuid != owner:
         return uid == UNCHANGED and gid == UNCHANGED
     return gid == UNCHANGED or in_group(held, gid)
+
+
+def _fixed(before: Credentials, after: Credentials) -> Credentials:
+    """With the capabilities that a change of user ids leaves (cap_emulate_setxuid of the kernel)."""
+    effective, permitted = after.effective, after.permitted
+    if 0 in before[0:3] and 0 not in after[0:3] and not after.keeps:
+        effective = permitted = 0
+    if before.euid == 0 != after.euid:
+        effective = 0
+    elif before.euid != 0 == after.euid:
+        effective = permitted
+    return after._replace(effective=effective, permitted=permitted)
 
 
 def _or(number: int, before: int) -> int:

@@ -1,9 +1,10 @@
 """What a step's process 1 and its supervisor agree on: the annotation, the table, and the two descriptors.
 
 The annotation `org.pybuild.ownership` of a spec asks for a supervisor. It is one JSON object,
-{"owners": {PATH: [UID, GID], ...}}, of absolute paths in the root (mounts of the step that belong to
-others). What symlinks and the like of the layers below belong to comes with the step's files, under the
-name TABLE, as such an object of paths, because it can be long. Both may be absent.
+{"capabilities": [NAME, ...], "owners": {PATH: [UID, GID], ...}}: what the command believes to hold, and
+absolute paths in the root that belong to others (mounts of the step). What symlinks and the like of the
+layers below belong to comes with the step's files, under the name TABLE, as such an object of paths,
+because it can be long; it may be absent.
 
 process 1 sends one byte with two descriptors, the listener and its root, over the socketpair that the
 zygote made; end of file instead means that no step came to be.
@@ -31,9 +32,14 @@ def is_asked(spec: Mapping[str, Any]) -> bool:
     return ANNOTATION in spec.get("annotations", {})
 
 
-def known_owners(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, tuple[int, int]]:
+def described(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The annotation's object."""
+    told: dict[str, Any] = json.loads(spec["annotations"][ANNOTATION])
+    return told
+
+
+def known_owners(described: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, tuple[int, int]]:
     """Owners known before the step begins, by absolute path."""
-    described = json.loads(spec["annotations"][ANNOTATION] or "{}")
     owners = {**json.loads(files.get(TABLE, b"{}")), **described.get("owners", {})}
     return {"/" + path.lstrip("/"): (int(uid), int(gid)) for path, (uid, gid) in owners.items()}
 

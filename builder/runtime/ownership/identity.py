@@ -3,9 +3,9 @@
 Handlers take a Call and return its value, or None to let the kernel answer, or raise the OSError that the
 process gets. See credentials(7), execve(2), capget(2).
 
-The process's real capabilities stay as they are, whoever it believes to be: they are what lets one id do
-with the files of the step what all of its users may. So nothing protects emulated users from one another;
-the step's outer wall is the kernel's. Who is not privileged sees no capabilities and may give up all.
+The process's real capabilities stay as they are, whoever it believes to be and whatever it gives up: they
+are what lets one id do with the files of the step what all of its users may. So nothing protects emulated
+users from one another; the step's outer wall is the kernel's, and the bounding set is part of that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import struct
 
 from builder.runtime.ownership import credentials as rules
 from builder.runtime.ownership.layouts import narrow, widen
+from builder.runtime.ownership.rules import PR_GET_KEEPCAPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Call], int | None]
 
 _S_ISUID, _S_ISGID = 0o4000, 0o2000
-_OLD_CAPABILITIES = 0x19980330  # _LINUX_CAPABILITY_VERSION_1, with one word a set
+_CAPABILITY_WORDS = {0x19980330: 1, 0x20071026: 2, 0x20080522: 2}  # by version of the structure
 _NO_LIMIT = (1 << 64) - 1
 
 # name -> (its rule, how many ids it takes)
@@ -78,6 +79,7 @@ class Identity:
             "chroot": self.chroot,
             "capget": self.capget,
             "capset": self.capset,
+            "prctl": self.prctl,
             "getrlimit": self.getrlimit,
             "setrlimit": self.setrlimit,
             "prlimit64": self.prlimit64,
@@ -149,7 +151,7 @@ class Identity:
     def _set_groups(self, call: Call, element: struct.Struct) -> int:
         held = self.of(call)
         count = call.id_at(0)
-        if not rules.privileged(held):
+        if not held.effective & rules.CAP_SETGID:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         if count > rules.MOST_GROUPS:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -198,17 +200,41 @@ class Identity:
 
     # --- capabilities and limits ---
 
+    def prctl(self, call: Call) -> int:
+        """PR_SET_KEEPCAPS and PR_GET_KEEPCAPS, see prctl(2)."""
+        held = self.of(call)
+        if call.id_at(0) == PR_GET_KEEPCAPS:
+            return int(held.keeps)
+        if call.args[1] > 1:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._become(call, held, held._replace(keeps=bool(call.args[1])))
+        return 0
+
     def capget(self, call: Call) -> int | None:
-        """None at all for who is not privileged."""
-        if rules.privileged(self.of(call)) or not call.args[1]:
+        """The process's own; of other processes the kernel tells what they really have."""
+        version, pid = struct.unpack("<Ii", self._targets.read(call, call.args[0], 8))
+        if version not in _CAPABILITY_WORDS or not call.args[1]:
             return None
-        (version,) = struct.unpack("<I", self._targets.read(call, call.args[0], 4))
-        self._targets.write(call, call.args[1], bytes(12 if version == _OLD_CAPABILITIES else 24))
+        if pid and pid != int(self._targets.status(call, b"NSpid").split()[-1]):
+            return None
+        held = self.of(call)
+        sets = held.effective, held.permitted, held.inheritable
+        words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in sets]
+        content = struct.pack("<6I", *words)[: 12 * _CAPABILITY_WORDS[version]]
+        self._targets.write(call, call.args[1], content)
         return 0
 
     def capset(self, call: Call) -> int | None:
-        """Who is not privileged keeps the real ones; what root gives up is given up."""
-        return None if rules.privileged(self.of(call)) else 0
+        """What is given up here is given up in the eyes of the supervisor alone."""
+        (version,) = struct.unpack("<I", self._targets.read(call, call.args[0], 4))
+        if version not in _CAPABILITY_WORDS:
+            return None
+        raw = self._targets.read(call, call.args[1], 12 * _CAPABILITY_WORDS[version])
+        low, high = struct.unpack("<3I", raw[:12]), struct.unpack("<3I", raw[12:] or bytes(12))
+        sets = [first | second << 32 for first, second in zip(low, high, strict=True)]
+        held = self.of(call)
+        self._become(call, held, rules.capset(held, *sets))
+        return 0
 
     def getrlimit(self, call: Call) -> int:
         """getrlimit(2) of the limit that carries the credentials: it was never set."""

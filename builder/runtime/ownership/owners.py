@@ -101,7 +101,7 @@ class Owners:
 
     def _chown(self, call: Call, path: bytes, uid: int, gid: int, follow: bool) -> int | None:
         held = self._identity.of(call)
-        plain = uid in _TO_ROOT and gid in _TO_ROOT and credentials.privileged(held)
+        plain = uid in _TO_ROOT and gid in _TO_ROOT and held.effective & credentials.CAP_CHOWN
         if plain and self._records.of(path, follow=follow) is None:
             return None
         file = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))

@@ -22,8 +22,9 @@ def with_recorded_owners(spec: RuntimeSpec, machine: str = "") -> RuntimeSpec:
     """The spec, with owners recorded by a supervisor instead of set."""
     owners: dict[str, tuple[int, int]] = {}
     mounts = tuple(_without_owners(mount, owners) for mount in spec.mounts)
-    bounding = spec.process.capabilities.bounding
-    held = msgspec.structs.replace(spec.process.capabilities, effective=bounding, permitted=bounding)
+    believed = spec.process.capabilities
+    held = msgspec.structs.replace(believed, effective=believed.bounding, permitted=believed.bounding)
+    told = {"owners": owners, "capabilities": believed.permitted}
     architectures = list(ARCHITECTURES[machine or platform.machine()])
     section = notifying_section(spec.linux.seccomp, architectures)
     return msgspec.structs.replace(
@@ -31,7 +32,7 @@ def with_recorded_owners(spec: RuntimeSpec, machine: str = "") -> RuntimeSpec:
         process=msgspec.structs.replace(spec.process, capabilities=held),
         mounts=mounts,
         linux=msgspec.structs.replace(spec.linux, seccomp=section),
-        annotations={**spec.annotations, ANNOTATION: json.dumps({"owners": owners})},
+        annotations={**spec.annotations, ANNOTATION: json.dumps(told)},
     )
 
 

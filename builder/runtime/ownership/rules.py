@@ -42,6 +42,8 @@ I386 = (
 )
 
 _CREATING = (("open", 1), ("openat", 2))
+PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8
+
 _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 0))
 
 
@@ -53,6 +55,8 @@ def notify_rules() -> list[dict[str, Any]]:
     for name, index in _CREATING:
         rules += [_masked(name, index, flag, flag, NOTIFY) for flag in (O_CREAT, O_TMPFILE)]
     rules += [_masked(name, index, 0xFFFFFFFF, RLIMIT_LOCKS, NOTIFY) for name, index in _LIMITS]
+    options = (PR_GET_KEEPCAPS, PR_SET_KEEPCAPS)
+    rules += [_masked("prctl", 0, 0xFFFFFFFF, option, NOTIFY) for option in options]
     return rules
 
 

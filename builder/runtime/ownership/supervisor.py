@@ -22,17 +22,19 @@ import os
 import select
 import signal
 import socket
+import sys
 
 from builder import libc
 from builder.runtime import syscalls
 from builder.runtime.ownership import handover, layouts, procfs
 from builder.runtime.ownership.creation import Creation
-from builder.runtime.ownership.credentials import credentials_of
+from builder.runtime.ownership.credentials import Credentials, credentials_of
 from builder.runtime.ownership.identity import Identity
 from builder.runtime.ownership.lineage import Lineage
 from builder.runtime.ownership.owners import Owners
 from builder.runtime.ownership.records import Records
 from builder.runtime.ownership.targets import ANSWERED, Call, Targets
+from builder.runtime.process import capability_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,18 +70,27 @@ def run(
             os.write(result, json.dumps({"owners": owners}).encode())
         status = 0
     finally:
+        if status:  # said on the step's standard error, before the builder says that this has ended
+            sys.excepthook(*sys.exc_info())
         os._exit(status)
 
 
 def _supervise(
     targets: Targets, spec: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> Mapping[str, tuple[int, int]]:
-    user = spec["process"]["user"]
-    initial = credentials_of(user["uid"], user["gid"], tuple(user.get("additionalGids", ())))
-    records = Records(targets.exchange, handover.known_owners(spec, files))
+    described = handover.described(spec)
+    records = Records(targets.exchange, handover.known_owners(described, files))
+    initial = _initial(spec["process"], described)
     supervisor = Supervisor(targets, Identity(targets, Lineage(initial), records), records)
     supervisor.serve()
     return records.final()
+
+
+def _initial(process: Mapping[str, Any], described: Mapping[str, Any]) -> Credentials:
+    user = process["user"]
+    held = capability_mask(described.get("capabilities", ()))
+    bounding = capability_mask(process.get("capabilities", {}).get("bounding", ()))
+    return credentials_of(user["uid"], user["gid"], tuple(user.get("additionalGids", ())), held, bounding)
 
 
 class Supervisor:
@@ -132,6 +143,8 @@ class Supervisor:
         try:
             self._targets.identify(call)
             value = handler(call) if self._targets.rooted else self._targets.in_root_of(call, handler)
+        except FileNotFoundError:  # the kernel says of what is not there why, or finds it where we cannot
+            return 0, 0, layouts.CONTINUE
         except OSError as error:
             return 0, -(error.errno or errno.EIO), 0
         return (0, 0, layouts.CONTINUE) if value is None else (value, 0, 0)

@@ -157,7 +157,7 @@ class Targets:
             for line in file:
                 if line.startswith(field):
                     return line[len(field) + 1 :].strip()
-        return b""
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))  # it has ended: there are fewer lines
 
     def umask(self, call: Call) -> int:
         """The process's umask."""

@@ -1,0 +1,271 @@
+"""Steps of a single id: whose files are, as they see it and as it is written down."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.fs.ownership import STAT_XATTR, Record
+from tests.integration.runtime.recorded import Steps, read_record, write_accounts
+from tests.support.namespaces import has_user_namespaces
+from tests.support.singleid import SingleId
+
+pytestmark = pytest.mark.skipif(not has_user_namespaces(), reason="no user namespace can be made here")
+
+APP = {"uid": 1000, "gid": 1000, "groups": [8]}
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[SingleId]:
+    program = SingleId()
+    yield program
+    program.close()
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("accounts")
+    write_accounts(root)
+    return root
+
+
+@pytest.fixture
+def steps(single: SingleId, base: Path, accounts: Path, tmp_path: Path) -> Steps:
+    return Steps(single, (base, accounts), tmp_path)
+
+
+# --- chown and stat ---
+
+
+def test_a_file_is_whose_it_was_given_to(steps: Steps) -> None:
+    told = steps.says(
+        "echo a > /f; chown 5:6 /f; stat -c '%u %g %a' /f; ls -ln /f | cut -d' ' -f1-10; cat /f"
+    )
+    assert told[0] == "5 6 644"
+    assert told[2] == "a"
+    assert steps.record("f") == Record(5, 6)
+    assert os.stat(steps.upper / "f").st_uid == os.geteuid()
+
+
+def test_a_folder_too(steps: Steps) -> None:
+    assert steps.says("mkdir -m 750 /d; chown app:mail /d; stat -c '%U %G %a' /d") == ["app mail 750"]
+    assert steps.record("d") == Record(1000, 8)
+
+
+def test_a_half_given_file_keeps_its_other_half(steps: Steps) -> None:
+    assert steps.says("touch /f; chown 5:6 /f; chown 7 /f; chgrp 8 /f; stat -c '%u %g' /f") == ["7 8"]
+
+
+def test_a_file_given_back_to_root_has_no_record(steps: Steps) -> None:
+    assert steps.says("touch /f; chown 5:6 /f; chown 0:0 /f; stat -c '%u %g' /f") == ["0 0"]
+    assert steps.record("f") is None
+
+
+def test_a_file_of_a_layer_below_keeps_its_owner_and_can_be_given_away(steps: Steps, tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    for name in ("kept", "given"):
+        (layer / name).write_text(name)
+        os.setxattr(layer / name, STAT_XATTR, b"42:43")
+    steps.base = (*steps.base, layer)
+    told = steps.says("chown 1:2 /given; echo more >> /kept; stat -c '%u %g' /kept /given")
+    assert told == ["42 43", "1 2"]
+    assert steps.record("kept") == Record(42, 43)
+    assert steps.record("given") == Record(1, 2)
+    assert read_record(layer / "given") == Record(42, 43)
+
+
+def test_a_changed_owner_clears_set_id_bits(steps: Steps) -> None:
+    command = "cp /bin/busybox /f; chmod 6755 /f; stat -c %a /f; chown 5 /f; stat -c '%a %u' /f"
+    assert steps.says(command) == ["6755", "755 5"]
+
+
+def test_find_sees_owners(steps: Steps) -> None:
+    command = "mkdir /d; touch /d/a /d/b; chown app /d/a; find /d -user app; find /d -group 0 -type f | sort"
+    assert steps.says(command) == ["/d/a", "/d/a", "/d/b"]
+
+
+def test_names_and_links_share_the_owner(steps: Steps) -> None:
+    command = "touch /f; ln /f /g; chown 5:6 /g; mv /f /h; stat -c '%u %g' /g /h"
+    assert steps.says(command) == ["5 6", "5 6"]
+
+
+def test_paths_mean_what_the_process_means(steps: Steps) -> None:
+    command = """
+    mkdir -p /d/e; touch /d/e/f /d/g; cd /d/e; chown 5 f; chown 6 ../g; chown 7 ../../../../../../d
+    stat -c %u /d/e/f /d/g /d; exec 5<f; stat -L -c %u /proc/self/fd/5 /dev/fd/5; chown 8 /dev/fd/5
+    stat -c %u f; ln -s /d/e/f /l; chown 9 /l; stat -c %u f; stat -c %u /l
+    """
+    assert steps.says(command) == ["5", "6", "7", "5", "5", "8", "9", "0"]
+
+
+def test_files_that_are_not_there_are_not_there(steps: Steps) -> None:
+    told = steps.run("chown 5 /nothing; chown 5 /etc/passwd/x; stat /nothing/x")
+    assert [line.rpartition(": ")[2] for line in told["err"]] == [
+        "No such file or directory",
+        "Not a directory",
+        "No such file or directory",
+    ]
+
+
+def test_a_read_only_mount_refuses_a_new_owner(steps: Steps, tmp_path: Path) -> None:
+    (tmp_path / "ro").mkdir()
+    told = steps.run("chown 5 /m; stat -c %u /m", binds=[{"target": "/m", "source": str(tmp_path / "ro")}])
+    assert told["err"] == ["chown: /m: Read-only file system"]
+    assert told["out"] == ["0"]
+
+
+def test_a_list_of_attributes_is_without_the_record(steps: Steps) -> None:
+    told = steps.says(["/bin/sh", "-c", "touch /f; chown 5 /f; cp -a /f /g; stat -c %u /g"])
+    assert told == ["5"]
+
+
+# --- what holds no attribute ---
+
+
+def test_owners_of_links_and_fifos_are_handed_back_by_their_last_names(steps: Steps) -> None:
+    command = """
+    ln -s a /l; chown -h 7:8 /l; mkdir /d; mv /l /d/m; mkfifo /p; chown 5:6 /p; ln -s b /gone
+    chown -h 9 /gone; rm /gone; ln -s c /back; chown -h 9 /back; chown -h 0 /back
+    stat -c '%u %g' /d/m /p /back; stat -c %F /p
+    """
+    assert steps.says(command) == ["7 8", "5 6", "0 0", "fifo"]
+    assert steps.owners == {"d/m": (7, 8), "p": (5, 6)}
+
+
+def test_a_new_link_is_roots_where_another_was_removed(steps: Steps) -> None:
+    command = "for i in 1 2 3 4 5 6; do ln -s a /l; stat -c %u /l; chown -h 7 /l; rm /l; done"
+    assert steps.says(command) == ["0"] * 6
+
+
+def test_links_of_layers_below_have_the_owners_that_came_with_the_step(steps: Steps, tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    for name in ("kept", "given", "moved"):
+        os.symlink("x", layer / name)
+    steps.base = (*steps.base, layer)
+    table = {"kept": (3, 4), "given": (3, 4), "moved": (3, 4), "missing": (1, 1)}
+    command = "chown -h 5 /given; mv /moved /away; stat -c '%u %g' /kept /given /away"
+    assert steps.says(command, table=table) == ["3 4", "5 4", "3 4"]
+    assert steps.owners == {"kept": (3, 4), "given": (5, 4), "away": (3, 4)}
+    assert stat.S_ISLNK(os.lstat(steps.upper / "given").st_mode)
+    assert not os.path.lexists(steps.upper / "kept")
+
+
+def test_devices_become_records_and_look_like_devices(steps: Steps) -> None:
+    command = """
+    mknod -m 640 /null c 1 3; mknod /disk b 8 1; stat -c '%F %t %T %a' /null /disk; chown 5:6 /null
+    stat -c '%F %u %g' /null; test -c /null && test -b /disk && echo yes; cat /null; rm /disk; ls /disk
+    """
+    told = steps.run(command)
+    assert told["out"] == [
+        "character special file 1 3 640",
+        "block special file 8 1 644",
+        "character special file 5 6",
+        "yes",
+    ]
+    assert steps.record("null") == Record(5, 6, stat.S_IFCHR, os.makedev(1, 3))
+    status = os.stat(steps.upper / "null")
+    assert (stat.S_ISREG(status.st_mode), status.st_size) == (True, 0)
+
+
+# --- other users ---
+
+
+def test_a_user_is_who_it_was_told_to_be(steps: Steps) -> None:
+    assert steps.says("id -u; id -g; id -G; id -un", **APP) == ["1000", "1000", "1000 8", "app"]
+
+
+def test_what_a_user_makes_is_its_own(steps: Steps) -> None:
+    command = """
+    cd /home/app; umask 027; echo a > f; mkdir d; ln -s f l; mkfifo p; echo b >> f; cp f d/g
+    mktemp -p d > /dev/null; ln f h; stat -c '%n %u %g %a' f d l p d/g h; stat -c '%u %a' d/tmp.*; cat f
+    """
+    told = steps.says(command, **APP)
+    assert told == [
+        *("f 1000 1000 640", "d 1000 1000 750", "l 1000 1000 777", "p 1000 1000 640"),
+        *("d/g 1000 1000 640", "h 1000 1000 640", "1000 600", "a", "b"),
+    ]
+    assert steps.record("home/app/f") == Record(1000, 1000)
+    assert steps.record("home/app/d") == Record(1000, 1000)
+    assert steps.owners == {"home/app/l": (1000, 1000), "home/app/p": (1000, 1000)}
+
+
+def test_a_user_cannot_give_files_away_nor_make_devices(steps: Steps) -> None:
+    command = """
+    cd /home/app; touch f; chown 5 f; chgrp 5 f; chgrp 8 f && stat -c %g f; chown 1000:1000 /etc/passwd
+    mknod n c 1 3; chown app f && echo mine
+    """
+    told = steps.run(command, **APP)
+    assert told["out"] == ["8", "mine"]
+    assert [line.rpartition(": ")[2] for line in told["err"]] == ["Operation not permitted"] * 4
+
+
+def test_a_folder_hands_on_its_group(steps: Steps) -> None:
+    command = """
+    mkdir /d; chown 0:8 /d; chmod 2775 /d; cd /d; touch f; mkdir e; ln -s f l; mkfifo p
+    stat -c '%u %g %a' f e l p
+    """
+    assert steps.says(command) == ["0 8 644", "0 8 2755", "0 8 777", "0 8 644"]
+
+
+def test_su_is_another_user_and_cannot_come_back(steps: Steps) -> None:
+    command = "su app -c 'id -u; id -G; touch ~/f; stat -c %u ~/f; su other -c id' ; id -u"
+    told = steps.run(command, kept=False)
+    assert told["out"][:3] == ["1000", "1000 8", "1000"]
+    assert told["out"][-1] == "0"
+    assert "uid=2000" not in " ".join(told["out"])
+
+
+def test_a_set_id_script_is_nobodys(steps: Steps) -> None:
+    command = "printf '#!/bin/sh\\nid -u\\n' > /s; chown other /s; chmod 4755 /s; /s"
+    assert steps.says(command) == ["0"]
+
+
+def test_a_daemon_that_outlives_its_parents_keeps_its_user(steps: Steps) -> None:
+    daemon = "(sleep 0.2; id -u > /tmp/who; touch /tmp/mine) >/dev/null 2>&1 &"
+    command = f"su app -c '( {daemon} ) & exit 0'; sleep 0.6; cat /tmp/who; stat -c %u /tmp/mine"
+    assert steps.says(command) == ["1000", "1000"]
+
+
+def test_limits_show_nothing(steps: Steps) -> None:
+    command = "su app -c 'ulimit -a; echo done' | grep -E 'locks|done'"
+    assert steps.says(command)[-1] == "done"
+    assert all("unlimited" in line for line in steps.last["out"][:-1] if "file locks" in line)
+
+
+def test_a_mount_in_memory_has_its_owner(steps: Steps) -> None:
+    secret = {"target": "/run/s", "name": "secret", "mode": 0o440, "uid": 1000, "gid": 8}
+    told = steps.says("cat /run/s; echo; stat -c '%u %g %a' /run/s", secrets=[secret])
+    assert told == ["secret", "1000 8 440"]
+
+
+# --- the sandbox ---
+
+
+def test_the_command_has_no_descriptor_but_its_streams(steps: Steps) -> None:
+    assert steps.says("ls /proc/self/fd | tr '\\n' ' '; echo $$") == [
+        "0 1 2 3 1"
+    ]  # 3 is the folder that ls reads
+
+
+def test_a_changed_root_is_followed(steps: Steps) -> None:
+    command = """
+    mkdir -p /r/bin; cp /bin/busybox /r/bin/sh; touch /r/f; touch /f; ln -s /f /r/l
+    chroot /r /bin/sh -c 'chown 5:6 /../../l; mkdir /d; chown 8 /d; cd /d; touch x; chown 9 x'
+    stat -c '%u %g' /r/f /f /r/d /r/d/x
+    """
+    assert steps.says(command) == ["5 6", "0 0", "8 0", "9 0"]
+
+
+def test_a_command_that_cannot_run_is_told_as_ever(steps: Steps) -> None:
+    assert "cannot run nothing: not found in PATH" in steps.run(["nothing"])["error"]
+
+
+def test_capabilities_that_a_user_lets_go_stay_useful(steps: Steps) -> None:
+    command = "su app -c 'mkdir -m 0070 ~/d; touch ~/d/f && ls ~/d'"
+    assert steps.says(command) == ["f"]
