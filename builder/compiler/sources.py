@@ -15,7 +15,6 @@ from itertools import chain
 import msgspec
 
 from builder.compiler import platforms
-from builder.compiler.flags import texts
 from builder.compiler.nearest import meant, nearest
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions, ImageRequest, NamedContext
@@ -151,8 +150,9 @@ def sources_of(names: Names, step: AnyInstruction) -> tuple[Source | None, ...]:
         return (_copy_source(names, name, step),) if name else ()
     if isinstance(step, Run):
         return tuple(
-            _mount_source(names, text, place(names.text, step, "mount", text))
-            for text in texts(step, "mount")
+            _mount_source(names, flag.value or "", Location(names.text, flag.span, step.span.line))
+            for flag in step.flags
+            if flag.name == "mount"
         )
     return ()
 

@@ -16,18 +16,19 @@ from hypothesis import strategies as st
 from builder.checks.documents import Report, findings_document
 from builder.checks.find import Subject, find
 from builder.checks.outline import read_outline
-from builder.compiler import growth, runs
+from builder.compiler import growth, runs, sources
 from builder.compiler.compile import Visit
 from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.nearest import MOST, nearest
 from builder.compiler.program import CompileOptions, ImageRequest, Missing
 from builder.dockerfile import parse, words
+from builder.dockerfile.ast import AnyInstruction, Run
 from builder.dockerfile.lines import MAX_LINE
 from builder.dockerfile.parser import Reading, read
 from builder.dockerfile.words import MAX_NESTING, WordError
 from builder.errors import BuildError, DockerfileError
 from builder.graph.view import FORMATS, View
-from builder.text import SourceText
+from builder.text import Location, SourceText
 from tests.support.compiling import BASES, MACHINE, compile_text, visits_of
 
 START = "FROM busybox\n"
@@ -512,6 +513,16 @@ TOLD: dict[str, Callable[[int], str]] = {
         for i in range(n)
     ),
 }
+
+
+def test_each_mount_is_placed_without_a_look_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: SourceText, step: AnyInstruction, *flag: str) -> Location:
+        assert not flag or not isinstance(step, Run), "a search through all flags"
+        return Location(source, step.span)
+
+    monkeypatch.setattr(sources, "place", refuse)
+
+    compile_text(START + "RUN" + " --mount=type=tmpfs,target=/x" * 9 + " a\n")
 
 
 @pytest.mark.parametrize("kind", TOLD)
