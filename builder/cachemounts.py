@@ -2,6 +2,7 @@
 
     ROOT/cache/mounts/<hash of id>/            the folder of the shared and locked modes
     ROOT/cache/mounts/<hash of id>.N/          further ones, for the private mode
+    ROOT/cache/mounts/<hash of id>-mapped/, -recorded/    the same where owners are kept so (`fs.ownership`)
     ROOT/cache/mounts/<name>.lock              flock'ed exclusively (locked, private) or shared
 
 A folder is filled and given its owner before it has its name, so that nobody sees half of it.
@@ -16,17 +17,21 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 from builder.digest import hex_of, of_value
+from builder.fs.ownership import REAL
+from builder.fs.owning import Owning
 from builder.fs.remove import remove_tree
+from builder.fs.rooted import open_root, opened
 from builder.ops.exec import CacheMount
 
 POLL_SECONDS = 0.05
 
 
 class CacheMounts:
-    """The cache mounts of a store."""
+    """The cache mounts of a store, as far as their owners are kept as this process does."""
 
     def __init__(self, store: str) -> None:
         self.folder = os.path.join(store, "cache", "mounts")
+        self.owning = Owning()
 
     @contextlib.asynccontextmanager
     async def hold(self, mount: CacheMount) -> AsyncIterator[str]:
@@ -37,6 +42,8 @@ class CacheMounts:
         """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         name = hex_of(of_value(["cache-mount", mount.id]))[:32]
+        if self.owning.way != REAL:
+            name = f"{name}-{self.owning.way}"
         if mount.sharing == "private":
             name, lock = self._first_free(name)
         else:
@@ -78,8 +85,7 @@ class CacheMounts:
         os.mkdir(temporary, 0o700)
         try:
             if mount.input is None:
-                os.chown(temporary, mount.uid, mount.gid)
-                os.chmod(temporary, mount.mode)
+                self.give(temporary, mount.target, mount.uid, mount.gid, mount.mode)
             else:
                 fill(temporary)
             os.rename(temporary, path)
@@ -92,3 +98,9 @@ class CacheMounts:
         except BaseException:
             remove_tree(temporary)
             raise
+
+    def give(self, folder: str, target: str, uid: int, gid: int, mode: int) -> None:
+        """Give a new folder, to be mounted at `target`, its owner and mode. Raises BuildError, OSError."""
+        with opened(open_root(folder)) as fd:
+            self.owning.give(fd, target, uid, gid)
+            os.fchmod(fd, mode)

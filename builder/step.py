@@ -25,7 +25,8 @@ from builder.runtime import spec
 from builder.runtime.ownership.handover import TABLE
 from builder.runtime.ownership.request import table
 from builder.snapshots import graft, owners
-from builder.snapshots.snapshot import FOLDER, Entry, Snapshot
+from builder.snapshots.edit import COPY
+from builder.snapshots.snapshot import FOLDER, Snapshot
 from builder.snapshots.tree import TooManyLinks
 from builder.snapshots.unpack import write_tree
 from builder.store.failure import full_disk_hint
@@ -96,7 +97,7 @@ class Step:
     def begin(self, stack: contextlib.AsyncExitStack) -> Edit:
         """Make the folders that the step writes into. They are the stack's before anybody else has them: who
         waits for this may be cancelled meanwhile. Blocking."""
-        edit = self.parts.layers.edit(self.below)
+        edit = self.parts.layers.edit(self.below, self.parts.sandboxes.isolation.snapshotter)
         stack.callback(edit.discard)
         return edit
 
@@ -115,7 +116,7 @@ class Step:
         mounts = merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
         sandbox = spec.sandbox_spec(
-            lower=self._lower(self.below),
+            lower=self._lower(self.below) if edit.copied is None else (),
             upper=str(edit.upper),
             work=str(edit.work),
             argv=op.argv,
@@ -194,13 +195,15 @@ class Step:
                     )
                 return None
 
-    def _bind(self, mount: BindMount, folder: str) -> spec.Overlay:
+    def _bind(self, mount: BindMount, folder: str) -> spec.Overlay | spec.Bind:
         snapshot = self.inputs[mount.input]
         tree = self.parts.layers.tree(snapshot)
         path = resolve_source(tree, mount)
         if path != "." and tree.get(path) is None:
             raise MissingPath(f"the source {mount.source} of the mount at {mount.target} is not there")
         writable = os.path.join(folder, f"rw-{mount.input}-{of_value(mount.target)[7:19]}")
+        if self.parts.sandboxes.isolation.snapshotter == COPY:
+            return self._bind_copy(mount, snapshot, path, writable)
         if not mount.readonly:
             for name in ("upper", "work"):
                 os.makedirs(os.path.join(writable, name))
@@ -212,6 +215,16 @@ class Step:
             upper="" if mount.readonly else os.path.join(writable, "upper"),
             work="" if mount.readonly else os.path.join(writable, "work"),
         )
+
+    def _bind_copy(self, mount: BindMount, snapshot: Snapshot, path: str, new: str) -> spec.Bind:
+        """The same without an overlay: a single layer where it lies in the store, or a copy in `new`."""
+        layers, source = self.parts.layers, new
+        if mount.readonly and self.op.security != "insecure" and layers.is_plain(snapshot):
+            source, inside = str(layers.unpacked(snapshot[0])), path
+        else:
+            inside = layers.copy(new, layers.tree(snapshot), path)
+        subpath = "" if inside == "." else inside
+        return spec.Bind(target=mount.target, source=source, subpath=subpath, readonly=mount.readonly)
 
     def _lower(self, snapshot: Snapshot) -> list[str]:
         """The folders of a snapshot's layers, bottom first, each once as overlayfs wants it.
@@ -236,13 +249,8 @@ class Step:
         start = tree.get(top)
         if top != "." and (start is None or start.kind != FOLDER):
             raise MissingPath(f"the source {mount.source} of the cache at {mount.target} is not a folder")
-        offset = 0 if top == "." else len(top) + 1
-        nodes = {e.path[offset:]: tree.nodes[e.path] for e in tree.walk(top) if e.path != top}
-        entries = [node.entry.replace(path=path, hardlink=None) for path, node in nodes.items()]
-        write_tree(folder, entries, lambda e: layers.open(nodes[e.path].layer, nodes[e.path].entry))
-        owner = start or Entry(".", FOLDER, 0o755)
-        os.chown(folder, owner.uid, owner.gid)
-        os.chmod(folder, owner.mode)
+        os.chmod(folder, 0o755)
+        layers.copy(folder, tree, top)
 
     def _secret(
         self, mount: SecretMount, secrets: dict[str, bytes], variables: dict[str, str]

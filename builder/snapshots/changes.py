@@ -27,6 +27,7 @@ from builder.fs.owning import Owning
 from builder.fs.remove import remove_at
 from builder.fs.rooted import open_folder, opened
 from builder.fs.walk import CAPABILITY, Found, walk
+from builder.libc import OVERLAYFS_MAGIC, filesystem_type
 from builder.snapshots.reading import entry_of
 from builder.snapshots.snapshot import (
     BLOCK,
@@ -66,10 +67,15 @@ class Upper:
     entries: path -> entry, whiteouts included, in order; links: path -> first path of the same file, of
     further names alone; hidden: folders under which nothing of the tree below shows, of which those in
     `marked` say so by the xattr for it; dropped: paths that make no entry (sockets); stripped: path ->
-    the names of xattrs that do not stay; records: path -> its record of an owner (`fs.ownership`).
+    the names of xattrs that do not stay; records: path -> its record of an owner (`fs.ownership`);
+    missing: paths that were below and are not here, where the folder shows all that is there; others: paths
+    of such a folder that are as they were below.
     """
 
-    __slots__ = ("dropped", "entries", "hidden", "links", "marked", "owning", "records", "stripped")
+    __slots__ = (
+        *("dropped", "entries", "hidden", "links", "marked", "missing", "others", "owning", "records"),
+        "stripped",
+    )
 
     def __init__(self, owning: Owning) -> None:
         self.owning = owning
@@ -79,6 +85,8 @@ class Upper:
         self.hidden: set[str] = set()
         self.marked: set[str] = set()
         self.dropped: set[str] = set()
+        self.missing: set[str] = set()
+        self.others: list[str] = []
         self.stripped: dict[str, list[str]] = {}
 
 
@@ -89,14 +97,18 @@ def read(upper_fd: int, owning: Owning) -> Upper:
     """
     upper = Upper(owning)
     for found in walk(upper_fd, file_xattrs=None, folder_xattrs=None):
-        if len(os.fsencode(found.path)) >= PATH_MAX:
-            raise BuildError(
-                f"the step made a path of more than {PATH_MAX - 1} bytes: {found.path[:60]}…",
-                code="path-too-long",
-            )
+        check_length(found.path)
         if found.path != ".":
-            _note(upper, found)
+            note(upper, found)
     return upper
+
+
+def check_length(path: str) -> None:
+    """Raise BuildError for a path that is too long to be used."""
+    if len(os.fsencode(path)) >= PATH_MAX:
+        raise BuildError(
+            f"the step made a path of more than {PATH_MAX - 1} bytes: {path[:60]}…", code="path-too-long"
+        )
 
 
 def own(upper: Upper, below: Tree, owners: Mapping[str, tuple[int, int]]) -> None:
@@ -126,7 +138,7 @@ def compare(upper: Upper, below: Tree, stubs: Iterable[str], same_bytes: SameByt
     if upper.links:  # one name of a file brings all that it has here
         firsts = {upper.links.get(path, path) for path in changed}
         changed.update(path for path in here if upper.links.get(path, path) in firsts)
-    wanted = changed | _parents(changed | gone)
+    wanted = changed | parents(changed | gone)
     entries = _link((entry for path, entry in here.items() if path in wanted), upper.links)
     if gone:
         entries.extend(Entry(path, WHITEOUT) for path in gone)
@@ -157,8 +169,9 @@ def tidy(upper_fd: int, upper: Upper, entries: Iterable[Entry], below: Tree) -> 
             os.utime(fd, ns=(wanted[path].mtime, wanted[path].mtime))
 
 
-def _note(upper: Upper, found: Found) -> None:
-    """Take one path of the walk into `upper`."""
+def note(upper: Upper, found: Found, *, marks: bool = True) -> None:
+    """Take one path of a walk that asked for all xattrs into `upper`. marks: whether folders may be marked
+    as hiding what is below them; else that is one more xattr that does not stay."""
     path = found.path
     entry = entry_of(found, upper.owning)
     if entry is None:
@@ -171,7 +184,7 @@ def _note(upper: Upper, found: Found) -> None:
     if (noted := xattrs.pop(STAT_XATTR, None)) is not None:
         upper.records[path] = noted
     if entry.kind == FOLDER:
-        if xattrs.pop(upper.owning.opaque, b"") == b"y":
+        if marks and xattrs.pop(upper.owning.opaque, b"") == b"y":
             upper.marked.add(path)
             upper.hidden.add(path)
         elif parent_of(path) in upper.hidden:
@@ -210,7 +223,7 @@ def _leave_out_stubs(here: dict[str, Entry], below: Tree, stubs: Iterable[str]) 
 def _find_gone(upper: Upper, here: dict[str, Entry], below: Tree) -> set[str]:
     """The paths that were below and are no more, outermost only."""
     gone = {path for path, entry in upper.entries.items() if entry.kind == WHITEOUT}
-    gone.update(path for path in upper.dropped)
+    gone |= upper.dropped | upper.missing
     gone = {path for path in gone if below.get(path) is not None}
     for path in upper.hidden:
         node = below.nodes.get(path)
@@ -239,13 +252,13 @@ def _is_same(entry: Entry, node: Node | None, same_bytes: SameBytes) -> bool:
     return entry.size == 0 or same_bytes(entry.path, node)
 
 
-def _parents(paths: Iterable[str]) -> set[str]:
-    """All folders on the way to the paths."""
-    parents: set[str] = set()
+def parents(paths: Iterable[str]) -> set[str]:
+    """All folders on the way to the paths, but the root."""
+    found: set[str] = set()
     for path in paths:
-        while (path := parent_of(path)) != "." and path not in parents:
-            parents.add(path)
-    return parents
+        while (path := parent_of(path)) != "." and path not in found:
+            found.add(path)
+    return found
 
 
 def _link(entries: Iterable[Entry], links: dict[str, str]) -> list[Entry]:
@@ -264,7 +277,7 @@ def _remove_unwanted(upper_fd: int, upper: Upper, wanted: dict[str, Entry]) -> s
     """Remove what is in the folder and not wanted; the folders that were touched."""
     touched: set[str] = set()
     removed: set[str] = set()
-    for path in (*upper.entries, *upper.dropped):
+    for path in (*upper.entries, *upper.dropped, *upper.others):
         there, entry = upper.entries.get(path), wanted.get(path)
         if there is not None and entry is not None and there.kind == entry.kind:
             continue
@@ -277,8 +290,13 @@ def _remove_unwanted(upper_fd: int, upper: Upper, wanted: dict[str, Entry]) -> s
 
 
 def _make_whiteout(upper_fd: int, path: str) -> None:
+    """On overlayfs there can be none, and nobody mounts such a folder: the layer's index has them."""
     with opened(open_folder(upper_fd, parent_of(path))) as fd:
-        os.mknod(path.rpartition("/")[2], stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+        try:
+            os.mknod(path.rpartition("/")[2], stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+        except PermissionError:
+            if filesystem_type(f"/proc/self/fd/{fd}") != OVERLAYFS_MAGIC:
+                raise
 
 
 def _settle_record(upper_fd: int, upper: Upper, entry: Entry) -> None:

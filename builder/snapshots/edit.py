@@ -1,5 +1,7 @@
 """An edit: the folders in which a layer comes to be, and the id that it will have.
 
+By OVERLAY, what changes is written to a folder of its own; by COPY, to a copy of all that is below.
+
 On the path of a fully cached build, for the sake of ids.
 """
 
@@ -13,8 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from builder.snapshots.copies import Copied
     from builder.store.ingest import IngestFolder
 
+OVERLAY, COPY = "overlay", "copy"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _LETTER_SET = frozenset(_LETTERS)
 _LENGTH = 16
@@ -34,15 +38,16 @@ class Edit:
     """The upper and work folders of an overlay whose changes may become the layer `id`.
 
     Leaving the block without a commit discards it. `folder` is what becomes the layer's, `upper` in it by the
-    name `tree`.
+    name `tree`. copied: where `upper` is no overlay's but the whole root, how that was made.
     """
 
-    __slots__ = ("_ingest", "folder", "id", "upper", "work")
+    __slots__ = ("_ingest", "copied", "folder", "id", "upper", "work")
 
     def __init__(self, ingest: IngestFolder, tree: str) -> None:
         from pathlib import Path
 
         self._ingest = ingest
+        self.copied: Copied | None = None
         self.id = new_id()
         self.folder = os.path.join(ingest.path, "layer")
         self.upper = Path(self.folder, tree)

@@ -26,8 +26,8 @@ from builder.digest import Digest, from_hex, parse
 from builder.errors import StoreError
 from builder.fs.owning import Owning
 from builder.snapshots import index
-from builder.snapshots.edit import Edit, is_id, new_id
-from builder.snapshots.snapshot import FOLDER, Entry, LayerId
+from builder.snapshots.edit import COPY, OVERLAY, Edit, is_id, new_id
+from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId
 from builder.snapshots.tree import Node, Tree
 from builder.store.failure import told_as
 
@@ -231,11 +231,14 @@ class LayerStore:
                 forms.remember_blob(folder, forms.blob_key(compression, None), blob)
             return self.place(new_id(), folder, rows)
 
-    def edit(self, below: Snapshot = ()) -> Edit:
-        """New folders for an overlay on `below`, whose root has the mode and owner that it has there."""
+    def edit(self, below: Snapshot = (), snapshotter: str = OVERLAY) -> Edit:
+        """New folders for an overlay on `below`, whose root has the mode and owner that it has there; by COPY
+        what is below is in it already, to be used without an overlay. Raises BuildError."""
         from builder.fs.rooted import open_root, opened
+        from builder.snapshots import copies
 
-        root = self.tree(below).get(".")
+        tree = self.tree(below)
+        root = tree.get(".")
         with told_as(self.folder, "making a folder to work in"):
             ingest = self._ingest()
             try:
@@ -244,6 +247,10 @@ class LayerStore:
                     with opened(open_root(edit.upper)) as fd:
                         self.owning.give(fd, "/", root.uid, root.gid)
                         os.fchmod(fd, root.mode)
+                if snapshotter == COPY:
+                    self.copy(edit.upper, tree)
+                    with opened(open_root(edit.upper)) as fd:
+                        edit.copied = copies.look(fd, edit.work)
             except BaseException:
                 ingest.close()
                 raise
@@ -263,7 +270,7 @@ class LayerStore:
         that is too long.
         """
         from builder.fs.rooted import open_root, opened
-        from builder.snapshots import changes
+        from builder.snapshots import changes, copies
         from builder.snapshots.forms import open_file, same_bytes
 
         with edit, told_as(self.folder, "committing a step"), opened(open_root(edit.upper)) as fd:
@@ -273,11 +280,26 @@ class LayerStore:
                     return same_bytes(new, old)
 
             tree = self.tree(below)
-            upper = changes.read(fd, self.owning)
+            if edit.copied is None:
+                upper = changes.read(fd, self.owning)
+            else:
+                upper = copies.read(fd, edit.copied, tree, self.owning)
             changes.own(upper, tree, owners or {})
             entries = changes.compare(upper, tree, stubs, is_same)
             changes.tidy(fd, upper, entries, tree)
             return self.place(edit.id, edit.folder, entries)
+
+    def is_plain(self, snapshot: Snapshot) -> bool:
+        """Whether the folder of its only layer shows just what is there."""
+        marks = (WHITEOUT, OPAQUE)
+        return len(snapshot) == 1 and not any(e.kind in marks for e in self.entries(snapshot[0]))
+
+    def copy(self, folder: str | os.PathLike[str], tree: Tree, top: str = ".") -> str:
+        """Copy what a tree has at `top` to a folder: its path in there. See `copies`. Raises BuildError."""
+        from builder.snapshots import copies
+
+        with told_as(self.folder, "copying a snapshot"):
+            return copies.copy(folder, tree, top, self.open, self.owning.way)
 
     def import_blob(self, blob: LayerBlob, *, unpacked: bool) -> LayerId:
         """The layer of a foreign image whose blob is in the store; one for all images that share it.

@@ -1,6 +1,6 @@
 """The store's folder: making it, opening it, refusing what is not ours.
 
-    ROOT/VERSION        format number, owner's uid outside of user namespaces; written last, so its presence says "whole"
+    ROOT/VERSION        format number, owner's uid outside of user namespaces; written last: it says "whole"
     ROOT/oci-layout, index.json, blobs/sha256/    an OCI image layout that any tool may read
     ROOT/layers, cache, builds    what the builder makes of it; ROOT/ingest: files on their way in
     ROOT/locks          see store.locks

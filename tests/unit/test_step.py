@@ -14,6 +14,7 @@ import pytest
 
 from builder import stop
 from builder.errors import BuildError
+from builder.isolation.rungs import ROOT, Isolation
 from builder.ops.exec import Exec
 from builder.step import refuse_impossible, run_step
 
@@ -26,7 +27,7 @@ class SlowEdits:
         self.go_on = threading.Event()
         self.discarded = 0
 
-    def edit(self, below: object) -> Any:
+    def edit(self, below: object, snapshotter: object) -> Any:
         self.begun.set()
         assert self.go_on.wait(10)
         return SimpleNamespace(discard=self._discard)
@@ -45,7 +46,7 @@ async def test_an_edit_that_is_made_while_the_step_is_cancelled_is_discarded(tmp
         parts: Any = SimpleNamespace(
             layers=layers,
             thread=thread,
-            sandboxes=SimpleNamespace(start=lambda: None),
+            sandboxes=SimpleNamespace(start=lambda: None, isolation=Isolation(ROOT)),
             store=SimpleNamespace(folder=str(tmp_path)),
         )
         vertex: Any = None
