@@ -50,7 +50,7 @@ class Chmod(msgspec.Struct, frozen=True):
             elif step.search:
                 bits = EXECUTE if folder or mode & EXECUTE else 0
             if step.op == "=":
-                new &= ~step.who
+                new &= ~(step.who & 0o777 if step.copy else step.who)
             new = new & ~(bits & step.who) if step.op == "-" else new | bits & step.who
         return new
 
@@ -106,7 +106,7 @@ def _operation(op: str, who: int, letters: str, text: str) -> list[_Step]:
         elif letter == "t":
             if not only_others:
                 bits |= STICKY
-                whole |= STICKY
+                whole = who | STICKY  # named for nobody, the sticky bit is all that is changed
         elif letter in SHIFT:
             copies.append(letter)
         else:

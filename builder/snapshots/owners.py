@@ -20,6 +20,7 @@ from builder.snapshots.tree import Node, TooManyLinks, Tree
 
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 MAX_SIZE = 10 << 20
+UNCHANGED = 0xFFFFFFFF  # -1, which chown(2) takes for "as it is": of what was just made, root
 SIGNED = re.compile(r"[+-]?[0-9]{1,20}\Z")
 UNSIGNED = re.compile(r"[0-9]{1,20}\Z")
 
@@ -79,7 +80,7 @@ def resolve_chown(
             raise _no_names(wanted, text)
         else:
             gid = next((_number(row, 2) for row in _rows(group) if row[0] == wanted), gid)
-    return uid, gid
+    return uid if uid != UNCHANGED else 0, gid if gid != UNCHANGED else 0
 
 
 def needs_files(text: str) -> bool:

@@ -108,3 +108,10 @@ def test_what_is_no_file_of_users_is_refused() -> None:
         owners.find(tree(huge), owners.PASSWD)
     for host in ("/dev/zero", "../../../../../dev/zero", "/proc/self/root/etc/passwd", __file__):
         assert owners.find(tree(link("etc/passwd", host)), owners.PASSWD) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("-1", (0, 0)), ("5:-1", (5, 0)), ("-2", (4294967294, 4294967294))]
+)
+def test_minus_one_leaves_what_was_made_to_root(text: str, expected: tuple[int, int]) -> None:
+    assert owners.resolve_chown(text, None, None, nowhere=True) == expected
