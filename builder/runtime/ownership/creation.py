@@ -147,6 +147,8 @@ class Creation:
         pidfd = self._targets.open_process(call)
         try:
             with socket.socket(fileno=libc.take_descriptor(pidfd, call.folder(0))) as taken:
+                if taken.family != socket.AF_UNIX:
+                    return None
                 return self._make(call, AT_FDCWD, path, taken.bind)
         finally:
             os.close(pidfd)
@@ -158,14 +160,14 @@ class Creation:
         if call.args[3] < _OPEN_HOW.size:
             return None
         flags, mode, resolve = _OPEN_HOW.unpack(how)
-        if not flags & (O_CREAT | O_TMPFILE):
+        if not flags & (O_CREAT | O_TMPFILE) or flags >> 31:
             return None
         return self._open(call, call.folder(0), call.args[1], flags, mode, resolve)
 
     def _open(
         self, call: Call, folder: int, address: int, flags: int, mode: int, resolve: int = 0
     ) -> int | None:
-        flags &= 0xFFFFFFFF
+        flags &= 0x7FFFFFFF
         text = self._targets.read_path(call, address)
         path = self._targets.locate(call, folder, text)
         unnamed = flags & O_TMPFILE

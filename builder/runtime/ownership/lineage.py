@@ -20,6 +20,7 @@ from collections import namedtuple
 
 from builder.runtime.ownership.credentials import Credentials
 from builder.runtime.ownership.rules import RLIMIT_LOCKS
+from builder.runtime.ownership.targets import Unanswerable
 
 TYPE_CHECKING = False
 
@@ -82,4 +83,6 @@ class Lineage:
             number = self._numbers[held] = _FIRST + len(self._numbers)
             self._by_number[number] = held
         hard = resource.prlimit(pid, RLIMIT_LOCKS)[1]
+        if hard not in (resource.RLIM_INFINITY, -1) and hard < number:
+            raise Unanswerable(errno.EPERM, f"under a ulimit of {hard} locks")
         resource.prlimit(pid, RLIMIT_LOCKS, (number, hard))

@@ -33,12 +33,12 @@ from builder.runtime.ownership.identity import Identity
 from builder.runtime.ownership.lineage import Lineage
 from builder.runtime.ownership.owners import Owners
 from builder.runtime.ownership.records import Records
-from builder.runtime.ownership.targets import ANSWERED, Call, Targets
+from builder.runtime.ownership.targets import ANSWERED, Call, Targets, Unanswerable
 from builder.runtime.process import capability_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any, NoReturn
 
     from builder.runtime.ownership.identity import Handler
@@ -81,7 +81,8 @@ def _supervise(
     described = handover.described(spec)
     records = Records(targets.exchange, handover.known_owners(described, files))
     initial = _initial(spec["process"], described)
-    supervisor = Supervisor(targets, Identity(targets, Lineage(initial), records), records)
+    identity = Identity(targets, Lineage(initial), records)
+    supervisor = Supervisor(targets, identity, records, os.uname().machine)
     supervisor.serve()
     return records.final()
 
@@ -96,13 +97,18 @@ def _initial(process: Mapping[str, Any], described: Mapping[str, Any]) -> Creden
 class Supervisor:
     """Answers the calls of one listener."""
 
-    def __init__(self, targets: Targets, identity: Identity, records: Records) -> None:
+    def __init__(self, targets: Targets, identity: Identity, records: Records, machine: str) -> None:
         self._targets = targets
         self._owners = Owners(targets, identity, records)
         self._creation = Creation(targets, identity, records)
         self._identity = identity
-        self._handlers = self._by_number()
+        self._handlers = self._by_number(machine)
         self._told: set[str] = set()
+
+    @property
+    def numbers(self) -> Collection[tuple[int, int]]:
+        """(architecture, number) of the calls that have an answer here."""
+        return self._handlers.keys()
 
     def serve(self) -> None:
         """Until no process is left under the filter."""
@@ -138,7 +144,7 @@ class Supervisor:
         """(value, negative errno, flags) of the response; or ANSWERED as the value."""
         handler = self._handlers.get((call.audit, call.number))
         if handler is None:
-            self._refuse(call)
+            self._say(call, "with a single user id")
             return 0, -errno.ENOSYS, 0
         try:
             self._targets.identify(call)
@@ -146,29 +152,30 @@ class Supervisor:
         except FileNotFoundError:  # the kernel says of what is not there why, or finds it where we cannot
             return 0, 0, layouts.CONTINUE
         except OSError as error:
+            if isinstance(error, Unanswerable):
+                self._say(call, error.why)
             return 0, -(error.errno or errno.EIO), 0
         return (0, 0, layouts.CONTINUE) if value is None else (value, 0, 0)
 
-    def _refuse(self, call: Call) -> None:
+    def _say(self, call: Call, why: str) -> None:
         """Say once what cannot be answered."""
         names = _TABLES.get(call.audit, syscalls.X86_64)
         known = {number: name for name, number in names.items()}
         name = known.get(call.number & ~_X32_BIT, str(call.number)) + _SUFFIXES.get(call.audit, "")
         if name not in self._told:
             self._told.add(name)
-            line = f"pybuild: the system call {name} cannot be answered with a single user id\n"
+            line = f"pybuild: the system call {name} cannot be answered {why}\n"
             os.write(2, line.encode())
 
     # --- which handler answers which number ---
 
-    def _by_number(self) -> dict[tuple[int, int], Handler]:
+    def _by_number(self, machine: str) -> dict[tuple[int, int], Handler]:
         native = {
             **self._identity.handlers(),
             **self._owners.handlers(),
             **self._creation.handlers(),
             **self._identity.handlers_of_process(),
         }
-        machine = os.uname().machine
         if machine == "aarch64":
             return _numbered(layouts.AUDIT_AARCH64, syscalls.AARCH64, native, 0)
         short = {

@@ -36,6 +36,14 @@ _ID_VALID, _ADD_DESCRIPTOR = 0x40082102, 0x40182103
 _STREAMS = {b"/dev/stdin": 0, b"/dev/stdout": 1, b"/dev/stderr": 2}
 
 
+class Unanswerable(OSError):
+    """A call that fails because nobody can answer it as it is; `why` completes "cannot be answered ..."."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.why = why
+
+
 class Call:
     """One call that waits for its answer. `name`: of its process in the supervisor's /proc."""
 
