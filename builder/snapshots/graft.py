@@ -23,7 +23,7 @@ from builder.snapshots.matches import ROOT, Match, items, patterns_of, select
 from builder.snapshots.modes import Chmod, parse
 from builder.snapshots.patterns import Patterns, clean
 from builder.snapshots.selection import bytes_of, capability_of, inode
-from builder.snapshots.snapshot import BLOCK, CHAR, FILE, FOLDER, SYMLINK, Entry, LayerId
+from builder.snapshots.snapshot import BLOCK, CHAR, FILE, FOLDER, SYMLINK, Entry, LayerId, parent_of
 from builder.snapshots.tree import Node, Tree
 
 if TYPE_CHECKING:
@@ -240,7 +240,10 @@ def _copy_named(canvas: Canvas, rules: _Rules, tree: Tree, match: Match) -> None
 def _target(canvas: Canvas, rules: _Rules, name: str) -> str:
     """Where a file goes: into the destination if that is a folder, else it is called as that."""
     target = _prepare(canvas, rules)
-    return join(target, name) if canvas.is_folder(target) else target
+    if canvas.is_folder(target):
+        return join(target, name)
+    _make_folders(canvas, rules, parent_of(target))  # where a dangling link leads
+    return target
 
 
 def _copy_file(canvas: Canvas, rules: _Rules, tree: Tree, node: Node, path: str, group: object) -> None:

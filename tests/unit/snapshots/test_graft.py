@@ -129,6 +129,15 @@ def test_an_identical_copy_is_an_empty_layer() -> None:
     assert copy(source, below, "/d", "/x/") == []
 
 
+def test_folders_that_a_dangling_destination_leads_through_are_made_as_others_are() -> None:
+    below = tree(link("l", "m/n"), layer="below")
+
+    made = entries(copy(tree("f"), below, "/f", "/l", owner=(5, 6), chmod="4711"))
+
+    assert (made["m"].mode, made["m"].uid, made["m"].gid) == (0o711, 5, 6)
+    assert made["m/n"].mode == 0o4711
+
+
 def times(planned: list[graft.Planned]) -> dict[str, int]:
     return {item.entry.path: item.entry.mtime for item in planned}
 
