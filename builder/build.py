@@ -123,7 +123,7 @@ async def _build(
     texts = await _read_texts(request, store)
     images = open_images(request, store)
     full = request.require_isolation == "full"
-    sandboxes = Sandboxes(store.folder, emit, standing, full=full, network=request.network)
+    sandboxes = Sandboxes(emit, standing, full=full, network=request.network)
     if RUN_LINE.search(texts.dockerfile):
         sandboxes.expect()
     try:

@@ -26,16 +26,15 @@ if TYPE_CHECKING:
 class Sandboxes:
     """What runs the steps of a build.
 
-    store: the store's folder; standing: where the build stands, None for root's own place; full: whether
+    standing: where the build stands, None for root's own place; full: whether
     anything less than full isolation is refused; network: the build's --network.
     """
 
     def __init__(
-        self, store: str, emit: Emit, standing: Standing | None, *, full: bool = False, network: str = ""
+        self, emit: Emit, standing: Standing | None, *, full: bool = False, network: str = ""
     ) -> None:
         self.isolation = standing.isolation if standing is not None else Isolation(ROOT)
         self._refused = standing.refused if standing is not None else None
-        self._store = store
         self._emit = emit
         self._full = full
         self._network = network
@@ -47,12 +46,10 @@ class Sandboxes:
 
         Call it in the main thread.
         """
-        from builder.runtime.probe import probe, probe_store
+        from builder.runtime.probe import probe
         from builder.runtime.spawn import start_zygote
 
         if self._zygote is None and self._reason() is None and probe() is None:
-            if probe_store(self._store) is not None:
-                return
             with contextlib.suppress(OSError):
                 self._zygote = start_zygote()
 
@@ -65,9 +62,8 @@ class Sandboxes:
         """
         if self._runtime is None:
             from builder.runtime.launch import Runtime
-            from builder.runtime.probe import probe_store
 
-            if (reason := self._reason() or probe_store(self._store)) is not None:
+            if (reason := self._reason()) is not None:
                 raise reason
             if self._full:
                 require_full(self.isolation, host_network=self._network != "none")

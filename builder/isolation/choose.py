@@ -14,6 +14,7 @@ from builder.errors import SandboxError
 from builder.fs import ownership
 from builder.isolation.enter import enter
 from builder.isolation.rungs import AUTO, NONE, ROOT, Isolation
+from builder.isolation.snapshotter import choose_snapshotter
 
 _CAP_SYS_ADMIN = 1 << 21
 
@@ -64,9 +65,10 @@ def may_mount() -> bool:
 
 def _variant(rung: str, store: str) -> Isolation:
     """The rung, with what the kernel refuses on top of it."""
+    snapshotter, _ = choose_snapshotter(store)
     if ownership.of_process() == ownership.REAL:
-        return Isolation(rung)
-    return Isolation(rung, outer_proc=not can_mount_proc())
+        return Isolation(rung, snapshotter=snapshotter)
+    return Isolation(rung, outer_proc=not can_mount_proc(), snapshotter=snapshotter)
 
 
 def can_mount_proc() -> bool:

@@ -3,8 +3,8 @@
 The one idea: no list of file systems, kernels and security modules is right for long. A child, which ends,
 mounts an overlay of two new folders beside the store's layers, in a mount namespace of its own, and does
 there what a step may do: removes a file, replaces a folder, keeps an xattr. What it finds then tells. The
-machine's root on a file system that is no overlayfs is not asked: there it works, and a build shall not pay
-for the question.
+machine's root on a file system that is no overlayfs is only asked whether the kernel has overlays: there they
+work, and a build shall not pay for the trial.
 
 Must never know: builds, layers. See Documentation/filesystems/overlayfs.rst of the kernel.
 """
@@ -39,7 +39,7 @@ def choose_snapshotter(store: str) -> tuple[str, str]:
     place = _nearest_folder(store)
     is_overlay = libc.filesystem_type(place) == libc.OVERLAYFS_MAGIC
     if ownership.of_process() == ownership.REAL and not is_overlay:
-        return OVERLAY, ""
+        return _ask_kernel()
     try:
         reason = _try_in_store(store) if os.path.isdir(os.path.join(store, "ingest")) else _try_in(place)
     except (OSError, StoreError):
@@ -47,6 +47,14 @@ def choose_snapshotter(store: str) -> tuple[str, str]:
     if not reason:
         return OVERLAY, ""
     return COPY, f"{place} lies on overlayfs itself: {reason}" if is_overlay else reason
+
+
+def _ask_kernel() -> tuple[str, str]:
+    try:
+        os.close(libc.fsopen("overlay"))
+    except OSError as error:
+        return COPY, f"this kernel has no overlayfs ({os.strerror(error.errno or 0)})"
+    return OVERLAY, ""
 
 
 def _nearest_folder(path: str) -> str:

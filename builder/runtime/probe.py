@@ -5,7 +5,6 @@ Asked before the first RUN, so it costs some system calls and leaves nothing cha
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 from _thread import allocate_lock, start_new_thread
@@ -20,23 +19,12 @@ _OLDEST = (5, 12)  # mount_setattr(2)
 
 def probe() -> SandboxError | None:
     """The first reason why RUN cannot work here, or None."""
-    checks = (_check_kernel, _check_privilege, _check_namespaces, _check_overlayfs)
+    checks = (_check_kernel, _check_privilege, _check_namespaces, _check_mounts)
     for check in checks:
         reason = check()
         if reason is not None:
             return reason
     return None
-
-
-def probe_store(folder: str) -> SandboxError | None:
-    """Why the layers of steps cannot lie in `folder` (on overlayfs there is no second overlay), or None."""
-    if libc.filesystem_type(folder) != libc.OVERLAYFS_MAGIC:
-        return None
-    return SandboxError(
-        f"{folder} lies on overlayfs (a container's own filesystem), where layers cannot be mounted",
-        code="overlay-on-overlay",
-        hint="put the store on a volume, with --root or PYBUILD_ROOT",
-    )
 
 
 def _check_kernel() -> SandboxError | None:
@@ -91,11 +79,9 @@ def _check_namespaces() -> SandboxError | None:
     )
 
 
-def _check_overlayfs() -> SandboxError | None:
+def _check_mounts() -> SandboxError | None:
     try:
-        os.close(libc.fsopen("overlay"))
+        os.close(libc.fsopen("tmpfs"))
     except OSError as error:
-        if error.errno == errno.ENODEV:
-            return SandboxError("this kernel has no overlayfs", hint="load it: modprobe overlay")
-        return SandboxError(f"the kernel refuses mounts ({error.strerror})")
+        return SandboxError(f"the kernel refuses mounts ({os.strerror(error.errno or 0)})")
     return None

@@ -109,3 +109,14 @@ def test_the_machines_root_on_overlayfs_needs_copies(tmp_path: Path) -> None:
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.root
+@needs_root
+def test_a_kernel_without_overlays_needs_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(_: str) -> int:
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(libc, "fsopen", lacks)
+
+    assert choose_snapshotter(str(tmp_path)) == (COPY, "this kernel has no overlayfs (No such device)")

@@ -71,12 +71,3 @@ def test_a_plain_user_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> Non
     assert reason is not None
     assert "root" in reason.message
     assert reason.hint
-
-
-def test_a_store_on_an_ordinary_filesystem_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.libc, "filesystem_type", lambda folder: 0xEF53)
-    assert probe.probe_store("/store") is None
-    monkeypatch.setattr(probe.libc, "filesystem_type", lambda folder: 0x794C7630)
-    reason = probe.probe_store("/store")
-    assert reason is not None
-    assert "overlayfs" in reason.message
