@@ -248,10 +248,10 @@ class _Step:
         fact = self.ended.result()
         if "failed" in fact:
             raise SandboxError(f"cannot start a process: {fact['failed']}") if fact["failed"] else _lost()
-        if self._failure.rest:
-            raise _error_of(failures.decode(bytes(self._failure.rest)))
         if fact.get("supervisor"):
             raise _unsupervised(fact["supervisor"])
+        if self._failure.rest:
+            raise _error_of(failures.decode(bytes(self._failure.rest)))
         code = os.waitstatus_to_exitcode(fact["status"])
         return ExitStatus(
             code=code if code >= 0 else 128 - code,

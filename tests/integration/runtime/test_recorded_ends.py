@@ -1,0 +1,122 @@
+"""How steps with a supervisor end, whoever ends first."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runtime.recorded import Steps, write_accounts
+from tests.support.namespaces import has_user_namespaces
+from tests.support.singleid import SingleId
+
+pytestmark = pytest.mark.skipif(not has_user_namespaces(), reason="no user namespace can be made here")
+
+
+@pytest.fixture
+def single() -> Iterator[SingleId]:
+    program = SingleId()
+    yield program
+    program.close()
+
+
+@pytest.fixture
+def steps(single: SingleId, base: Path, tmp_path: Path) -> Steps:
+    root = tmp_path / "root"
+    root.mkdir()
+    write_accounts(root)
+    return Steps(single, (base, root), tmp_path)
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Processes below `pid`, and their names."""
+    parents, names = {}, {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                status = Path(f"/proc/{entry}/status").read_text()
+            except OSError:
+                continue
+            lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            parents[int(entry)], names[int(entry)] = int(lines["PPid"]), lines["Name"]
+    found: dict[int, str] = {}
+    while new := [
+        child for child, parent in parents.items() if parent in (pid, *found) and child not in found
+    ]:
+        found.update({child: names[child] for child in new})
+    return found
+
+
+def wait_for(single: SingleId, name: str) -> int:
+    """The pid of a process of that name below the program."""
+    for _ in range(500):
+        for pid, named in descendants(single.process.pid).items():
+            if named == name:
+                return pid
+        time.sleep(0.01)
+    raise AssertionError(f"no process {name}: {descendants(single.process.pid)}")
+
+
+LOOP = "while :; do touch /tmp/f; chown 5 /tmp/f; stat /tmp/f > /dev/null; done"
+
+
+def test_a_step_ends_with_its_supervisor_and_is_told_to_have(steps: Steps) -> None:
+    steps.single.send(spec=steps.spec(LOOP))
+    os.kill(wait_for(steps.single, "pybuild-owners"), signal.SIGKILL)
+    told = steps.single.receive()
+    assert told["error"] == (
+        "the process that records the owners of a step's files has ended (killed by signal 9)"
+    )
+    assert "pybuild-owners" not in descendants(steps.single.process.pid).values()
+    assert steps.says("touch /f; chown 5 /f; stat -c %u /f") == ["5"]
+
+
+def test_a_supervisor_ends_with_its_step(steps: Steps) -> None:
+    busy = "sh -c 'while :; do stat /tmp > /dev/null; done'"
+    steps.single.send(spec=steps.spec(f"{busy} & {busy} & sleep 0.1; kill -9 $!; exit 3"))
+    assert steps.single.receive()["code"] == 3
+    left = [name for name in descendants(steps.single.process.pid).values() if name == "pybuild-owners"]
+    assert not left
+
+
+def test_all_ends_with_the_builder(steps: Steps) -> None:
+    steps.single.send(spec=steps.spec(LOOP))
+    supervisor = wait_for(steps.single, "pybuild-owners")
+    family = descendants(steps.single.process.pid)
+    pidfd = os.pidfd_open(supervisor)
+    steps.single.process.kill()
+    steps.single.process.wait()
+    for _ in range(500):
+        if has_ended(pidfd) and not any(Path(f"/proc/{pid}").exists() for pid in family):
+            break
+        time.sleep(0.01)
+    assert has_ended(pidfd)
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    os.close(pidfd)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process is gone, or waits to be reaped."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def test_two_steps_have_a_supervisor_each(base: Path, tmp_path: Path) -> None:
+    pair = SingleId(), SingleId()
+    try:
+        for number, single in enumerate(pair):
+            root = tmp_path / f"root{number}"
+            root.mkdir()
+            write_accounts(root)
+            steps = Steps(single, (base, root), tmp_path / f"root{number}")
+            single.send(spec=steps.spec(f"touch /f; chown {number + 5} /f; sleep 0.1; stat -c %u /f"))
+        assert [single.receive()["out"] for single in pair] == [["5"], ["6"]]
+    finally:
+        for single in pair:
+            single.close()
