@@ -87,7 +87,21 @@ def remove(parsed: Parsed, environ: Environ) -> int:
                 print_json(entry)
             else:
                 print(*(f"{verb}: {what}" for verb, what in entry.items()))
+    if len(failures) < len(parsed.words):  # a sweep was made
+        _tell_of_rest(store)
     return _finish(failures)
+
+
+def _tell_of_rest(store: Store) -> None:
+    """Say so where unfinished work of a user namespace is in the way of a sweep."""
+    from builder.store.ingest import count_left
+
+    if left := count_left(store.folder):
+        word = "folder" if left == 1 else "folders"
+        what = f"{left} unfinished {word} in {store.folder}/ingest"
+        print(
+            f"note: {what} cannot be removed by this user; the next build with a RUN does it", file=sys.stderr
+        )
 
 
 def history(parsed: Parsed, environ: Environ) -> int:

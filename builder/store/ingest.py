@@ -79,6 +79,33 @@ def sweep_ingest(root: str | os.PathLike[str]) -> int:
     return removed
 
 
+def count_left(root: str | os.PathLike[str]) -> int:
+    """How many folders of dead processes are still in ROOT/ingest.
+
+    After a sweep these are folders with files of users whom this process may not touch: made by root of a
+    user namespace, who alone can remove them.
+    """
+    ingest = os.path.join(os.fspath(root), "ingest")
+    try:
+        folders = [entry.path for entry in os.scandir(ingest) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return 0
+    return sum(_is_dead(folder) for folder in folders)
+
+
+def _is_dead(folder: str) -> bool:
+    try:
+        fd = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return os.path.isdir(folder)
+    except OSError:
+        return False
+    try:
+        return _lock(fd)
+    finally:
+        os.close(fd)
+
+
 def _make_locked(ingest: str) -> tuple[str, int]:
     """Make a folder and hold its lock: (name, descriptor of the lock)."""
     while True:

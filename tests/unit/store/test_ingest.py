@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from builder.store.ingest import IngestFolder, sweep_ingest
+from builder.store.ingest import IngestFolder, count_left, sweep_ingest
 
 
 def names(root):
@@ -128,3 +128,18 @@ def test_a_sweep_follows_no_link(tmp_path, target):
     sweep_ingest(tmp_path)
 
     assert (tmp_path / target).exists()
+
+
+def test_what_a_sweep_could_not_remove_can_be_counted(tmp_path):
+    with IngestFolder(tmp_path) as held:
+        dead, bare = tmp_path / "ingest/1-dead", tmp_path / "ingest/1-bare"
+        for folder in (dead, bare):
+            folder.mkdir()
+        (dead / "lock").touch()
+        (tmp_path / "ingest/file-1-x").touch()
+
+        assert count_left(tmp_path) == 2
+        assert os.path.isdir(held.path)
+        sweep_ingest(tmp_path)
+        assert count_left(tmp_path) == 0
+    assert count_left(tmp_path / "nowhere") == 0
