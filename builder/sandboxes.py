@@ -68,8 +68,8 @@ class Sandboxes:
             if self._full:
                 require_full(self.isolation, host_network=self._network != "none")
             self._runtime = Runtime.start(self._zygote)
-            for line in weakenings(self.isolation):
-                self._emit(Warned(time=time.time(), message=line))
+            for weakening in weakenings(self.isolation):
+                self._emit(Warned(time=time.time(), message=weakening.line))
         return self._runtime
 
     @property
@@ -83,6 +83,10 @@ class Sandboxes:
             from builder.runtime.spec import with_outer_proc
 
             spec = with_outer_proc(spec)
+        if self.isolation.outer_hostname:
+            from builder.runtime.spec import with_outer_hostname
+
+            spec = with_outer_hostname(spec)
         if self.records_owners:
             from builder.runtime.ownership.request import with_recorded_owners
 

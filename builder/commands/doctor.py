@@ -35,7 +35,10 @@ def lines_of(found: Survey) -> list[str]:
         lines = [f"RUN steps work here; --isolation auto takes: {found.rung}"]
     else:
         lines = ["RUN steps do not work here; Dockerfiles without RUN build all the same"]
-    lines += [f"  weaker than it could be: {line}" for line in found.weaker]
+    for weakening in found.weaker:
+        lines.append(f"  weaker than it could be: {weakening.line}")
+        if weakening.remedy:
+            lines.append(f"    to change that: {weakening.remedy}")
     width = max(len(row.name) for row in (*found.rungs, *found.further))
     lines += ["", "Rungs, best first"]
     lines += [line for row in found.rungs for line in _row(row, width)]

@@ -16,6 +16,10 @@ from builder.isolation.enter import enter
 from builder.isolation.rungs import AUTO, NONE, ROOT, Isolation
 from builder.isolation.snapshotter import choose_snapshotter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _CAP_SYS_ADMIN = 1 << 21
 
 
@@ -68,7 +72,12 @@ def _variant(rung: str, store: str) -> Isolation:
     snapshotter, _ = choose_snapshotter(store)
     if ownership.of_process() == ownership.REAL:
         return Isolation(rung, snapshotter=snapshotter)
-    return Isolation(rung, outer_proc=not can_mount_proc(), snapshotter=snapshotter)
+    return Isolation(
+        rung,
+        outer_proc=not can_mount_proc(),
+        snapshotter=snapshotter,
+        outer_hostname=not can_name_host(),
+    )
 
 
 def can_mount_proc() -> bool:
@@ -76,26 +85,39 @@ def can_mount_proc() -> bool:
 
     A user namespace gets one only where the /proc around it is seen whole, which containers mask.
     """
+    return _works_in_child(_try_proc)
+
+
+def can_name_host() -> bool:
+    """Whether a new UTS namespace may have a name of its own: podman's seccomp profile forbids that."""
+    return _works_in_child(_try_hostname)
+
+
+def _works_in_child(attempt: Callable[[], None]) -> bool:
+    """Whether it raises nothing, in a child that ends with it."""
     child = os.fork()
     if child == 0:
-        code = 1
+        status = 1
         try:
-            libc.unshare(libc.CLONE_NEWPID)
-            first = os.fork()
-            if first == 0:
-                _mount_proc()
-            code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+            attempt()
+            status = 0
         finally:
-            os._exit(code)
+            os._exit(status)
     return os.waitpid(child, 0)[1] == 0
 
 
-def _mount_proc() -> None:
-    try:
-        configuration = libc.fsopen("proc")
-        libc.fsconfig_create(configuration)
-        libc.fsmount(configuration, 0)
-    except OSError:
+def _try_hostname() -> None:
+    libc.unshare(libc.CLONE_NEWUTS)
+    libc.sethostname("buildkitsandbox")
+
+
+def _try_proc() -> None:
+    libc.unshare(libc.CLONE_NEWPID)
+    if not _works_in_child(_mount_proc):
         os._exit(1)
-    finally:
-        os._exit(0)
+
+
+def _mount_proc() -> None:
+    configuration = libc.fsopen("proc")
+    libc.fsconfig_create(configuration)
+    libc.fsmount(configuration, 0)

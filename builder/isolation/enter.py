@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.isolation.idmaps import Row
 
-_CAP_SETGID, _CAP_SETUID = 1 << 6, 1 << 7
+_CAP_SETGID, _CAP_SETUID, _CAP_SETFCAP = 1 << 6, 1 << 7, 1 << 31
 _PROGRAMS = {"uid": "newuidmap", "gid": "newgidmap"}
 _PATIENCE = 10  # seconds for newuidmap, which may ask a directory service
 
@@ -47,6 +47,7 @@ def enter(wanted: str) -> tuple[str, MapsRefused | None]:
     the rung, and why it is not a better one. Raises SandboxError; where the kernel refuses namespaces,
     nothing has changed. This process must have a single thread.
     """
+    _check_root()
     maps, refused = None, None
     if wanted != SINGLE_UID:
         try:
@@ -75,6 +76,18 @@ def enter(wanted: str) -> tuple[str, MapsRefused | None]:
     return (USERNS if helper is not None and refused is None else SINGLE_UID), refused
 
 
+def _check_root() -> None:
+    """Since Linux 5.12 root's id can be mapped only by who could give files capabilities; see
+    user_namespaces(7). Asked before, as a namespace without a map cannot be left again."""
+    if os.geteuid() == 0 and not libc.capabilities()[0] & _CAP_SETFCAP:
+        raise SandboxError(
+            "this root lacks CAP_SETFCAP, without which it cannot be mapped into a user namespace",
+            code="isolation",
+            hint="start the container with --cap-add SETFCAP, or as another user: --user 1000 "
+            "(in Kubernetes runAsUser: 1000)",
+        )
+
+
 class _Maps:
     """How the maps will be written. Raises MapsRefused where it is plain that they cannot be."""
 
@@ -85,6 +98,10 @@ class _Maps:
             if idmaps.count_of(self.rows["uid"]) < 2:
                 raise MapsRefused("this namespace has a single id itself", "start it with a range of ids")
             return
+        if libc.prctl(libc.PR_GET_NO_NEW_PRIVS):
+            reason = "no_new_privs is set, under which newuidmap gets no rights"
+            remedy = "start the container without no-new-privileges (allowPrivilegeEscalation: true)"
+            raise MapsRefused(reason, remedy)
         for program in _PROGRAMS.values():
             if shutil.which(program) is None:
                 raise MapsRefused(f"{program} is not installed", "install it: apt-get install uidmap")
@@ -112,6 +129,8 @@ def _own_rows(kind: str, own: int) -> list[Row]:
     ranges = idmaps.subordinate_ranges(text, {name, str(uid)})
     if not ranges:
         remedy = f"as root: usermod --add-sub{kind}s 100000-165535 {name}"
+        if name == str(uid):  # usermod knows users with a name only
+            remedy = f"as root: echo {name}:100000:65536 >> {path}"
         raise MapsRefused(f"{path} has no range of ids for {name}", remedy)
     return idmaps.rows_of(own, ranges)
 

@@ -1,7 +1,7 @@
 """The ladder: the ways in which RUN can be isolated, best first, and what each gives up. Pure.
 
 A rung says whose ids a step has; two variants come on top of it where the kernel refuses more (`Isolation`).
-Nothing is given up silently: `weakenings` has one line for each thing, and `full` refuses to go on with any.
+Nothing is given up silently: `weakenings` has a line for each thing, and `full` refuses to go on with any.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ class Isolation:
     """What a build's steps are isolated with.
 
     outer_proc: steps see the /proc that is here already, and with it the builder's processes;
-    snapshotter: OVERLAY, or COPY where overlayfs is refused.
+    snapshotter: OVERLAY, or COPY where overlayfs is refused; outer_hostname: steps keep the name that this
+    machine or container has, as setting one is refused.
     """
 
     rung: str
     outer_proc: bool = False
     snapshotter: str = OVERLAY
+    outer_hostname: bool = False
 
 
 def about(rung: str) -> str:
@@ -42,25 +44,50 @@ def about(rung: str) -> str:
     return _ABOUT[rung]
 
 
-def weakenings(isolation: Isolation) -> tuple[str, ...]:
-    """One line for each thing that steps lack beside the first rung, in no more words than it needs."""
-    lines = []
-    if isolation.rung == SINGLE_UID:
-        lines.append("RUN steps run in a user namespace with one id: owners of files are emulated")
-    if isolation.rung == CHROOT:
-        lines.append(
-            "RUN steps run in a chroot without namespaces: they see this machine's processes and network"
-        )
-    if isolation.outer_proc:
-        lines.append("a new /proc is refused here: RUN steps see the processes around them in the outer one")
-    if isolation.snapshotter == COPY:
-        lines.append("overlayfs is refused here: each RUN step works on a copy of its root file system")
-    return tuple(lines)
+@dataclass(frozen=True, slots=True)
+class Weakening:
+    """A thing that steps lack. line: what, in no more words than it needs; remedy: what would change that, or
+    "" where that is the rungs' business."""
+
+    line: str
+    remedy: str = ""
+
+
+def weakenings(isolation: Isolation) -> tuple[Weakening, ...]:
+    """What steps lack beside the first rung."""
+    lacks = (
+        (isolation.rung == SINGLE_UID, _SINGLE_ID),
+        (isolation.rung == CHROOT, _NO_NAMESPACES),
+        (isolation.outer_proc, _OUTER_PROC),
+        (isolation.outer_hostname, _OUTER_HOSTNAME),
+        (isolation.snapshotter == COPY, _COPIES),
+    )
+    return tuple(weakening for is_so, weakening in lacks if is_so)
+
+
+_SINGLE_ID = Weakening("RUN steps run in a user namespace with one id: owners of files are emulated")
+_NO_NAMESPACES = Weakening(
+    "RUN STEPS ARE NOT ISOLATED: they run in a chroot without namespaces, and reach the processes, the "
+    "network and, with some skill, the files of this machine or container"
+)
+_OUTER_PROC = Weakening(
+    "a new /proc is refused here: RUN steps see the processes around them in the outer one",
+    "start the container with --security-opt unmask=ALL (podman), --security-opt systempaths=unconfined "
+    "(docker), or procMount: Unmasked (Kubernetes)",
+)
+_OUTER_HOSTNAME = Weakening(
+    "a host name is refused here: RUN steps have the one that is here",
+    "start the container with --security-opt seccomp=unconfined",
+)
+_COPIES = Weakening(
+    "overlayfs is refused here: each RUN step works on a copy of its root file system",
+    "put the store on a volume, with --root or PYBUILD_ROOT",
+)
 
 
 def require_full(isolation: Isolation, *, host_network: bool) -> None:
     """Raise SandboxError if anything is weaker than full isolation, the host's network included."""
-    lines = list(weakenings(isolation))
+    lines = [weakening.line for weakening in weakenings(isolation)]
     if host_network:
         lines.append("RUN steps have the host's network (--network none gives them none)")
     if lines:

@@ -16,7 +16,7 @@ from typing import Any
 
 from builder.errors import SandboxError
 from builder.isolation.choose import stand
-from builder.isolation.rungs import COPY, RUNGS, Isolation, about, weakenings
+from builder.isolation.rungs import RUNGS, Isolation, Weakening, about, weakenings
 from builder.runtime.probe import probe
 
 _LONGEST = 1 << 16
@@ -37,7 +37,7 @@ class Survey:
     """What was found. rung: the one that builds take here, "" for none; weaker: what it lacks."""
 
     rung: str
-    weaker: tuple[str, ...]
+    weaker: tuple[Weakening, ...]
     rungs: tuple[Finding, ...]
     further: tuple[Finding, ...]
 
@@ -46,15 +46,15 @@ def survey(store: str) -> Survey:
     """Try all rungs. `store`: the store's folder, on whose file system layers would lie."""
     tried = {rung: _in_child(partial(_try_rung, rung, store)) for rung in RUNGS}
     rung = next((rung for rung, found in tried.items() if found["works"]), "")
-    weaker: tuple[str, ...] = ()
+    weaker: tuple[Weakening, ...] = ()
     if rung:
-        weaker = weakenings(Isolation(rung, tried[rung]["outer_proc"], tried[rung]["snapshotter"]))
+        weaker = weakenings(Isolation(**tried[rung]["isolation"]))
     rows = tuple(Finding(name, row["works"], row["detail"], row["remedy"]) for name, row in tried.items())
     return Survey(rung, weaker, rows, tuple(check() for check in _FURTHER))
 
 
 def to_json(found: Survey) -> dict[str, Any]:
-    """The survey as plain data: {"rung", "weaker", "rungs": [...], "further": [...]}."""
+    """The survey as plain data: {"rung", "weaker": [...], "rungs": [...], "further": [...]}."""
     return asdict(found)
 
 
@@ -74,14 +74,8 @@ def _try_rung(rung: str, store: str) -> dict[str, Any]:
 def _row(
     rung: str, *, works: bool, detail: str, remedy: str = "", isolation: Isolation | None = None
 ) -> dict[str, Any]:
-    found = isolation or Isolation(rung)
-    return {
-        "works": works,
-        "detail": detail,
-        "remedy": remedy,
-        "outer_proc": found.outer_proc,
-        "snapshotter": found.snapshotter,
-    }
+    found = asdict(isolation or Isolation(rung))
+    return {"works": works, "detail": detail, "remedy": remedy, "isolation": found}
 
 
 def _in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +95,7 @@ def _in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     os.close(ours)
     os.waitpid(child, 0)
     if not told:
-        return {**_row("", works=False, detail="the trial broke off"), "snapshotter": COPY}
+        return _row("", works=False, detail="the trial broke off")
     row: dict[str, Any] = json.loads(told)
     return row
 

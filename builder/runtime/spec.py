@@ -87,8 +87,15 @@ class Rlimit(_Document, frozen=True):
     hard: int
 
 
+class Box(_Document, frozen=True):
+    """A terminal's size, in characters."""
+
+    height: int
+    width: int
+
+
 class Process(_Document, frozen=True):
-    """The command and who it is."""
+    """The command and who it is. `terminal`: its streams are a new terminal, of `console_size`."""
 
     user: User
     args: tuple[str, ...]
@@ -98,6 +105,7 @@ class Process(_Document, frozen=True):
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     terminal: bool = False
+    console_size: Box | None = None
 
 
 class Root(_Document, frozen=True):
@@ -122,10 +130,36 @@ class Namespace(_Document, frozen=True):
     type: str
 
 
+class Memory(_Document, frozen=True):
+    """Bytes; `swap` is memory and swap together, -1 without a limit."""
+
+    limit: int = 0
+    swap: int = 0
+
+
+class Cpu(_Document, frozen=True):
+    """`quota` and `period` in microseconds; `cpus` and `mems` as "0-2,4"."""
+
+    shares: int = 0
+    quota: int = 0
+    period: int = 0
+    cpus: str = ""
+    mems: str = ""
+
+
+class Pids(_Document, frozen=True):
+    """How many processes and threads there may be."""
+
+    limit: int
+
+
 class Resources(_Document, frozen=True):
     """Limits for the command's cgroup."""
 
     devices: tuple[DeviceRule, ...] = ()
+    memory: Memory | None = None
+    cpu: Cpu | None = None
+    pids: Pids | None = None
 
 
 class Linux(_Document, frozen=True):
@@ -135,6 +169,7 @@ class Linux(_Document, frozen=True):
     devices: tuple[DeviceNode, ...] = ()
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
+    cgroups_path: str = ""
     resources: Resources | None = None
     seccomp: dict[str, Any] | None = None
 
@@ -291,6 +326,19 @@ def with_outer_proc(spec: RuntimeSpec) -> RuntimeSpec:
         for mount in spec.mounts
     )
     return msgspec.structs.replace(spec, mounts=mounts)
+
+
+def with_outer_hostname(spec: RuntimeSpec) -> RuntimeSpec:
+    """The spec without a host name, for where the kernel grants none."""
+    return msgspec.structs.replace(spec, hostname="")
+
+
+def with_cgroup(spec: RuntimeSpec, path: str, limits: Resources) -> RuntimeSpec:
+    """The spec, in a cgroup of its own with these limits; rules for devices stay. `path` as in `cgroups`."""
+    resources = spec.linux.resources or Resources()
+    resources = msgspec.structs.replace(resources, memory=limits.memory, cpu=limits.cpu, pids=limits.pids)
+    linux = msgspec.structs.replace(spec.linux, cgroups_path=path, resources=resources)
+    return msgspec.structs.replace(spec, linux=linux)
 
 
 def parse_ulimit(text: str) -> Rlimit:

@@ -28,6 +28,7 @@ def test_a_rung_that_lacks_nothing_is_told_in_no_line(rung: str) -> None:
     [
         (Isolation(SINGLE_UID), "one id"),
         (Isolation(CHROOT), "chroot"),
+        (Isolation(USERNS, outer_hostname=True), "host name"),
         (Isolation(USERNS, outer_proc=True), "/proc"),
         (Isolation(ROOT, snapshotter=COPY), "overlayfs"),
     ],
@@ -35,9 +36,9 @@ def test_a_rung_that_lacks_nothing_is_told_in_no_line(rung: str) -> None:
 def test_each_thing_that_is_lacking_is_one_line_and_refused_where_full_isolation_is_asked_for(
     isolation: Isolation, word: str
 ) -> None:
-    (line,) = weakenings(isolation)
+    (weakening,) = weakenings(isolation)
 
-    assert word in line
+    assert word in weakening.line
     with pytest.raises(SandboxError, match=word):
         require_full(isolation, host_network=False)
 
