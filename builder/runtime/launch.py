@@ -30,6 +30,7 @@ from builder.runtime.spec import RuntimeSpec, encode
 from builder.runtime.zygote import write_payload
 
 OnLine = Callable[[int, bytes], None]
+OnTerminal = Callable[[int], None]
 
 LONGEST_LINE = 65536
 _PATIENCE = 5.0  # seconds; a killed process can be held up in the kernel, but not the builder with it
@@ -79,18 +80,26 @@ class Runtime:
         return cls(zygote)
 
     async def run(
-        self, spec: RuntimeSpec, on_line: OnLine, files: Mapping[str, bytes] | None = None
+        self,
+        spec: RuntimeSpec,
+        on_line: OnLine,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        as_lines: bool = True,
+        on_terminal: OnTerminal | None = None,
     ) -> ExitStatus:
         """Run the spec's command to its end; `on_line(stream, line)` gets its output without newlines.
 
-        Stream 1 is standard output, 2 standard error; a line longer than LONGEST_LINE comes in pieces.
-        `files` are the bytes of the spec's SecretFile mounts.
+        Stream 1 is standard output, 2 standard error; a line longer than LONGEST_LINE comes in pieces. Not
+        `as_lines`, output comes in pieces just as it was written. `files` are the bytes of the spec's
+        SecretFile mounts. A command with a terminal has no output: `on_terminal` gets a descriptor of the
+        pty's master, which it closes.
         Raises SandboxError where the sandbox could not be made, StepFailed (126, 127) where the command
         could not be run, BuildError where the spec's mounts, limits or working folder are at fault.
         """
         if self._lost:
             raise _lost()
-        step = _Step(supervised=ANNOTATION in spec.annotations)
+        step = _Step(supervised=ANNOTATION in spec.annotations, as_lines=as_lines, on_terminal=on_terminal)
         self._last += 1
         number = self._last
         try:
@@ -170,7 +179,7 @@ class Runtime:
 class _Step:
     """One run: its pipes, and what the zygote said of it."""
 
-    def __init__(self, *, supervised: bool) -> None:
+    def __init__(self, *, supervised: bool, as_lines: bool, on_terminal: OnTerminal | None) -> None:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.pid = 0
@@ -178,13 +187,17 @@ class _Step:
         self._pipes: dict[int, _Stream] = {}
         self._child_ends: list[int] = []
         for stream in (1, 2, 0):
-            ours, theirs = os.pipe()
+            ours, theirs = os.pipe() if stream != 1 or on_terminal is None else _socketpair()
             os.set_blocking(ours, False)
-            self._pipes[ours] = _Stream(stream)
+        self._on_terminal = on_terminal
+        self._sends_terminal = -1  # the socket that stands for stream 1 then
+            self._pipes[ours] = _Stream(stream, as_lines=as_lines)
             self._child_ends.append(theirs)
         self.result_file = [os.memfd_create("pybuild-owners", os.MFD_CLOEXEC)] if supervised else []
         self._ready: list[int] = []
         self._failure = next(reversed(self._pipes.values()))
+        if on_terminal is not None:
+            self._sends_terminal = next(iter(self._pipes))
 
     def take_child_ends(self) -> list[int]:
         """The write ends (stdout, stderr, errors); the caller closes them."""
@@ -230,6 +243,9 @@ class _Step:
         try:
             chunk = os.read(pipe, LONGEST_LINE)
         except BlockingIOError:
+        if pipe == self._sends_terminal:
+            self._take_terminal()
+            return False
             return wait
         self._pipes[pipe].feed(chunk, on_line)
         return bool(chunk)
@@ -237,6 +253,18 @@ class _Step:
     def close(self) -> None:
         """Close the pipes."""
         loop = asyncio.get_running_loop()
+    def _take_terminal(self) -> None:
+        """Hand on the terminal that came, if one came."""
+        with socket.socket(fileno=os.dup(self._sends_terminal)) as end:
+            try:
+                _, terminals, _, _ = socket.recv_fds(end, 64, 1)
+            except BlockingIOError:
+                return
+        for terminal in terminals:
+            os.set_inheritable(terminal, False)
+            if self._on_terminal is not None:
+                self._on_terminal(terminal)
+
         for pipe in self._pipes:
             loop.remove_reader(pipe)
             os.close(pipe)
@@ -272,13 +300,14 @@ class _Step:
 class _Stream:
     """Cuts bytes into lines. Stream 0 is the pipe for a failure: it is kept whole in `rest`."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, as_lines: bool) -> None:
         self.number = number
         self.rest = b""
         self.total = 0
 
     def feed(self, chunk: bytes, on_line: OnLine) -> None:
         self.total += len(chunk)
+        self.as_lines = as_lines
         if self.number == 0:
             self.rest += chunk
             return
@@ -287,6 +316,10 @@ class _Stream:
             self._hand_on(line, on_line)
         while len(self.rest) >= LONGEST_LINE:
             on_line(self.number, self.rest[:LONGEST_LINE])
+        if not self.as_lines:
+            if chunk:
+                on_line(self.number, chunk)
+            return
             self.rest = self.rest[LONGEST_LINE:]
 
     def finish(self, on_line: OnLine) -> None:
@@ -305,6 +338,11 @@ async def _wait_for_end(pid: int) -> None:
     pidfd = os.pidfd_open(pid)
     ended = asyncio.Event()
     loop.add_reader(pidfd, ended.set)
+def _socketpair() -> tuple[int, int]:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
     try:
         async with asyncio.timeout(_PATIENCE):
             await ended.wait()

@@ -61,7 +61,7 @@ def become(process: Mapping[str, Any], program: bytes | None) -> None:
     """Take the spec's identity. `program`: the system call filter, or None."""
     user = process["user"]
     _check_ids(user)
-    _give_streams(user["uid"])
+    _give_streams(user["uid"], terminal=bool(process.get("terminal")))
     reachable = _prepare(process)
     if program is not None:  # no_new_privs is off, so this needs CAP_SYS_ADMIN, which goes below
         try:
@@ -133,8 +133,11 @@ def capability_mask(names: Iterable[str]) -> int:
     return mask
 
 
-def _give_streams(uid: int) -> None:
-    """Let the user reopen /dev/stdout and /dev/stderr, which are pipes that root made."""
+def _give_streams(uid: int, *, terminal: bool) -> None:
+    """Let the user reopen /dev/stdout and /dev/stderr, which are pipes, or a terminal, that root made."""
+    if terminal:
+        os.fchown(0, uid, -1)
+        return
     for stream in (1, 2):
         if stat.S_ISFIFO(os.fstat(stream).st_mode):
             os.fchown(stream, uid, -1)

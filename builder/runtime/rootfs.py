@@ -46,11 +46,12 @@ _LINKS = {
     "ptmx": "pts/ptmx",
 }
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-_KERNELS_OWN = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs"}
+_KERNELS_OWN = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "devpts"}
 
 
 def enter(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Make the spec's root filesystem this process's root, with standard input from its /dev/null."""
+    """Make the spec's root filesystem this process's root, with standard input from its /dev/null, or all
+    streams from a terminal of its own (`terminals`)."""
     _RootFilesystem(spec, files).enter()
 
 
@@ -59,7 +60,7 @@ class _RootFilesystem:
         self.spec = spec
         self.files = files
         self.closed = False  # nothing but the six devices and the spec's can be opened
-        self.kernel: dict[str, int] = {}  # descriptors of the mounts on /proc, /sys and /dev
+        self.kernel: dict[str, int] = {}  # descriptors of the mounts on /proc, /sys, /dev and /dev/pts
 
     def enter(self) -> None:
         libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
@@ -74,7 +75,10 @@ class _RootFilesystem:
                 libc.mount_setattr(self.root, libc.MOUNT_ATTR_RDONLY)
         except OSError as error:
             raise because("root", "cannot mask what a step must not see", error) from error
-        self._open_null()
+        if self.spec["process"].get("terminal"):
+            self._give_terminal()
+        else:
+            self._open_null()
         os.fchdir(self.root)
         libc.pivot_root(".", ".")
         libc.umount(".", libc.MNT_DETACH)
@@ -270,7 +274,15 @@ class _RootFilesystem:
         mounts.attach(tree, place)
         os.close(tree)
 
-    # --- standard input ---
+    # --- streams ---
+
+    def _give_terminal(self) -> None:
+        from builder.runtime import terminals
+
+        if "/dev/pts" not in self.kernel or "/dev" not in self.kernel:
+            raise Failure("spec", 0, "a terminal needs a devpts of its own at /dev/pts")
+        size = self.spec["process"].get("consoleSize") or {}
+        terminals.give(self.kernel["/dev/pts"], self.kernel["/dev"], size)
 
     def _open_null(self) -> None:
         """Standard input: the container's own /dev/null, or a pipe that nobody writes to."""
