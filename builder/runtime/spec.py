@@ -31,6 +31,8 @@ from builder.runtime.profile import CAPABILITIES, FURTHER_CAPABILITIES, default_
 
 ROOTFS_ANNOTATION = "org.pybuild.rootfs"
 
+# containerd's, and so BuildKit's. Docker's daemon masks /proc/interrupts and each processor's thermal_throttle
+# besides, against spying on other containers by their interrupts: a mount per processor in every step.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -331,6 +333,11 @@ def with_outer_proc(spec: RuntimeSpec) -> RuntimeSpec:
 def with_outer_hostname(spec: RuntimeSpec) -> RuntimeSpec:
     """The spec without a host name, for where the kernel grants none."""
     return msgspec.structs.replace(spec, hostname="")
+
+
+def resources_of(limits: dict[str, Any]) -> Resources:
+    """Such a section from plain data, names as in config.json. Raises msgspec.ValidationError."""
+    return msgspec.convert(limits, Resources)
 
 
 def with_cgroup(spec: RuntimeSpec, path: str, limits: Resources) -> RuntimeSpec:
