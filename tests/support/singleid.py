@@ -6,7 +6,8 @@ A program of its own, since a process with threads cannot enter a user namespace
     <- {"code": CODE, "out": [line, ...], "err": [line, ...], "owners": {path: [uid, gid]}}
        or {"error": TEXT}
 
-`SingleId` is its other end.
+`SingleId` is its other end. With the argument OUTER_PROC a part of /proc is covered, as in containers: the
+kernel then refuses a new one, and steps get the one that is there.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+OUTER_PROC = "--outer-proc"
 CHECKOUT = Path(__file__).parents[2]
 
 
 class SingleId:
     """The program, started; `run` asks it for one step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.singleid"],
+            [sys.executable, "-m", "tests.support.singleid", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=CHECKOUT,
@@ -66,6 +68,17 @@ def enter() -> None:
     """Become root of a new user namespace with this one id, and of a mount namespace."""
     from builder import libc
 
+    enter_user_namespace()
+    libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
+    if OUTER_PROC in sys.argv:
+        libc.mount("tmpfs", "/proc/irq", "tmpfs")
+        enter_user_namespace()  # where that mount cannot be taken away
+
+
+def enter_user_namespace() -> None:
+    """One with this process's ids as its only ones."""
+    from builder import libc
+
     uid, gid = os.geteuid(), os.getegid()
     libc.unshare(libc.CLONE_NEWUSER | libc.CLONE_NEWNS)
     Path("/proc/self/setgroups").write_text("deny")
@@ -98,6 +111,8 @@ async def answer(runtime: Any, step: dict[str, Any]) -> dict[str, Any]:
         specs.SecretFile(**secret) for secret in described.pop("secrets", ())
     ]
     spec = specs.sandbox_spec(**described)
+    if OUTER_PROC in sys.argv:
+        spec = specs.with_outer_proc(spec)
     if not step.get("plain"):
         spec = with_recorded_owners(spec)
     lines: dict[int, list[str]] = {1: [], 2: []}

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _S_ISGID = 0o2000
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
+_OPEN_FLAGS = 0o37777703  # open(2) overlooks all others, openat2(2) does not
 _OPEN_HOW = struct.Struct("<QQQ")
 _LONGEST_ADDRESS = 110  # sizeof(struct sockaddr_un)
 
@@ -76,7 +77,7 @@ class Creation:
     def _parts(self, call: Call, folder: int, text: bytes) -> tuple[bytes, bytes]:
         """(path of the folder, name in it) that a path means; the name may be no name."""
         parent, slash, name = text.rstrip(b"/").rpartition(b"/")
-        return self._targets.locate(call, folder, parent or (b"/" if slash else b".")), name
+        return self._targets.locate(call, folder, parent or (b"/" if slash else b"."))[0], name
 
     def _make(
         self,
@@ -92,7 +93,7 @@ class Creation:
         if name in (b"", b".", b"..") or (owner is None and not kind[0]):
             return None
         owner = owner or Record(0, 0)
-        place = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = self._targets.open(call, parent, flags=os.O_DIRECTORY)
         try:
             path = b"self/fd/%d/%b" % (place, name)
             umask = self._targets.umask(call)
@@ -167,45 +168,48 @@ class Creation:
     def _open(
         self, call: Call, folder: int, address: int, flags: int, mode: int, resolve: int = 0
     ) -> int | None:
-        flags &= 0x7FFFFFFF
+        flags &= _OPEN_FLAGS
+        if flags & os.O_PATH:
+            return None
         text = self._targets.read_path(call, address)
-        path = self._targets.locate(call, folder, text)
-        unnamed = flags & O_TMPFILE
-        parent = path if unnamed else path.rpartition(b"/")[0] or b"/"
+        if flags & O_TMPFILE:
+            parent, name = self._targets.locate(call, folder, text)[0], b"."
+        else:
+            parent, name = self._parts(call, folder, text)
         owner = self._owner(self._identity.of(call), parent)
-        if owner is None or (not unnamed and (flags & os.O_DIRECTORY or self._is_there(path, flags))):
+        if owner is None or (not flags & O_TMPFILE and self._kernel_opens(call, folder, text, flags)):
             return None
         umask = self._targets.umask(call)
         self._targets.check(call)
         os.umask(umask)
-        added = (
-            0 if flags & os.O_NONBLOCK else os.O_NONBLOCK
-        )  # whatever takes the place, it cannot hold us up
-        wanted = (flags | added | os.O_NOCTTY | os.O_CLOEXEC) & ~os.O_TRUNC
-        file = self._open_new(call, folder, text, path, wanted, mode & 0o7777, resolve)
+        if resolve:
+            parent, name = self._targets.descriptor(call, folder), text
+        file = self._open_new(call, parent, name, flags, mode & 0o7777, resolve)
         try:
             self._records.put(file, owner)
-            if added:
+            if not flags & os.O_NONBLOCK:
                 fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) & ~os.O_NONBLOCK)
             return self._targets.hand_over(call, file, flags)
         finally:
             os.close(file)
 
-    def _open_new(
-        self, call: Call, folder: int, text: bytes, path: bytes, flags: int, mode: int, resolve: int
-    ) -> int:
-        if not resolve:
-            return os.open(path, flags, mode)
-        start = os.open(self._targets.descriptor(call, folder), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _open_new(self, call: Call, parent: bytes, name: bytes, flags: int, mode: int, resolve: int) -> int:
+        # O_NONBLOCK: whatever takes the place meanwhile, it cannot hold us up
+        wanted = (flags | os.O_NONBLOCK | os.O_NOCTTY) & ~os.O_TRUNC
+        place = self._targets.open(call, parent, flags=os.O_DIRECTORY)
         try:
-            return libc.openat2(start, text, flags, mode, resolve)
+            return libc.openat2(place, name, wanted, mode, resolve | libc.RESOLVE_NO_MAGICLINKS)
         finally:
-            os.close(start)
+            os.close(place)
 
-    def _is_there(self, path: bytes, flags: int) -> bool:
-        """Whether the kernel would make nothing (or refuse, because of O_EXCL)."""
+    def _kernel_opens(self, call: Call, folder: int, text: bytes, flags: int) -> bool:
+        """Whether nothing would be made: it is there, or the flags or the name forbid it."""
+        if flags & os.O_DIRECTORY or text.endswith(b"/"):
+            return True
+        follow = not flags & (os.O_EXCL | os.O_NOFOLLOW)
         try:
-            os.stat(path, follow_symlinks=not flags & (os.O_EXCL | os.O_NOFOLLOW))
+            path, follow = self._targets.locate(call, folder, text, follow=follow)
+            os.stat(path, follow_symlinks=follow)
         except FileNotFoundError:
             return False
         return True

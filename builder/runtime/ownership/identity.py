@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 
 from builder.runtime.ownership import credentials as rules
@@ -167,7 +168,8 @@ class Identity:
 
     def execve(self, call: Call) -> None:
         """Note what the process becomes with the program; the kernel executes it."""
-        self._execute(call, self._targets.find(call, call.args[0]), follow=True)
+        path, follow = self._targets.find(call, call.args[0])
+        self._execute(call, path, follow=follow)
 
     def execveat(self, call: Call) -> None:
         """The same for execveat(2)."""
@@ -178,7 +180,8 @@ class Identity:
         status = os.stat(path, follow_symlinks=follow)
         held = self.of(call)
         mode, owner, group = 0, 0, 0
-        if status.st_mode & (_S_ISUID | _S_ISGID) and self._counts(call, path):
+        bits = status.st_mode & (_S_ISUID | _S_ISGID)
+        if bits and stat.S_ISREG(status.st_mode) and self._counts(call, path):
             record = self._records.of(path, follow=follow)
             mode = status.st_mode
             owner, group = (0, 0) if record is None else (record.uid, record.gid)
@@ -191,8 +194,11 @@ class Identity:
         """Whether a set-id bit of the file has an effect: not on scripts, nosuid mounts, or if given up."""
         if os.statvfs(path).f_flag & os.ST_NOSUID or self._targets.status(call, b"NoNewPrivs") == b"1":
             return False
-        with open(path, "rb") as file:
-            return file.read(2) != b"#!"
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(file, 2) != b"#!"
+        finally:
+            os.close(file)
 
     def chroot(self, call: Call) -> None:
         """From now on roots are looked at."""

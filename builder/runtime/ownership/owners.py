@@ -75,18 +75,18 @@ class Owners:
         return handlers
 
     def _short_stat(self, form: Form, *, follow: bool) -> Handler:
-        return lambda call: self._stat_short(call, self._path(call), form, follow)
+        return lambda call: self._stat_short(
+            call, *self._targets.find(call, call.args[0], follow=follow), form
+        )
 
     def _short_fstat(self, form: Form) -> Handler:
-        return lambda call: self._stat_short(call, self._targets.descriptor(call, call.folder(0)), form, True)
-
-    def _path(self, call: Call) -> bytes:
-        return self._targets.find(call, call.args[0])
+        return lambda call: self._stat_short(call, self._targets.descriptor(call, call.folder(0)), True, form)
 
     # --- chown ---
 
     def _chown_path(self, call: Call, read: Callable[[int], int], *, follow: bool) -> int | None:
-        return self._chown(call, self._path(call), read(call.args[1]), read(call.args[2]), follow)
+        path, follow = self._targets.find(call, call.args[0], follow=follow)
+        return self._chown(call, path, read(call.args[1]), read(call.args[2]), follow)
 
     def _chown_file(self, call: Call, read: Callable[[int], int]) -> int | None:
         path = self._targets.descriptor(call, call.folder(0))
@@ -104,7 +104,7 @@ class Owners:
         plain = uid in _TO_ROOT and gid in _TO_ROOT and held.effective & credentials.CAP_CHOWN
         if plain and self._records.of(path, follow=follow) is None:
             return None
-        file = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        file = self._targets.open(call, path, follow=follow)
         try:
             link = b"self/fd/%d" % file
             before = self._records.of(link) or Record(0, 0)
@@ -122,7 +122,8 @@ class Owners:
     # --- stat ---
 
     def _stat_path(self, call: Call, *, follow: bool) -> int | None:
-        return self._stat(call, self._path(call), call.args[1], follow)
+        path, follow = self._targets.find(call, call.args[0], follow=follow)
+        return self._stat(call, path, call.args[1], follow)
 
     def _fstat(self, call: Call) -> int | None:
         return self._stat(call, self._targets.descriptor(call, call.folder(0)), call.args[1], True)
@@ -155,14 +156,14 @@ class Owners:
     def _fstatat64(self, call: Call) -> int | None:
         flags = call.args[3]
         path, follow = self._targets.find_at(call, call.folder(0), call.args[1], flags)
-        return self._stat_short(call, path, layouts.stat64_i386, follow, index=2)
+        return self._stat_short(call, path, follow, layouts.stat64_i386, index=2)
 
     def _stat_short(
         self,
         call: Call,
         path: bytes,
-        form: Form,
         follow: bool,
+        form: Form,
         index: int = 1,
     ) -> int | None:
         record = self._records.of(path, follow=follow)
@@ -175,7 +176,7 @@ class Owners:
     # --- extended attributes ---
 
     def _list_path(self, call: Call, *, follow: bool) -> int | None:
-        return self._list(call, self._path(call), follow)
+        return self._list(call, *self._targets.find(call, call.args[0], follow=follow))
 
     def _list(self, call: Call, path: bytes, follow: bool) -> int | None:
         """Without the records: who copies all attributes would copy owners with them."""

@@ -33,7 +33,7 @@ from builder.runtime.ownership.identity import Identity
 from builder.runtime.ownership.lineage import Lineage
 from builder.runtime.ownership.owners import Owners
 from builder.runtime.ownership.records import Records
-from builder.runtime.ownership.targets import ANSWERED, Call, Targets, Unanswerable
+from builder.runtime.ownership.targets import ANSWERED, Call, LeftToKernel, Targets, Unanswerable
 from builder.runtime.process import capability_mask
 
 TYPE_CHECKING = False
@@ -149,7 +149,8 @@ class Supervisor:
         try:
             self._targets.identify(call)
             value = handler(call) if self._targets.rooted else self._targets.in_root_of(call, handler)
-        except FileNotFoundError:  # the kernel says of what is not there why, or finds it where we cannot
+        except (FileNotFoundError, LeftToKernel):
+            # of what is not there the kernel says why, or finds it where we cannot
             return 0, 0, layouts.CONTINUE
         except OSError as error:
             if isinstance(error, Unanswerable):

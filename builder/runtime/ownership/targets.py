@@ -33,6 +33,7 @@ ANSWERED = -1  # a handler's value: the process has its answer already
 _PATH_MAX = 4096
 _PAGE = 4096  # the smallest one: nothing is read past its end in the same piece
 _ID_VALID, _ADD_DESCRIPTOR = 0x40082102, 0x40182103
+_LINKS_OF_PROCESS = (b"cwd", b"root", b"exe")
 _STREAMS = {b"/dev/stdin": 0, b"/dev/stdout": 1, b"/dev/stderr": 2}
 
 
@@ -42,6 +43,10 @@ class Unanswerable(OSError):
     def __init__(self, number: int, why: str) -> None:
         super().__init__(number, os.strerror(number))
         self.why = why
+
+
+class LeftToKernel(OSError):
+    """A call that the kernel answers after all, with the rights of the process alone."""
 
 
 class Call:
@@ -119,26 +124,56 @@ class Targets:
 
     # --- files ---
 
-    def locate(self, call: Call, folder: int, path: bytes) -> bytes:
-        """What the process's path means, as a path for this process; ENOENT for an empty one."""
+    def locate(self, call: Call, folder: int, path: bytes, *, follow: bool = True) -> tuple[bytes, bool]:
+        """What the process's path means here: (path for this process, whether to follow its last link).
+
+        ENOENT for an empty one.
+        """
         if not path:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         if path[0] == 47:
-            return self._own(call, path) if path.startswith((b"/proc/", b"/dev/")) else path
-        if folder == AT_FDCWD:
-            return b"%b/cwd/%b" % (call.name, path)
-        return b"%b/fd/%d/%b" % (call.name, folder, path)
+            if path.startswith((b"/proc/", b"/dev/")):
+                path = self._own(call, path)
+        elif folder == AT_FDCWD:
+            path = b"%b/cwd/%b" % (call.name, path)
+        else:
+            path = b"%b/fd/%d/%b" % (call.name, folder, path)
+        return path, follow
 
-    def find(self, call: Call, address: int) -> bytes:
+    def find(self, call: Call, address: int, *, follow: bool = True) -> tuple[bytes, bool]:
         """The same for a path in memory, from the working folder."""
-        return self.locate(call, AT_FDCWD, self.read_path(call, address))
+        return self.locate(call, AT_FDCWD, self.read_path(call, address), follow=follow)
 
     def find_at(self, call: Call, folder: int, address: int, flags: int) -> tuple[bytes, bool]:
-        """(path, whether its last link is followed), by AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW in flags."""
+        """The same, by AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW in flags."""
         path = self.read_path(call, address) if address or not flags & AT_EMPTY_PATH else b""
         if not path and flags & AT_EMPTY_PATH:
             return self.descriptor(call, folder), True
-        return self.locate(call, folder, path), not flags & AT_SYMLINK_NOFOLLOW
+        return self.locate(call, folder, path, follow=not flags & AT_SYMLINK_NOFOLLOW)
+
+    def open(self, call: Call, path: bytes, *, follow: bool = True, flags: int = 0) -> int:
+        """An O_PATH descriptor of what `locate` gave, to change it by.
+
+        No link of a /proc is followed but those of the process itself: where a step sees other processes, it
+        may not go to their folders, and this process must not do so for it. Raises LeftToKernel for these.
+        """
+        flags |= os.O_PATH | (0 if follow else os.O_NOFOLLOW)
+        top = b"/"
+        if path[0] != 47:
+            parts = path.split(b"/")
+            kept = 3 if parts[1] == b"fd" else 2 if parts[1] in _LINKS_OF_PROCESS else 1
+            top, path = b"/".join(parts[:kept]), b"/".join(parts[kept:]).lstrip(b"/")
+        if not path:
+            return os.open(top, flags | os.O_CLOEXEC)
+        start = os.open(top, os.O_PATH | os.O_CLOEXEC)
+        try:
+            return libc.openat2(start, path, flags, resolve=libc.RESOLVE_NO_MAGICLINKS)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise LeftToKernel(errno.ELOOP) from error
+            raise
+        finally:
+            os.close(start)
 
     def descriptor(self, call: Call, number: int) -> bytes:
         """A path of the process's open file; of its working folder for AT_FDCWD."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tests.integration.runtime.recorded import Steps, write_accounts
 from tests.support.namespaces import has_user_namespaces
-from tests.support.singleid import SingleId
+from tests.support.singleid import OUTER_PROC, SingleId
 
 pytestmark = pytest.mark.skipif(not has_user_namespaces(), reason="no user namespace can be made here")
 
@@ -120,3 +122,40 @@ def test_two_steps_have_a_supervisor_each(base: Path, tmp_path: Path) -> None:
     finally:
         for single in pair:
             single.close()
+
+
+@pytest.fixture
+def in_outer_proc(base: Path, tmp_path: Path) -> Iterator[Steps]:
+    root = tmp_path / "root"
+    root.mkdir()
+    write_accounts(root)
+    single = SingleId(OUTER_PROC)
+    yield Steps(single, (base, root), tmp_path)
+    single.close()
+
+
+def test_in_an_outer_proc_nobody_reaches_the_builders_files(in_outer_proc: Steps, tmp_path: Path) -> None:
+    """The supervisor may look into the builder's /proc/PID, and a step asks it to."""
+    (tmp_path / "canary").touch()
+    builder = in_outer_proc.single.process.pid
+    command = f"""
+    test -d /proc/{builder} && echo seen; ln -s /proc/self/root {tmp_path.name}
+    other=/proc/{builder}
+    for root in $other/root $other/cwd/../../../../../.. /proc/self/root$other/root; do
+        chown 5 $root{tmp_path}/canary; stat $root{tmp_path}/canary; mkdir $root{tmp_path}/made
+        su app -c "touch $root{tmp_path}/new; mkdir $root{tmp_path}/made; ln -s x $root{tmp_path}/link"
+        ln -s $root{tmp_path} /l; chown 5 /l/canary; su app -c 'mkdir /l/made; touch /l/new'; rm /l
+    done
+    """
+    told = in_outer_proc.run(command)
+    assert told["out"] == ["seen"], told
+    assert {path.name for path in tmp_path.iterdir()} == {"canary", "root", "upper1", "work1"}
+    assert os.stat(tmp_path / "canary").st_uid == os.geteuid()
+    assert not os.listxattr(tmp_path / "canary")
+
+
+def test_a_process_is_found_in_another_proc_by_its_numbers_there() -> None:
+    script = "import os; from builder.runtime.ownership import procfs; os.chdir('/proc'); "
+    script += "print(procfs._search(os.getpid()) == procfs.foreign_number(os.getpid()) == os.getpid())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -12,16 +12,16 @@ import pytest
 from builder.fs.ownership import STAT_XATTR, Record
 from tests.integration.runtime.recorded import Steps, read_record, write_accounts
 from tests.support.namespaces import has_user_namespaces
-from tests.support.singleid import SingleId
+from tests.support.singleid import OUTER_PROC, SingleId
 
 pytestmark = pytest.mark.skipif(not has_user_namespaces(), reason="no user namespace can be made here")
 
 APP = {"uid": 1000, "gid": 1000, "groups": [8]}
 
 
-@pytest.fixture(scope="module")
-def single() -> Iterator[SingleId]:
-    program = SingleId()
+@pytest.fixture(scope="module", params=[(), (OUTER_PROC,)], ids=["own proc", "outer proc"])
+def single(request: pytest.FixtureRequest) -> Iterator[SingleId]:
+    program = SingleId(*request.param)
     yield program
     program.close()
 

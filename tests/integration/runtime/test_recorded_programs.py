@@ -15,7 +15,7 @@ import pytest
 from builder.fs.ownership import Record
 from tests.integration.runtime.recorded import Steps, write_host_root
 from tests.support.namespaces import has_user_namespaces
-from tests.support.singleid import SingleId
+from tests.support.singleid import OUTER_PROC, SingleId
 
 pytestmark = pytest.mark.skipif(not has_user_namespaces(), reason="no user namespace can be made here")
 
@@ -28,9 +28,9 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"not on this machine: {', '.join(missing)}")
 
 
-@pytest.fixture(scope="module")
-def single() -> Iterator[SingleId]:
-    program = SingleId()
+@pytest.fixture(scope="module", params=[(), (OUTER_PROC,)], ids=["own proc", "outer proc"])
+def single(request: pytest.FixtureRequest) -> Iterator[SingleId]:
+    program = SingleId(*request.param)
     yield program
     program.close()
 
