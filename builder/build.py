@@ -20,6 +20,7 @@ from builder.attempt import Attempt
 from builder.compiler.remotes import redact
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
+from builder.isolation.stepgroups import StepGroups, sweep_groups
 from builder.limits import raised_open_files, steps_at_once
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
@@ -33,6 +34,7 @@ from builder.sandboxes import Sandboxes
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
+from builder.stepusage import with_figures
 from builder.store import locks
 from builder.store.failure import unexplained
 from builder.store.ingest import sweep_ingest
@@ -120,10 +122,12 @@ async def _build(
 ) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
+    sweep_groups(store.folder)
     texts = await _read_texts(request, store)
     images = open_images(request, store)
     full = request.require_isolation == "full"
-    sandboxes = Sandboxes(emit, standing, full=full, network=request.network)
+    groups = StepGroups(store.folder, request.limits)
+    sandboxes = Sandboxes(emit, standing, full=full, network=request.network, groups=groups)
     if RUN_LINE.search(texts.dockerfile):
         sandboxes.expect()
     try:
@@ -227,7 +231,7 @@ def _solver(request: BuildRequest, program: Program, parts: Parts) -> Solver:
         parts.cache,
         run=lambda vertex, inputs: vertex.op.run(Worker(parts, vertex), inputs),
         content=lambda vertex, snapshot, select: Worker(parts, vertex).content(snapshot, select),
-        emit=parts.emit,
+        emit=lambda event: parts.emit(with_figures(event, parts.used)),
         slots=_slots(request, program),
     )
 

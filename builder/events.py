@@ -94,21 +94,33 @@ class Progress(Event):
 
 
 class Finished(Event):
-    """A vertex ran to its good end."""
+    """A vertex ran to its good end.
+
+    Of a RUN step also what it used, else 0: CPU time in seconds, the peak of its memory in bytes (in a cgroup
+    of all its processes together, else of the largest), and bytes read from and written to disks.
+    """
 
     tag = "finished"
     vertex: str
     seconds: float
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
 
 
 class Failed(Event):
-    """A vertex failed or was cancelled."""
+    """A vertex failed or was cancelled; what a RUN step used is told as by Finished."""
 
     tag = "failed"
     vertex: str
     seconds: float
     error: str
     cancelled: bool = False
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
 
 
 class ExportStarted(Event):

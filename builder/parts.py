@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -27,6 +27,7 @@ from builder.graph.definition import Definition, Vertex
 from builder.ops.exec import Exec
 from builder.ops.files import Copy, MakeDir, Merge
 from builder.ops.source import MAIN_CONTEXT, Local
+from builder.request import StepLimits
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import Entry, LayerId
 from builder.solver.cache import Cache
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from builder.request import BuildRequest, SecretSpec
     from builder.sandboxes import Sandboxes
     from builder.sources.image import ImageSource
+    from builder.stepusage import Figures
     from builder.store.root import Store
 
 P = ParamSpec("P")
@@ -53,7 +55,7 @@ class Parts:
 
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
     folders; epoch: SOURCE_DATE_EPOCH; open_files: a step's limit (soft, hard), where it is not the
-    builder's.
+    builder's; limits: what each step may use; used: what steps have used, by their vertices.
     """
 
     store: Store
@@ -71,6 +73,8 @@ class Parts:
     unpack: frozenset[Digest]
     threads: ThreadPoolExecutor
     open_files: tuple[int, int] | None = None
+    limits: StepLimits = field(default_factory=StepLimits)
+    used: dict[Digest, Figures] = field(default_factory=dict)
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the pool; cancelled, it is told to stop, and waited for."""
@@ -125,6 +129,7 @@ async def open_parts(
             epoch=program.source_date_epoch,
             unpack=wanted_as_folders(program.definition, program.target),
             threads=threads,
+            limits=request.limits,
         )
     finally:
         threads.shutdown(wait=True, cancel_futures=True)

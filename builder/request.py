@@ -33,6 +33,26 @@ class SecretSpec(Value):
     env: str | None = None
 
 
+class StepLimits(Value):
+    """What each RUN step may use. 0 and "" are no limit; no key of the cache knows of any.
+
+    memory, memory_swap: bytes (the latter memory and swap together, -1 without a limit); cpu_period,
+    cpu_quota: microseconds; cpu_shares: 2 to 262144; cpuset_cpus, cpuset_mems: as "0-2,4"; pids:
+    processes and threads; cgroup_parent: where the steps' cgroups are made; timeout: seconds.
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int = 0
+    cgroup_parent: str = ""
+    timeout: float = 0.0
+
+
 class BuildRequest(Value):
     """One build as asked for.
 
@@ -75,3 +95,4 @@ class BuildRequest(Value):
     hostname: str = ""
     isolation: str = "auto"
     require_isolation: str = ""
+    limits: StepLimits = StepLimits()

@@ -18,7 +18,9 @@ from builder.isolation.rungs import CHROOT, NONE, ROOT, Isolation, require_full,
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.isolation.choose import Standing
+    from builder.isolation.stepgroups import StepGroups
     from builder.runtime.launch import Runtime
+    from builder.runtime.leaves import Leaf
     from builder.runtime.spawn import Zygote
     from builder.runtime.spec import RuntimeSpec
 
@@ -27,17 +29,25 @@ class Sandboxes:
     """What runs the steps of a build.
 
     standing: where the build stands, None for root's own place; full: whether
-    anything less than full isolation is refused; network: the build's --network.
+    anything less than full isolation is refused; network: the build's --network; groups: what holds its
+    limits on steps.
     """
 
     def __init__(
-        self, emit: Emit, standing: Standing | None, *, full: bool = False, network: str = ""
+        self,
+        emit: Emit,
+        standing: Standing | None,
+        *,
+        full: bool = False,
+        network: str = "",
+        groups: StepGroups | None = None,
     ) -> None:
         self.isolation = standing.isolation if standing is not None else Isolation(ROOT)
         self._refused = standing.refused if standing is not None else None
         self._emit = emit
         self._full = full
         self._network = network
+        self._groups = groups if groups is not None and groups.wanted else None
         self._zygote: Zygote | None = None
         self._runtime: Runtime | None = None
 
@@ -67,6 +77,8 @@ class Sandboxes:
                 raise reason
             if self._full:
                 require_full(self.isolation, host_network=self._network != "none")
+            if self._groups is not None:
+                self._groups.check()
             self._runtime = Runtime.start(self._zygote)
             for weakening in weakenings(self.isolation):
                 self._emit(Warned(time=time.time(), message=weakening.line))
@@ -93,6 +105,16 @@ class Sandboxes:
             spec = with_recorded_owners(spec)
         return spec
 
+    def confine(self, spec: RuntimeSpec) -> tuple[RuntimeSpec, Leaf | None]:
+        """A step's sandbox within the limits of this build, and the cgroup that holds them, where there are
+        any; the caller removes that. Blocking; raises SandboxError."""
+        if self._groups is None:
+            return spec, None
+        from builder.runtime.spec import resources_of, with_cgroup
+
+        path, leaf = self._groups.leaf()
+        return with_cgroup(spec, path, resources_of(self._groups.resources)), leaf
+
     async def close(self) -> None:
         """End the runtime, and with it whatever still runs."""
         if self._runtime is None and self._zygote is not None:
@@ -101,6 +123,8 @@ class Sandboxes:
             self._runtime = Runtime.start(self._zygote)
         if self._runtime is not None:
             await self._runtime.close()
+        if self._groups is not None:
+            self._groups.close()
 
     def _reason(self) -> SandboxError | None:
         """Why there is no rung to run steps on."""

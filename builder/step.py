@@ -7,6 +7,7 @@ are told to it, so that they do not become part of the image.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from builder import stepfiles
+from builder import stepfiles, stepusage
 from builder.cachemounts import CacheMounts
 from builder.digest import of_value
 from builder.errors import BuildError, MissingPath, StepFailed
@@ -36,12 +37,14 @@ from builder.worker import accounts, no_content
 if TYPE_CHECKING:
     from builder.graph.definition import Vertex
     from builder.parts import Parts
-    from builder.runtime.launch import ExitStatus
+    from builder.runtime.launch import ExitStatus, Runtime
+    from builder.runtime.leaves import Usage
     from builder.snapshots.edit import Edit
     from builder.snapshots.owners import User
     from builder.snapshots.tree import Tree
 
 TAIL_LINES = 30  # of a failed step's output, kept for its error
+TIMED_OUT = 124  # as timeout(1) has it
 
 
 async def run_step(
@@ -57,7 +60,7 @@ async def run_step(
         await step.hold_caches(stack)
         edit = await parts.thread(step.begin, stack)
         prepared = await parts.thread(step.prepare, edit, stack)
-        status = await runtime.run(prepared.spec, step.on_line, prepared.secrets)
+        status = await step.run(runtime, prepared, stack)
         if status.code or status.signal:
             raise step.failure(status)
         return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs, status.owners))
@@ -74,7 +77,8 @@ class Prepared:
 
 @dataclass
 class Step:
-    """A step under way. `held`: the folders of its cache mounts; `tail`: the end of its output."""
+    """A step under way. `held`: the folders of its cache mounts; `tail`: the end of its output;
+    `usage`: what its cgroup counted, if it had one."""
 
     parts: Parts
     vertex: Vertex
@@ -83,6 +87,7 @@ class Step:
     inputs: tuple[Snapshot, ...]
     held: dict[CacheMount, str] = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
+    usage: Usage | None = None
 
     async def hold_caches(self, stack: contextlib.AsyncExitStack) -> None:
         """Hold all cache mounts, always in the same order, so that two steps cannot wait for each other."""
@@ -138,14 +143,43 @@ class Step:
             secrets[TABLE] = table(stepfiles.owners_without_record(tree))
         return Prepared(parts.sandboxes.fit(sandbox), secrets, stubs)
 
+    async def run(self, runtime: Runtime, prepared: Prepared, stack: contextlib.AsyncExitStack) -> ExitStatus:
+        """Run the sandbox to its end, or for as long as it may. What it used is kept for its last event.
+
+        Raises StepFailed where its time was up, and else as `Runtime.run` does.
+        """
+        sandboxes, limits = self.parts.sandboxes, self.parts.limits
+        sandbox, leaf = await self.parts.thread(sandboxes.confine, prepared.spec)
+        if leaf is not None:
+            stack.callback(leaf.remove)
+        status: ExitStatus | None = None
+        try:
+            async with asyncio.timeout(limits.timeout or None) as clock:
+                status = await runtime.run(sandbox, self.on_line, prepared.secrets)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            raise self.timeout(limits.timeout) from error
+        finally:
+            self.usage = leaf.usage() if leaf is not None else None
+            self.parts.used[self.vertex.digest] = stepusage.figures(status, self.usage)
+        return status
+
     def failure(self, status: ExitStatus) -> StepFailed:
         """The error for a command that ended badly."""
         tail, hint = tuple(self.tail), full_disk_hint(self.parts.store.folder)
-        if status.signal:
-            message = f"process {shown(self.op.argv)} was killed by {signal_name(status.signal)}"
-            return StepFailed(message, status=128 + status.signal, tail=tail, hint=hint)
-        message = f"process {shown(self.op.argv)} did not complete successfully: exit code: {status.code}"
-        return StepFailed(message, status=status.code, tail=tail, hint=hint)
+        code = stepusage.exit_code(status, self.usage)
+        if status.signal and not stepusage.lacked_memory(status, self.usage):
+            how = f"was killed by {signal_name(status.signal)}"
+        else:
+            how = f"did not complete successfully: exit code: {code}"
+        why = stepusage.met_limits(status, self.usage, self.parts.limits)
+        return StepFailed(f"process {shown(self.op.argv)} {how}{why}", status=code, tail=tail, hint=hint)
+
+    def timeout(self, seconds: float) -> StepFailed:
+        """The error for a command that was stopped as its time was up."""
+        told = f"process {shown(self.op.argv)} was stopped after {stepusage.shown_seconds(seconds)}"
+        return StepFailed(f"{told} (--step-timeout)", status=TIMED_OUT, tail=tuple(self.tail))
 
     def on_line(self, stream: int, line: bytes) -> None:
         """Make an event of a line of output."""

@@ -111,17 +111,18 @@ def _find_seccomp() -> Finding:
 
 
 def _find_cgroups() -> Finding:
-    from builder.isolation.cgroups import find_writable
+    from builder.isolation.cgroups import REMEDY, controllers_here
 
-    found = find_writable()
-    if found is not None:
-        return Finding("cgroups", True, f"limits on memory, CPU and processes work ({found})")
-    return Finding(
-        "cgroups",
-        False,
-        "no cgroup can be written to: --memory, --cpus and --pids-limit are refused",
-        "run as root, or in a delegated scope: systemd-run --user --scope -p Delegate=yes pybuild …",
-    )
+    version, held = controllers_here()
+    flags = [flag for name, flag in _LIMITS if name in held]
+    lacking = [flag for name, flag in _LIMITS if name not in held]
+    if not version:
+        return Finding("cgroups", False, "none are mounted: limits on RUN steps are refused", _MOUNTED)
+    if not flags:
+        detail = f"no cgroup can be made here ({version}): {', '.join(lacking)} are refused"
+        return Finding("cgroups", False, detail, REMEDY)
+    without = f"; {', '.join(lacking)} cannot be had" if lacking else ""
+    return Finding("cgroups", True, f"{version}, for {', '.join(flags)}{without}", REMEDY if lacking else "")
 
 
 def _find_network_helpers() -> Finding:
@@ -148,5 +149,12 @@ def _find_runtimes() -> Finding:
     )
 
 
+_LIMITS = (
+    ("memory", "--memory"),
+    ("cpu", "--cpus"),
+    ("pids", "--pids-limit"),
+    ("cpuset", "--cpuset-cpus"),
+)
+_MOUNTED = "mount them: mount -t cgroup2 none /sys/fs/cgroup"
 _MODULES = (("AppArmor", "/sys/kernel/security/apparmor"), ("SELinux", "/sys/fs/selinux"))
 _FURTHER = (_find_seccomp, _find_cgroups, _find_network_helpers, _find_security_modules, _find_runtimes)

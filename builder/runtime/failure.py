@@ -6,7 +6,7 @@
     namespace a namespace was not granted        limit    a resource limit
     root      the root filesystem                cwd      the working folder
     identity  user, groups, capabilities         exec     the command
-    seccomp   the system call filter
+    seccomp   the system call filter            cgroup   its cgroup, or a limit there
 
 `errno` is 0 where no system call failed. `text` is for people: lower case, naming the thing.
 """

@@ -29,7 +29,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from builder import libc
-from builder.runtime import process, rootfs, sealed, seccomp
+from builder.runtime import cgroups, process, rootfs, sealed, seccomp
 from builder.runtime.failure import Failure, because
 
 TYPE_CHECKING = False
@@ -117,6 +117,7 @@ def _become_command(
     os.umask(0)
     os.setsid()
     process.reset_signals()
+    cgroups.join(spec["linux"])
     _leave_namespaces(spec)
     rootfs.enter(spec, files)
     supervisor = pipe.settle(supervisor)

@@ -42,6 +42,7 @@ class ExitStatus:
     """How a step ended. `code` is its exit code, or 128 + `signal` where that killed it (0: none did).
 
     `max_rss`: bytes, of its largest process; `cpu_seconds`: of its processes that were waited for.
+    `bytes_read`, `bytes_written`: from and to disks, by the same processes.
     `owners`: (user, group) by path relative to the root, of files whose owner only its supervisor knows
     (symlinks and the like, where owners are recorded); of no meaning after a failure.
     """
@@ -50,6 +51,8 @@ class ExitStatus:
     signal: int
     max_rss: int
     cpu_seconds: float
+    bytes_read: int = 0
+    bytes_written: int = 0
     owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -186,18 +189,18 @@ class _Step:
         self._wake = asyncio.Event()
         self._pipes: dict[int, _Stream] = {}
         self._child_ends: list[int] = []
+        self._on_terminal = on_terminal
+        self._sends_terminal = -1  # the socket that stands for stream 1 then
         for stream in (1, 2, 0):
             ours, theirs = os.pipe() if stream != 1 or on_terminal is None else _socketpair()
             os.set_blocking(ours, False)
-        self._on_terminal = on_terminal
-        self._sends_terminal = -1  # the socket that stands for stream 1 then
             self._pipes[ours] = _Stream(stream, as_lines=as_lines)
             self._child_ends.append(theirs)
+        if on_terminal is not None:
+            self._sends_terminal = next(iter(self._pipes))
         self.result_file = [os.memfd_create("pybuild-owners", os.MFD_CLOEXEC)] if supervised else []
         self._ready: list[int] = []
         self._failure = next(reversed(self._pipes.values()))
-        if on_terminal is not None:
-            self._sends_terminal = next(iter(self._pipes))
 
     def take_child_ends(self) -> list[int]:
         """The write ends (stdout, stderr, errors); the caller closes them."""
@@ -240,19 +243,16 @@ class _Step:
 
     def _read(self, pipe: int, on_line: OnLine, *, wait: bool = True) -> bool:
         """Read once; False where there is no more (or, not waiting, none now)."""
-        try:
-            chunk = os.read(pipe, LONGEST_LINE)
-        except BlockingIOError:
         if pipe == self._sends_terminal:
             self._take_terminal()
             return False
+        try:
+            chunk = os.read(pipe, LONGEST_LINE)
+        except BlockingIOError:
             return wait
         self._pipes[pipe].feed(chunk, on_line)
         return bool(chunk)
 
-    def close(self) -> None:
-        """Close the pipes."""
-        loop = asyncio.get_running_loop()
     def _take_terminal(self) -> None:
         """Hand on the terminal that came, if one came."""
         with socket.socket(fileno=os.dup(self._sends_terminal)) as end:
@@ -265,6 +265,9 @@ class _Step:
             if self._on_terminal is not None:
                 self._on_terminal(terminal)
 
+    def close(self) -> None:
+        """Close the pipes."""
+        loop = asyncio.get_running_loop()
         for pipe in self._pipes:
             loop.remove_reader(pipe)
             os.close(pipe)
@@ -286,6 +289,8 @@ class _Step:
             signal=max(-code, 0),
             max_rss=fact["maxrss"] * 1024,
             cpu_seconds=fact["cpu"],
+            bytes_read=fact["read"] * 512,
+            bytes_written=fact["written"] * 512,
             owners=self._owners(),
         )
 
@@ -298,28 +303,28 @@ class _Step:
 
 
 class _Stream:
-    """Cuts bytes into lines. Stream 0 is the pipe for a failure: it is kept whole in `rest`."""
+    """Cuts bytes into lines, if asked to. Stream 0 is the pipe for a failure: it is kept whole in `rest`."""
 
     def __init__(self, number: int, *, as_lines: bool) -> None:
         self.number = number
+        self.as_lines = as_lines
         self.rest = b""
         self.total = 0
 
     def feed(self, chunk: bytes, on_line: OnLine) -> None:
         self.total += len(chunk)
-        self.as_lines = as_lines
         if self.number == 0:
             self.rest += chunk
+            return
+        if not self.as_lines:
+            if chunk:
+                on_line(self.number, chunk)
             return
         *lines, self.rest = (self.rest + chunk).split(b"\n")
         for line in lines:
             self._hand_on(line, on_line)
         while len(self.rest) >= LONGEST_LINE:
             on_line(self.number, self.rest[:LONGEST_LINE])
-        if not self.as_lines:
-            if chunk:
-                on_line(self.number, chunk)
-            return
             self.rest = self.rest[LONGEST_LINE:]
 
     def finish(self, on_line: OnLine) -> None:
@@ -333,16 +338,16 @@ class _Stream:
             on_line(self.number, line[start : start + LONGEST_LINE])
 
 
-async def _wait_for_end(pid: int) -> None:
-    loop = asyncio.get_running_loop()
-    pidfd = os.pidfd_open(pid)
-    ended = asyncio.Event()
-    loop.add_reader(pidfd, ended.set)
 def _socketpair() -> tuple[int, int]:
     ours, theirs = socket.socketpair()
     return ours.detach(), theirs.detach()
 
 
+async def _wait_for_end(pid: int) -> None:
+    loop = asyncio.get_running_loop()
+    pidfd = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
     try:
         async with asyncio.timeout(_PATIENCE):
             await ended.wait()
@@ -380,6 +385,10 @@ def _error_of(failure: Failure) -> BuildError:
             return BuildError(failure.text, code="mount-failed")
         case "cwd":
             return BuildError(failure.text, code="workdir")
+        case "cgroup":
+            return SandboxError(
+                failure.text, code="cgroup", hint="`pybuild doctor` tells which limits can be set here"
+            )
         case "limit":
             return BuildError(
                 failure.text,

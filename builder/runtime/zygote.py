@@ -6,7 +6,8 @@ socketpair (SOCK_SEQPACKET, one JSON object a message) until its other end close
     -> {"run": ID}     with the descriptors payload, stdout, stderr, errors; and result (see below)
     <- {"id": ID, "pid": PID}     or {"id": ID, "failed": TEXT, "errno": ERRNO}, and nothing more
     -> {"kill": ID}
-    <- {"id": ID, "status": RAW, "maxrss": KIB, "cpu": SECONDS}     and "supervisor": RAW with a result
+    <- {"id": ID, "status": RAW, "maxrss": KIB, "cpu": SECONDS, "read": BLOCKS, "written": BLOCKS}
+                               and "supervisor": RAW with a result; a block has 512 bytes
 
 A payload (a memfd: it is on no disk) is one line of JSON, {"spec": LENGTH, "files": [[NAME, LENGTH], ...]},
 then those bytes one after another. PID is the host's; RAW is as waitpid(2) has it. A fifth descriptor
@@ -184,7 +185,10 @@ class _Zygote:
             number, pid = self.steps.pop(pidfd)
             _, status, usage = os.wait4(pid, 0)
             cpu = usage.ru_utime + usage.ru_stime
-            self.ends[number] |= {"status": status, "maxrss": usage.ru_maxrss, "cpu": cpu}
+            self.ends[number] |= {
+                "status": status, "maxrss": usage.ru_maxrss, "cpu": cpu,
+                "read": usage.ru_inblock, "written": usage.ru_oublock,
+            }  # fmt: skip
         if not any(step == number for step, _ in (*self.steps.values(), *self.supervisors.values())):
             self._tell(self.ends.pop(number))
 

@@ -12,7 +12,7 @@ import pytest
 import builder
 
 PACKAGE = Path(builder.__file__).parent
-OF_A_STEP = ["failure", "init", "mounts", "process", "rootfs", "sealed", "seccomp", "syscalls"]
+OF_A_STEP = ["cgroups", "failure", "init", "mounts", "process", "rootfs", "sealed", "seccomp", "syscalls"]
 STANDARD = {"__future__", "ctypes", "errno", "fcntl", "json", "os", "signal", "stat", "sys"}
 OWN = {"builder", "builder.libc", "builder.runtime", *(f"builder.runtime.{name}" for name in OF_A_STEP)}
 
