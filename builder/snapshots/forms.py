@@ -22,6 +22,7 @@ from builder import digest as digests
 from builder import stop
 from builder.errors import BuildError, reason_of
 from builder.fs.rooted import open_in, open_root, opened
+from builder.fs.unlock import open_own
 from builder.oci import spec
 from builder.oci.compression import Compression, open_reader, open_writer
 from builder.oci.layer import MEDIA_TYPES, pack, scan
@@ -169,7 +170,7 @@ def pack_folder(
 ) -> spec.LayerBlob:
     """Make the blob of a layer's folder."""
     bare = _without_digests(entries)
-    return _pack_into(blobs, bare, lambda entry: open_file(root_fd, entry.path), compression, clamp)
+    return _pack_into(blobs, bare, lambda entry: open_stored(root_fd, entry.path), compression, clamp)
 
 
 def recompress(blobs: BlobStore, blob: spec.LayerBlob, compression: Compression) -> spec.LayerBlob:
@@ -227,9 +228,19 @@ def read_blob(
 
 
 def open_file(root_fd: int, path: str) -> BinaryIO:
-    """The bytes of a regular file in a layer's folder; no link is followed in the last place."""
+    """The bytes of a regular file in a folder; no link is followed in the last place."""
     fd = open_in(root_fd, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     return cast(BinaryIO, open(fd, "rb", buffering=0))
+
+
+def open_stored(root_fd: int, path: str) -> BinaryIO:
+    """The same in a layer's folder, which is this user's: an image's modes do not keep him from it."""
+    try:
+        return open_file(root_fd, path)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+        return cast(BinaryIO, open(open_own(root_fd, path), "rb", buffering=0))
 
 
 def open_lent(folder: str, entry: Entry) -> BinaryIO:

@@ -142,13 +142,13 @@ class LayerStore:
         StoreError if the layer has lost its bytes.
         """
         from builder.fs.rooted import open_root, opened
-        from builder.snapshots.forms import open_file, open_lent
+        from builder.snapshots.forms import open_lent, open_stored
 
         if layer in self._lent:
             return open_lent(self._lent[layer], entry)
         folder = self.unpacked(layer)
         with told_as(self.folder, f"reading {entry.path!r} of a layer"), opened(open_root(folder)) as fd:
-            return open_file(fd, entry.hardlink or entry.path)
+            return open_stored(fd, entry.hardlink or entry.path)
 
     def digest(self, layer: LayerId, entry: Entry) -> Digest:
         """The digest of a FILE's bytes, hashed once and remembered. Raises as `open`."""
@@ -262,11 +262,14 @@ class LayerStore:
         below: Snapshot,
         stubs: Sequence[str],
         owners: Mapping[str, tuple[int, int]] | None = None,
+        *,
+        as_it_is: bool = False,
     ) -> LayerId:
         """Make what changed in the upper folder a layer; see `changes`. The edit is used up.
 
         stubs: mount points that the runtime may have made; owners: path -> (uid, gid) of what can carry no
-        record, where owners are recorded. Nothing may use the overlay any more. Raises BuildError for a path
+        record, where owners are recorded. Nothing may use the overlay any more. as_it_is: an overlay's folder
+        stays just as it was left, for who mounts it and hands it to nobody. Raises BuildError for a path
         that is too long.
         """
         from builder.fs.rooted import open_root, opened
@@ -286,7 +289,8 @@ class LayerStore:
                 upper = copies.read(fd, edit.copied, tree, self.owning)
             changes.own(upper, tree, owners or {})
             entries = changes.compare(upper, tree, stubs, is_same)
-            changes.tidy(fd, upper, entries, tree)
+            if not as_it_is or edit.copied is not None:
+                changes.tidy(fd, upper, entries, tree)
             return self.place(edit.id, edit.folder, entries)
 
     def is_plain(self, snapshot: Snapshot) -> bool:
@@ -326,6 +330,20 @@ class LayerStore:
         self._entries[layer] = list(entries)
         self._lent[layer] = os.path.abspath(folder)
         return layer
+
+    def is_lent(self, layer: LayerId) -> bool:
+        """Whether it is a layer of this process alone."""
+        return layer in self._lent
+
+    def adopt(self, lent: LayerId) -> LayerId:
+        """Make a layer of this process alone one of the store. Nobody may use that one any more."""
+        with told_as(self.folder, "keeping a context"), self._ingest() as work:
+            tree = self._unpack_lent(lent)
+            folder = os.path.join(work.path, "layer")
+            os.mkdir(folder, 0o700)
+            os.rename(tree, os.path.join(folder, self.tree_name))
+            self._unpacked.discard(lent)
+            return self.place(new_id(), folder, self.entries(lent))
 
     def place(self, layer: LayerId, folder: str, entries: list[Entry]) -> LayerId:
         """Make a finished folder of ROOT/ingest the layer `layer`. For who makes layers."""
