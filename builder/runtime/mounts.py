@@ -99,8 +99,12 @@ class Stage:
         return libc.clone_tree(self.tree, name)
 
     def attach(self, tree: int) -> str:
-        """Attach a tree here, as only trees that hang somewhere can be cloned (before Linux 6.15)."""
-        path = self.make_folder("tree")
+        """Attach a tree here; its path. Only trees that hang somewhere can be cloned (before Linux 6.15)."""
+        if is_folder(tree):
+            path = self.make_folder("tree")
+        else:
+            path = f"{self.place}/{self.new_name('tree')}"
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         attach(tree, libc.openat2(libc.AT_FDCWD, path, os.O_PATH))
         return path
 

@@ -52,10 +52,12 @@ _KERNELS_OWN = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "
 def enter(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Make the spec's root filesystem this process's root, with standard input from its /dev/null, or all
     streams from a terminal of its own (`terminals`)."""
-    _RootFilesystem(spec, files).enter()
+    RootFilesystem(spec, files).enter()
 
 
-class _RootFilesystem:
+class RootFilesystem:
+    """The root filesystem of a spec, as far as it is made; the caller's mount namespace is its own."""
+
     def __init__(self, spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.spec = spec
         self.files = files
@@ -64,7 +66,7 @@ class _RootFilesystem:
 
     def enter(self) -> None:
         libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
-        self._mount_root()
+        self.mount_root()
         for mount in self.spec.get("mounts", ()):
             self._lay(mount)
         for number, device in enumerate(self.spec.get("linux", {}).get("devices", ())):
@@ -86,12 +88,14 @@ class _RootFilesystem:
 
     # --- the root ---
 
-    def _mount_root(self) -> None:
+    def mount_root(self) -> None:
+        """Mount the root in a stage of its own; `root` and `root_path` are where."""
         place = self.spec["root"]["path"]
         try:
             tree = self._root_tree(place)
             self.stage = Stage(place)
-            self.root = libc.openat2(libc.AT_FDCWD, self.stage.attach(tree), os.O_PATH)
+            self.root_path = self.stage.attach(tree)
+            self.root = libc.openat2(libc.AT_FDCWD, self.root_path, os.O_PATH)
             os.close(tree)
         except OSError as error:
             raise because("root", "cannot mount the root filesystem", error) from error
@@ -114,18 +118,20 @@ class _RootFilesystem:
 
     def _lay(self, mount: Mapping[str, Any]) -> None:
         try:
-            tree = self._tree(mount)
+            tree = self.tree_of(mount)
             if tree is not None:
                 self._attach(tree, mount)
         except OSError as error:
-            raise because("mount", self._describe(mount), error) from error
+            raise because("mount", self.describe(mount), error) from error
 
-    def _describe(self, mount: Mapping[str, Any]) -> str:
+    def describe(self, mount: Mapping[str, Any]) -> str:
+        """What failed, where this mount did."""
         subpath = Options(mount.get("options", ())).named("x-subpath")
         source = f" from {subpath}" if subpath else ""
         return f"cannot mount {mount['type']}{source} at {mount['destination']}"
 
-    def _tree(self, mount: Mapping[str, Any]) -> int | None:
+    def tree_of(self, mount: Mapping[str, Any]) -> int | None:
+        """A detached mount of what the spec wants there; None where this machine has nothing to show."""
         options = Options(mount.get("options", ()))
         kind = mount["type"]
         if kind == "bind":
@@ -160,9 +166,10 @@ class _RootFilesystem:
             return
         self.kernel[target] = tree
         if target == "/dev":
-            self._fill_dev(tree)
+            self.fill_dev(tree)
 
-    def _fill_dev(self, dev: int) -> None:
+    def fill_dev(self, dev: int) -> None:
+        """The six devices and the links of a new /dev, which hangs somewhere."""
         for name, number in _DEVICES.items():
             if not self.closed and _makes_node(name, number, dev):
                 continue
@@ -178,12 +185,12 @@ class _RootFilesystem:
     def _add_device(self, device: Mapping[str, Any], number: int) -> None:
         """A node of the spec at its path: a mount of its own, as nothing else there can be opened."""
         try:
-            tree = self._node(device, f"device-{number}")
+            tree = self.node(device, f"device-{number}")
             self._attach(tree, {"destination": device["path"], "type": "device"})
         except OSError as error:
             raise because("mount", f"cannot make the device {device['path']}", error) from error
 
-    def _node(self, device: Mapping[str, Any], name: str) -> int:
+    def node(self, device: Mapping[str, Any], name: str) -> int:
         """A detached mount of the node: a new one, or the host's, as it is, where none may be made."""
         number = os.makedev(device.get("major", 0), device.get("minor", 0))
         kind = _NODE_TYPES[device["type"]]
