@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from builder import stop
+from builder.agents.agent import Agents
 from builder.compiler.entitlements import device_grants
 from builder.contexts import Context, open_context
 from builder.devices.machine import MachineDevices
@@ -66,6 +67,7 @@ class Parts:
     contexts: Mapping[str, Context]
     context_layer: LayerId | None
     secrets: Mapping[str, bytes]
+    agents: Agents
     devices: MachineDevices
     sandboxes: Sandboxes
     emit: Emit
@@ -123,6 +125,7 @@ async def open_parts(
             contexts=contexts,
             context_layer=texts.layer,
             secrets=secrets,
+            agents=Agents(request.ssh),
             devices=devices,
             sandboxes=sandboxes,
             emit=emit,

@@ -89,6 +89,7 @@ def _write_request(folder: str, request: BuildRequest) -> None:
         "platform": request.platform,
         "build_args": sorted(request.build_args),
         "secrets": sorted(secret.id for secret in request.secrets),
+        "ssh": sorted(agent.id for agent in request.ssh),
     }
     with open(os.path.join(folder, "request.json"), "x", encoding="utf-8") as file:
         json.dump(said, file, indent=1)

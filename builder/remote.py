@@ -15,12 +15,15 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
 from builder import prepare, stop
+from builder.agents.agent import Agents
+from builder.agents.forgit import socket_for
 from builder.compiler.remotes import TRUTH, WEB, read_context, redact
 from builder.digest import Digest, from_hex
 from builder.errors import BuildError, UsageError
@@ -69,7 +72,7 @@ async def read_texts(request: BuildRequest, store: Store, secret_of: SecretOf, s
     return await (reading.from_git(op) if isinstance(op, Git) else reading.from_file(op))
 
 
-async def time_of(op: Git | Http, store: Store, secret_of: SecretOf) -> int | None:
+async def time_of(op: Git | Http, store: Store, secret_of: SecretOf, agents: Agents) -> int | None:
     """The time of what is at an address, in seconds, where it has one. Raises BuildError.
 
     A commit's is its committer's; a file's when it was last modified, else of an archive its newest file's.
@@ -78,12 +81,18 @@ async def time_of(op: Git | Http, store: Store, secret_of: SecretOf) -> int | No
     if isinstance(op, Git):
         from builder.sources import git
 
-        return await git.time_of(shelf, op, ssh_agent=os.environ.get("SSH_AUTH_SOCK", ""))
+        async with _agent(op, agents, shelf) as agent:
+            return await git.time_of(shelf, op, ssh_agent=agent)
     from builder.sources import http
 
     layer = await http.fetch(shelf, op)
     entry = shelf.layers.entries(layer)[0]
     return entry.mtime // SECOND if entry.mtime else await _thread(_newest_in, shelf, layer, entry)
+
+
+def _agent(op: Git, agents: Agents, shelf: Shelf) -> AbstractAsyncContextManager[str]:
+    """The agent for a repository that the user names: that of --ssh, else the one in the environment."""
+    return socket_for(op.remote, agents, shelf.root, os.environ.get("SSH_AUTH_SOCK", ""))
 
 
 def _newest_in(shelf: Shelf, layer: LayerId, entry: Entry) -> int | None:
@@ -117,11 +126,11 @@ class _Reading:
             keep_git_dir=op.keep_git_dir or TRUTH.get(self.args.get(KEEP_GIT_DIR) or "0", False),
             commit_times=op.commit_times or bool(self.args.get(prepare.EPOCH)),
         )
-        agent = os.environ.get("SSH_AUTH_SOCK", "")
-        layer, commit = await git.fetch(self.shelf, op, ssh_agent=agent)
-        texts = await self._with_dockerfile(layer, None)
-        if self._wants_epoch(texts.dockerfile):
-            texts.epoch = await git.commit_time(self.shelf, op, commit, ssh_agent=agent)
+        async with _agent(op, Agents(self.request.ssh), self.shelf) as agent:
+            layer, commit = await git.fetch(self.shelf, op, ssh_agent=agent)
+            texts = await self._with_dockerfile(layer, None)
+            if self._wants_epoch(texts.dockerfile):
+                texts.epoch = await git.commit_time(self.shelf, op, commit, ssh_agent=agent)
         return texts
 
     def _wants_epoch(self, dockerfile: str) -> bool:

@@ -53,6 +53,13 @@ class StepLimits(Value):
     timeout: float = 0.0
 
 
+class SshSpec(Value):
+    """One `--ssh`: the socket of an agent, or files with private keys."""
+
+    id: str
+    paths: tuple[str, ...]
+
+
 class BuildRequest(Value):
     """One build as asked for.
 
@@ -87,6 +94,7 @@ class BuildRequest(Value):
     shm_size: int = 0
     ulimits: tuple[str, ...] = ()
     secrets: tuple[SecretSpec, ...] = ()
+    ssh: tuple[SshSpec, ...] = ()
     allow: tuple[str, ...] = ()
     cdi_spec_dirs: tuple[str, ...] = ()
     iidfile: str | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder import stepfiles, stepusage
+from builder.agentsockets import open_sockets, owners_of
 from builder.cachemounts import CacheMounts
 from builder.digest import of_value
 from builder.errors import BuildError, MissingPath, StepFailed
@@ -58,6 +59,7 @@ async def run_step(
     step = Step(parts, vertex, op, below, inputs)
     async with contextlib.AsyncExitStack() as stack:
         await step.hold_caches(stack)
+        step.sockets = await open_sockets(parts.agents, op.mounts, parts.store.folder, stack)
         edit = await parts.thread(step.begin, stack)
         prepared = await parts.thread(step.prepare, edit, stack)
         status = await step.run(runtime, prepared, stack)
@@ -77,8 +79,8 @@ class Prepared:
 
 @dataclass
 class Step:
-    """A step under way. `held`: the folders of its cache mounts; `tail`: the end of its output;
-    `usage`: what its cgroup counted, if it had one."""
+    """A step under way. `held`: the folders of its cache mounts; `sockets`: those of its ssh mounts; `tail`:
+    the end of its output; `usage`: what its cgroup counted, if it had one."""
 
     parts: Parts
     vertex: Vertex
@@ -86,6 +88,7 @@ class Step:
     below: Snapshot
     inputs: tuple[Snapshot, ...]
     held: dict[CacheMount, str] = field(default_factory=dict)
+    sockets: dict[SshMount, str] = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
     usage: Usage | None = None
 
@@ -140,7 +143,7 @@ class Step:
         )
         stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
         if parts.sandboxes.records_owners:
-            secrets[TABLE] = table(stepfiles.owners_without_record(tree))
+            secrets[TABLE] = table(stepfiles.owners_without_record(tree) | owners_of(self.sockets))
         return Prepared(parts.sandboxes.fit(sandbox), secrets, stubs)
 
     async def run(self, runtime: Runtime, prepared: Prepared, stack: contextlib.AsyncExitStack) -> ExitStatus:
@@ -221,13 +224,13 @@ class Step:
             case SecretMount():
                 return self._secret(mount, secrets, variables)
             case SshMount():
-                if mount.required:
-                    raise BuildError(
-                        f"ssh agent {mount.id} is required and none was given",
-                        code="ssh",
-                        hint="forwarding agents is not available in this version",
-                    )
-                return None
+                return self._socket(mount)
+
+    def _socket(self, mount: SshMount) -> spec.Bind | None:
+        if mount not in self.sockets or mount.target is None:
+            return None
+        closed = ("nosuid", "noexec")
+        return spec.Bind(target=mount.target, source=self.sockets[mount], readonly=False, options=closed)
 
     def _bind(self, mount: BindMount, folder: str) -> spec.Overlay | spec.Bind:
         snapshot = self.inputs[mount.input]

@@ -75,9 +75,12 @@ class Worker:
 
     async def fetch_repository(self, op: Git) -> Snapshot:
         """See where a repository's ref leads, and fetch that commit's files if they are not here."""
+        from builder.agents.forgit import socket_for
         from builder.sources import git
 
-        layer, _commit = await git.fetch(self.parts.shelf, op)
+        shelf = self.parts.shelf
+        async with socket_for(op.remote, self.parts.agents, shelf.root) as agent:
+            layer, _commit = await git.fetch(shelf, op, ssh_agent=agent)
         return (layer,)
 
     async def content(self, snapshot: Snapshot, select: Selection) -> Digest:

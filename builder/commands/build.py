@@ -98,6 +98,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         shm_size=values.byte_size(parsed.text("shm-size"), "--shm-size") if parsed.text("shm-size") else 0,
         ulimits=tuple(values.ulimit(text) for text in parsed.all("ulimit")),
         secrets=tuple({s.id: s for s in (values.secret(t, environ) for t in parsed.all("secret"))}.values()),
+        ssh=values.ssh(parsed.all("ssh"), environ),
         allow=values.entitlements(parsed.all("allow"), network),
         cdi_spec_dirs=tuple(parsed.all("cdi-spec-dir")),
         iidfile=iidfile,

@@ -25,6 +25,9 @@ FLAGS = (
          help="a further context: a folder, oci-layout://DIR[:TAG|@DIGEST] or docker-image://NAME"),
     Flag(name="secret", kind="list", metavar="id=NAME,...", group=WITH,
          help="a secret for RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]"),
+    Flag(name="ssh", kind="list", metavar="ID[=SOCKET|KEY]", group=WITH,
+         help="an ssh agent for RUN --mount=type=ssh and git: default is $SSH_AUTH_SOCK's; ID=SOCKET; or "
+         "ID=KEY[,KEY...] for files with private keys"),
     Flag(name="allow", kind="list", metavar="ENTITLEMENT", group=WITH,
          help="grant network.host, security.insecure or device[=NAME[,alias=NAME]] to the steps that ask "
          "for it"),
@@ -61,13 +64,13 @@ FLAGS = (
     *(Flag(name=name, kind="switch") for name in ("push", "squash")),
     *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent")),
     *(Flag(name=name, kind="list") for name in (
-        "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt", "ssh")),
+        "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt")),
     Flag(name="memory", short="m"),
     Flag(name="cpu-shares", short="c"),
     *(Flag(name=name) for name in ("memory-swap", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")),
 )  # fmt: skip
 UNAVAILABLE = (
     "push", "squash", "cgroup-parent", "annotation", "attest", "cache-from",
-    "cache-to", "policy", "resource", "security-opt", "ssh", "memory", "cpu-shares", "memory-swap",
+    "cache-to", "policy", "resource", "security-opt", "memory", "cpu-shares", "memory-swap",
     "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems",
 )  # fmt: skip

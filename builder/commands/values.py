@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from builder.request import SshSpec
+
 LATER = "not available in this version"
 OUTPUT_TYPES = ("docker", "image", "local", "oci", "tar")
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
@@ -148,6 +150,16 @@ def _check_secret_file(name: str, path: str) -> None:
     if not is_file:
         why = "is not there" if not os.path.lexists(path) else "cannot be read as a file"
         raise UsageError(f"the file {path} of secret {name!r} {why}")
+
+
+def ssh(values: Iterable[str], environ: Mapping[str, str]) -> tuple[SshSpec, ...]:
+    """The `--ssh` values. Raises UsageError."""
+    values = tuple(values)
+    if not values:
+        return ()
+    from builder.commands.agents import agents
+
+    return agents(values, environ)
 
 
 def add_hosts(values: Iterable[str]) -> tuple[tuple[str, str], ...]:

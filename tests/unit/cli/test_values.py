@@ -1,10 +1,11 @@
+import socket
 from pathlib import Path
 
 import pytest
 
 from builder.commands import values
 from builder.errors import UsageError
-from builder.request import OutputSpec, SecretSpec
+from builder.request import OutputSpec, SecretSpec, SshSpec
 
 
 @pytest.mark.parametrize(
@@ -251,3 +252,23 @@ def test_entitlements_include_what_the_network_grants() -> None:
     with pytest.raises(UsageError, match="no such entitlement") as caught:
         values.entitlements(["network.hosts"], "default")
     assert caught.value.hint == "did you mean network.host?"
+
+
+def test_agents_are_sockets_or_keys_by_their_ids(tmp_path: Path) -> None:
+    key, other = tmp_path / "key", tmp_path / "other"
+    key.touch()
+    other.touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent"))
+        own = str(tmp_path / "agent")
+
+        found = values.ssh(["default", f"keys={key},{other}", f"own={own}"], {"SSH_AUTH_SOCK": own})
+
+        assert found == (
+            SshSpec(id="default", paths=(own,)),
+            SshSpec(id="keys", paths=(str(key), str(other))),
+            SshSpec(id="own", paths=(own,)),
+        )
+        assert values.ssh([f"={key}"], {}) == (SshSpec(id="default", paths=(str(key),)),)
+        with pytest.raises(UsageError, match="an agent's socket stands alone"):
+            values.ssh([f"a={key},{own}"], {})
