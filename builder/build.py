@@ -28,11 +28,9 @@ from builder.ops.exec import CacheMount, Exec
 from builder.ops.source import Local
 from builder.output import Delivered, config_name, deliver, metadata, wanted
 from builder.parts import open_parts, secrets_of
-from builder.failed import Failures
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.sandboxes import Sandboxes
-from builder.session import Aftermath, followed_up
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
@@ -52,8 +50,6 @@ if TYPE_CHECKING:
     from builder.parts import Parts
     from builder.snapshots.snapshot import Snapshot
 
-    from builder.session import Entrance
-
     Bases = dict[ImageRequest, BaseImage]
     from builder.limits import Limit
     from builder.prepare import Texts
@@ -64,16 +60,10 @@ if TYPE_CHECKING:
 RUN_LINE = re.compile(r"^[ \t]*RUN[ \t]", re.IGNORECASE | re.MULTILINE)
 
 
-async def build(
-    request: BuildRequest,
-    emit: Emit,
-    standing: Standing | None = None,
-    entrance: Entrance | None = None,
-) -> BuildResult:
+async def build(request: BuildRequest, emit: Emit, standing: Standing | None = None) -> BuildResult:
     """Do what the request asks for, with the rights of `standing` (None: those of this process as it is).
 
-    entrance: for who wants to go where a step has failed. Raises BuildError; cancelled, it leaves nothing
-    half-made.
+    Raises BuildError; cancelled, it leaves nothing half-made.
     """
     begun = time.time()
     store = open_store(request.root)
@@ -86,21 +76,18 @@ async def build(
                 context=redact(request.context),
             )
         )
-        ending = _Ending(say, begun)
-        failures = Failures(store, say.folder, request) if say.folder else None
-        aftermath = Aftermath(failures, entrance, lambda error: ending.say_failed(error.message, error.code))
         try:
             with raised_open_files() as before:
-                return await _build(request, store, say, begun, standing, before, aftermath)
+                return await _build(request, store, say, begun, standing, before)
         except BuildError as error:
-            ending.say_failed(error.message, error.code)
+            _say_failed(say, begun, error.message, error.code)
             raise
         except OSError as error:
             told = unexplained(error, store.folder)
-            ending.say_failed(told.message, told.code)
+            _say_failed(say, begun, told.message, told.code)
             raise told from error
         except asyncio.CancelledError:
-            ending.say_failed("interrupted", "interrupted")
+            _say_failed(say, begun, "interrupted", "interrupted")
             raise
 
 
@@ -132,7 +119,6 @@ async def _build(
     begun: float,
     standing: Standing | None,
     open_files: Limit | None,
-    aftermath: Aftermath,
 ) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
@@ -150,8 +136,7 @@ async def _build(
         async with open_parts(request, store, texts, images, program, sandboxes, emit) as parts:
             parts.open_files = open_files
             solver = _solver(request, program, parts)
-            async with followed_up(parts, aftermath):
-                snapshot = await solver.solve(program.target)
+            snapshot = await solver.solve(program.target)
             delivered = await deliver(exports, program, snapshot, parts)
             if delivered.stored and solver.ran:
                 await _promote(solver, parts)
@@ -363,17 +348,6 @@ def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, 
     return result
 
 
-class _Ending:
-    """The bad end of a build, which is told once: where somebody looks around afterwards, before that."""
-
-    def __init__(self, emit: Emit, begun: float) -> None:
-        self._emit = emit
-        self._begun = begun
-        self._told = False
-
-    def say_failed(self, error: str, code: str) -> None:
-        """Tell it, unless it was told."""
-        if not self._told:
-            self._told = True
-            now = time.time()
-            self._emit(BuildFailed(time=now, error=error, code=code, seconds=now - self._begun))
+def _say_failed(emit: Emit, begun: float, error: str, code: str) -> None:
+    now = time.time()
+    emit(BuildFailed(time=now, error=error, code=code, seconds=now - begun))
