@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.fs import ownership
+from builder.fs.rooted import open_root, opened
+from builder.snapshots.copies import CLOCK, look
 from builder.snapshots.edit import COPY
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FIFO, FILE, FOLDER, SYMLINK, Entry, Snapshot
@@ -58,6 +61,10 @@ def rows(layers: LayerStore, layer: str) -> list[list[object]]:
 def run_copy(layers: LayerStore, below: Snapshot, script: str) -> Snapshot:
     """The snapshot after a RUN in a copy."""
     with layers.edit(below, COPY) as edit:
+        time.sleep(0.02)  # so that what was copied is older than a tick of any clock
+        with opened(open_root(edit.upper)) as fd:
+            (edit.work / CLOCK).unlink()
+            edit.copied = look(fd, edit.work)
         command = ["sh", "-euc", script]
         subprocess.run(command, check=True, cwd=edit.upper, timeout=60, stdin=subprocess.DEVNULL)
         return (*below, layers.commit(edit, below, []))
@@ -110,6 +117,8 @@ def test_an_untouched_copy_is_an_empty_layer_and_shares_nothing_with_the_store(t
     with layers.edit(below, COPY) as edit:
         assert (edit.upper / "a").stat().st_nlink == 1
         assert (edit.upper / "a").stat().st_ino != (layers.unpacked(below[0]) / "a").stat().st_ino
+        assert edit.copied is not None
+        edit.copied.until = 1 << 63
         layer = layers.commit(edit, below, [])
 
     assert layers.entries(layer) == []
@@ -133,7 +142,7 @@ def test_what_a_step_marks_as_hiding_hides_nothing(tmp_path: Path) -> None:
     layers = open_layers(tmp_path)
     below = (make_layer(layers, {"d/a": b"1", "d/b": b"2"}),)
     with layers.edit(below, COPY) as edit:
-        os.setxattr(edit.upper / "d", "user.overlay.opaque", b"y")
+        os.setxattr(edit.upper / "d", layers.owning.opaque, b"y")
         os.chmod(edit.upper / "d", 0o700)
         layer = layers.commit(edit, below, [])
 

@@ -188,10 +188,30 @@ def test_a_step_forges_no_more_than_its_own_files_owner(tmp_path: Path, rows: Ro
         assert found["b"].device == (1, 3)
         folder = folder_of(layers, snapshot)
         assert xattrs_below(folder) == {STAT_XATTR}
+        records = {p.name: os.getxattr(p, STAT_XATTR) for p in folder.iterdir() if os.listxattr(p)}
+        assert records == (
+            {"a": b"5:6", "b": b"5:6:20000:259", "c": b"5:6", "d": b"5:6", "folder": b"5:6", "full": b"7:7"}
+            if way == RECORDED
+            else {"b": b"0:0:20000:259"}
+        )
         with opened(open_root(folder)) as fd:
             assert facts(list(read_tree(fd))) == rows_of(layers, snapshot)
 
     call_as_root_of(rows, check)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts overlays")
+def test_a_record_means_nothing_to_the_machines_root(tmp_path: Path) -> None:
+    layers = open_layers(tmp_path)
+    with layers.edit() as edit:
+        run_overlay(layers, (), edit, "touch a b")
+        os.setxattr(edit.upper / "a", STAT_XATTR, b"5:6")
+        os.setxattr(edit.upper / "b", STAT_XATTR, b"5:6:20000:259")
+        layer = layers.commit(edit, (), [], {"a": (7, 7)})
+
+    assert [(e.kind, e.uid, e.gid) for e in layers.entries(layer)] == [(FILE, 0, 0), (FILE, 0, 0)]
+    assert xattrs_below(layers.unpacked(layer)) == set()
 
 
 def test_owners_of_links_and_fifos_are_what_the_supervisor_tells(tmp_path: Path) -> None:
