@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from builder.runtime.ownership.credentials import Credentials
     from builder.runtime.ownership.identity import Handler, Identity
+    from builder.runtime.ownership.permissions import Permissions
     from builder.runtime.ownership.records import Records
     from builder.runtime.ownership.targets import Call, Targets
 
@@ -41,10 +42,13 @@ _LONGEST_ADDRESS = 110  # sizeof(struct sockaddr_un)
 class Creation:
     """Answers for files of one step."""
 
-    def __init__(self, targets: Targets, identity: Identity, records: Records) -> None:
+    def __init__(
+        self, targets: Targets, identity: Identity, records: Records, permissions: Permissions
+    ) -> None:
         self._targets = targets
         self._identity = identity
         self._records = records
+        self._permissions = permissions
 
     def handlers(self) -> dict[str, Handler]:
         """By name; the same for every architecture."""
@@ -74,10 +78,16 @@ class Creation:
             gid = 0 if above is None else above.gid
         return Record(uid, gid) if uid or gid else None
 
-    def _parts(self, call: Call, folder: int, text: bytes) -> tuple[bytes, bytes]:
-        """(path of the folder, name in it) that a path means; the name may be no name."""
+    def _split(self, text: bytes) -> tuple[bytes, bytes]:
+        """(the folder's path, the name in it) of a path; the name may be no name."""
         parent, slash, name = text.rstrip(b"/").rpartition(b"/")
-        return self._targets.locate(call, folder, parent or (b"/" if slash else b"."))[0], name
+        return parent or (b"/" if slash else b"."), name
+
+    def _prepare(self, call: Call) -> None:
+        """Take the umask of the process, which is still there."""
+        umask = self._targets.umask(call)
+        self._targets.check(call)
+        os.umask(umask)
 
     def _make(
         self,
@@ -88,17 +98,19 @@ class Creation:
         kind: tuple[int, int] = (0, 0),
     ) -> int | None:
         """Make one file: `make` gets a path of this process. `kind`: type and number of a device."""
-        parent, name = self._parts(call, folder, text)
-        owner = self._owner(self._identity.of(call), parent)
+        above, name = self._split(text)
+        parent, _ = self._targets.locate(call, folder, above)
+        held = self._identity.of(call)
+        owner = self._owner(held, parent)
         if name in (b"", b".", b"..") or (owner is None and not kind[0]):
             return None
         owner = owner or Record(0, 0)
+        if not os.path.lexists(b"%b/%b" % (parent, name)):  # else the kernel says that it is there
+            self._permissions.demand(held, parent + b"/.", os.W_OK | os.X_OK)
         place = self._targets.open(call, parent, flags=os.O_DIRECTORY)
         try:
             path = b"self/fd/%d/%b" % (place, name)
-            umask = self._targets.umask(call)
-            self._targets.check(call)
-            os.umask(umask)
+            self._prepare(call)
             make(path)
             self._record(path, Record(owner.uid, owner.gid, *kind))
         finally:
@@ -169,22 +181,26 @@ class Creation:
         self, call: Call, folder: int, address: int, flags: int, mode: int, resolve: int = 0
     ) -> int | None:
         flags &= _OPEN_FLAGS
-        if flags & os.O_PATH:
+        held = self._identity.of(call)
+        creating, unnamed = flags & (O_CREAT | O_TMPFILE), flags & O_TMPFILE
+        if flags & os.O_PATH or (not creating and held.effective & credentials.CAP_DAC_OVERRIDE):
             return None
         text = self._targets.read_path(call, address)
-        if flags & O_TMPFILE:
-            parent, name = self._targets.locate(call, folder, text)[0], b"."
-        else:
-            parent, name = self._parts(call, folder, text)
-        owner = self._owner(self._identity.of(call), parent)
-        if owner is None or (not flags & O_TMPFILE and self._kernel_opens(call, folder, text, flags)):
+        if not unnamed and (flags & os.O_DIRECTORY or text.endswith(b"/")):
+            return None  # the kernel makes nothing then
+        parts = (text, b".") if unnamed else self._split(text)
+        parent, _ = self._targets.locate(call, folder, parts[0])
+        owner = self._owner(held, parent)
+        if owner is None and held.effective & credentials.CAP_DAC_OVERRIDE:
             return None
-        umask = self._targets.umask(call)
-        self._targets.check(call)
-        os.umask(umask)
-        if resolve:
-            parent, name = self._targets.descriptor(call, folder), text
-        file = self._open_new(call, parent, name, flags, mode & 0o7777, resolve)
+        if (not unnamed and self._is_there(call, held, folder, text, flags)) or not creating or owner is None:
+            return None
+        self._permissions.demand(held, parent + b"/.", os.W_OK | os.X_OK)
+        self._prepare(call)
+        place = self._targets.descriptor(call, folder), text
+        file = self._open_new(
+            call, *(place if resolve else (parent, parts[1])), flags, mode & 0o7777, resolve
+        )
         try:
             self._records.put(file, owner)
             if not flags & os.O_NONBLOCK:
@@ -202,14 +218,15 @@ class Creation:
         finally:
             os.close(place)
 
-    def _kernel_opens(self, call: Call, folder: int, text: bytes, flags: int) -> bool:
-        """Whether nothing would be made: it is there, or the flags or the name forbid it."""
-        if flags & os.O_DIRECTORY or text.endswith(b"/"):
-            return True
-        follow = not flags & (os.O_EXCL | os.O_NOFOLLOW)
+    def _is_there(self, call: Call, held: Credentials, folder: int, text: bytes, flags: int) -> bool:
+        """Whether nothing would be made; EACCES where what is there may not be written."""
+        exclusive = flags & os.O_CREAT and flags & os.O_EXCL
+        follow = not (exclusive or flags & os.O_NOFOLLOW)
         try:
             path, follow = self._targets.locate(call, folder, text, follow=follow)
             os.stat(path, follow_symlinks=follow)
         except FileNotFoundError:
             return False
+        if flags & (os.O_ACCMODE | os.O_TRUNC) and not exclusive:
+            self._permissions.demand(held, path, os.W_OK, follow=follow)
         return True

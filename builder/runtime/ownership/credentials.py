@@ -47,12 +47,14 @@ else:
 UNCHANGED = 0xFFFFFFFF  # (uid_t) -1
 MOST_GROUPS = 65536
 
-CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_MKNOD = (1 << bit for bit in (0, 6, 7, 8, 27))
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1 << 0, 1 << 1, 1 << 2
+CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_MKNOD = 1 << 6, 1 << 7, 1 << 8, 1 << 27
 # what belongs to the file system user: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID,
 # LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE (CAP_FS_SET of the kernel)
 _OF_FSUID = 0x1F | 1 << 9 | CAP_MKNOD | 1 << 32
 
 _S_ISUID, _S_ISGID, _S_IXGRP = 0o4000, 0o2000, 0o010
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def credentials_of(
@@ -190,6 +192,19 @@ def may_give(held: Credentials, owner: int, uid: int, gid: int) -> bool:
     if uid not in (UNCHANGED, owner) or held.fsuid != owner:
         return uid == UNCHANGED and gid == UNCHANGED
     return gid == UNCHANGED or in_group(held, gid)
+
+
+def grants(held: Credentials, mode: int, owner: int, group: int, wanted: int) -> bool:
+    """Whether a file of that mode and those owners grants `wanted` (4 reading, 2 writing, 1 executing)."""
+    shift = 6 if held.fsuid == owner else 3 if in_group(held, group) else 0
+    if not wanted & ~(mode >> shift) & 7:
+        return True
+    if mode & _S_IFMT == _S_IFDIR:
+        searches = not wanted & 2 and held.effective & CAP_DAC_READ_SEARCH
+        return bool(searches or held.effective & CAP_DAC_OVERRIDE)
+    if wanted == 4 and held.effective & CAP_DAC_READ_SEARCH:
+        return True
+    return bool(held.effective & CAP_DAC_OVERRIDE and (not wanted & 1 or mode & 0o111))
 
 
 def _fixed(before: Credentials, after: Credentials) -> Credentials:

@@ -1,7 +1,7 @@
 """Which calls of a step are answered by the supervisor, as rules of an OCI `linux.seccomp` section.
 
 The one idea: as few as possible, since each answer costs two changes of process. So a call is asked about
-only where its arguments can matter: openat where it may make a file, statx where owner, type or
+only where its arguments can matter: openat where it may make or change a file, statx where owner, type or
 permissions are wanted, getrlimit of the one limit that carries the credentials (see `lineage`).
 
 Pure. Knows which calls there are, and not what is answered.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NOTIFY = "SCMP_ACT_NOTIFY"
 
+O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
 O_CREAT = 0o100
 O_TMPFILE = 0o20000000  # without O_DIRECTORY, which belongs to it
 RLIMIT_LOCKS = 10
@@ -34,6 +35,7 @@ FILES = _names("""
 chown lchown fchown fchownat stat lstat fstat newfstatat mkdir mkdirat mknod mknodat symlink symlinkat
 creat openat2 bind listxattr llistxattr flistxattr
 """)
+PERMISSIONS = _names("access faccessat faccessat2")
 PROCESS = _names("execve execveat chroot capget capset")
 # i386's further names for the same
 I386 = (
@@ -50,10 +52,11 @@ _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 
 def notify_rules() -> list[dict[str, Any]]:
     """The rules; they have to stand before those that allow."""
     rules = [_masked("statx", 3, _STATX_OWNERSHIP, 0, "SCMP_ACT_ALLOW")]
-    names = {*IDENTITY, *FILES, *PROCESS, *I386, "statx"}
+    names = {*IDENTITY, *FILES, *PERMISSIONS, *PROCESS, *I386, "statx"}
     rules.append({"names": sorted(names), "action": NOTIFY})
     for name, index in _CREATING:
         rules += [_masked(name, index, flag, flag, NOTIFY) for flag in (O_CREAT, O_TMPFILE)]
+        rules += [_masked(name, index, O_ACCMODE, mode, NOTIFY) for mode in (O_WRONLY, O_RDWR)]
     rules += [_masked(name, index, 0xFFFFFFFF, RLIMIT_LOCKS, NOTIFY) for name, index in _LIMITS]
     options = (PR_GET_KEEPCAPS, PR_SET_KEEPCAPS)
     rules += [_masked("prctl", 0, 0xFFFFFFFF, option, NOTIFY) for option in options]

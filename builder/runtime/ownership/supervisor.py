@@ -32,6 +32,7 @@ from builder.runtime.ownership.credentials import Credentials, credentials_of
 from builder.runtime.ownership.identity import Identity
 from builder.runtime.ownership.lineage import Lineage
 from builder.runtime.ownership.owners import Owners
+from builder.runtime.ownership.permissions import Permissions
 from builder.runtime.ownership.records import Records
 from builder.runtime.ownership.targets import ANSWERED, Call, LeftToKernel, Targets, Unanswerable
 from builder.runtime.process import capability_mask
@@ -100,7 +101,8 @@ class Supervisor:
     def __init__(self, targets: Targets, identity: Identity, records: Records, machine: str) -> None:
         self._targets = targets
         self._owners = Owners(targets, identity, records)
-        self._creation = Creation(targets, identity, records)
+        self._permissions = Permissions(targets, identity, records)
+        self._creation = Creation(targets, identity, records, self._permissions)
         self._identity = identity
         self._handlers = self._by_number(machine)
         self._told: set[str] = set()
@@ -175,6 +177,7 @@ class Supervisor:
             **self._identity.handlers(),
             **self._owners.handlers(),
             **self._creation.handlers(),
+            **self._permissions.handlers(),
             **self._identity.handlers_of_process(),
         }
         if machine == "aarch64":

@@ -266,6 +266,30 @@ def test_a_command_that_cannot_run_is_told_as_ever(steps: Steps) -> None:
     assert "cannot run nothing: not found in PATH" in steps.run(["nothing"])["error"]
 
 
-def test_capabilities_that_a_user_lets_go_stay_useful(steps: Steps) -> None:
-    command = "su app -c 'mkdir -m 0070 ~/d; touch ~/d/f && ls ~/d'"
-    assert steps.says(command) == ["f"]
+def test_a_user_is_refused_what_is_not_its_own(steps: Steps) -> None:
+    command = """
+    for path in / /etc /etc/passwd /tmp /home/app; do test -w $path && echo $path; done
+    touch /new; mkdir /etc/new; ln -s x /usr; echo a >> /etc/passwd; (: > /etc/group); mknod /p p
+    touch /tmp/new && mkdir /home/app/new && echo made; mkdir -p /etc /home/app/new && echo there
+    echo a > /dev/null && echo b > /dev/stdout && echo c > /proc/self/comm && cat /proc/self/comm > /tmp/new
+    test -r /etc/passwd && test -x /bin/sh && test ! -x /etc/passwd && echo read
+    """
+    told = steps.run(command, **APP)
+    assert told["out"] == ["/tmp", "/home/app", "made", "there", "b", "read"], told
+    assert {line.rpartition(": ")[2] for line in told["err"]} == {"Permission denied"}
+    assert len(told["err"]) == 6
+    assert not {"new", "p", "usr"} & {path.name for path in steps.upper.iterdir()}
+
+
+def test_a_user_that_is_of_the_group_may_write(steps: Steps) -> None:
+    prepared = "mkdir /g; chown 0:8 /g; chmod 0775 /g; touch /g/f; chown 0:8 /g/f; chmod 664 /g/f"
+    command = "touch /g/new && echo a > /g/f && test -w /g && echo ok"
+    assert steps.says(f"{prepared}; su app -c '{command}'; su other -c 'test -w /g || echo no'") == [
+        "ok",
+        "no",
+    ]
+
+
+def test_root_may_write_everything(steps: Steps) -> None:
+    command = "mkdir -m 0 /d; chown 5 /d; touch /d/f; chmod 0 /d/f; echo a > /d/f; test -w /d/f && echo ok"
+    assert steps.says(command) == ["ok"]

@@ -210,3 +210,27 @@ def test_the_numbers_of_the_test_are_those_of_the_filter() -> None:
 
     table = {"x86_64": syscalls.X86_64, "aarch64": syscalls.AARCH64}.get(platform.machine(), {})
     assert {name: table[name] for name in NUMBERS} == NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "wanted", "granted"),
+    [
+        (0o100644, 0, 0, 4, True),
+        (0o100644, 0, 0, 2, False),
+        (0o100600, 1000, 0, 6, True),
+        (0o100066, 1000, 8, 4, False),  # the owner's bits count for the owner, however few
+        (0o100060, 0, 8, 6, True),
+        (0o100006, 0, 8, 4, False),
+        (0o040755, 0, 0, 3, False),
+        (0o041777, 0, 0, 3, True),
+        (0o100644, 1000, 1000, 1, False),
+    ],
+)
+def test_who_is_not_root_gets_what_the_mode_grants(
+    mode: int, owner: int, group: int, wanted: int, granted: bool
+) -> None:
+    assert model.grants(who(), mode, owner, group, wanted) is granted
+    able = who(effective=model.CAP_DAC_OVERRIDE)
+    assert model.grants(able, mode, owner, group, wanted) is (wanted != 1 or bool(mode & 0o111))
+    reading = who(effective=model.CAP_DAC_READ_SEARCH)
+    assert model.grants(reading, mode, owner, group, wanted) is (granted or wanted == 4)

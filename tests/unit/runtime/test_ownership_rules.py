@@ -47,8 +47,14 @@ def test_others_are_not(name: str) -> None:
     assert answer(name) == ALLOW
 
 
-def test_opening_is_asked_about_where_it_may_make_a_file() -> None:
-    for flags, expected in ((0, ALLOW), (O_CLOEXEC | 2, ALLOW), (O_CREAT | 1, NOTIFY), (O_TMPFILE, NOTIFY)):
+def test_opening_is_asked_about_where_it_may_make_or_change_a_file() -> None:
+    for flags, expected in (
+        (0, ALLOW),
+        (O_CLOEXEC | 2, NOTIFY),
+        (O_CLOEXEC, ALLOW),
+        (O_CREAT, NOTIFY),
+        (O_TMPFILE, NOTIFY),
+    ):
         assert answer("open", 0, flags) == expected
         assert answer("openat", 0, 0, flags) == expected
     assert answer("openat", O_CREAT, O_CREAT, 0, O_CREAT) == ALLOW
