@@ -11,12 +11,12 @@ import os
 import sys
 
 from builder.commands import values
-from builder.commands.build_flags import FLAGS, UNAVAILABLE
+from builder.commands.build_flags import FLAGS, LIMITS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
 from builder.commands.termination import hold_signals, unwind_on_sigterm
 from builder.errors import BuildError, UsageError, reason_of
-from builder.request import BuildRequest
+from builder.request import BuildRequest, StepLimits
 from builder.value import Value
 
 TYPE_CHECKING = False
@@ -103,10 +103,20 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         cdi_spec_dirs=tuple(parsed.all("cdi-spec-dir")),
         iidfile=iidfile,
         metadata_file=parsed.text("metadata-file") or None,
+        limits=_limits_of(parsed),
         isolation=values.isolation(parsed.text("isolation")),
         require_isolation=values.required_isolation(parsed.text("require-isolation")),
         jobs=values.whole_number(parsed.text("jobs"), "--jobs") if parsed.text("jobs") else 0,
     )
+
+
+def _limits_of(parsed: Parsed) -> StepLimits:
+    """What RUN steps may use; nothing is loaded for it where nothing is asked for."""
+    if not any(name in parsed for name in LIMITS):
+        return StepLimits()
+    from builder.commands.limit_values import limits_of
+
+    return limits_of(parsed)
 
 
 def display_of(parsed: Parsed, environ: Mapping[str, str]) -> Display:

@@ -6,6 +6,7 @@ from builder.commands.flags import Flag
 from builder.commands.store import GLOBAL_FLAGS
 
 WHAT, WITH, OUT, SHOW, HOW = "What to build", "What it is given", "Where it goes", "What is shown", "How"
+LIMIT = "What each RUN step may use"
 FLAGS = (
     Flag(name="tag", short="t", kind="list", metavar="NAME[:TAG]", group=WHAT,
          help="name of the image (several)"),
@@ -38,6 +39,21 @@ FLAGS = (
     Flag(name="add-host", kind="list", metavar="NAME:IP", group=WITH, help="add a line to /etc/hosts of RUN"),
     Flag(name="shm-size", metavar="SIZE", group=WITH, help="size of /dev/shm in RUN (default 64m)"),
     Flag(name="ulimit", kind="list", metavar="NAME=SOFT[:HARD]", group=WITH, help="a resource limit of RUN"),
+    Flag(name="memory", short="m", metavar="SIZE", group=LIMIT, help="memory of a step, as 512m or 2g"),
+    Flag(name="memory-swap", metavar="SIZE", group=LIMIT,
+         help="memory and swap together; -1 is unlimited swap (default: twice --memory)"),
+    Flag(name="cpus", metavar="NUMBER", group=LIMIT, help="processors' time, as 1.5"),
+    Flag(name="cpu-period", metavar="MICROSECONDS", group=LIMIT, help="of the quota (default 100000)"),
+    Flag(name="cpu-quota", metavar="MICROSECONDS", group=LIMIT, help="processors' time in each period"),
+    Flag(name="cpu-shares", short="c", metavar="NUMBER", group=LIMIT,
+         help="weight beside others that want processors (1024 is usual)"),
+    Flag(name="cpuset-cpus", metavar="LIST", group=LIMIT, help="processors that may be used, as 0-2,4"),
+    Flag(name="cpuset-mems", metavar="LIST", group=LIMIT, help="memory nodes that may be used"),
+    Flag(name="pids-limit", metavar="NUMBER", group=LIMIT, help="processes and threads"),
+    Flag(name="cgroup-parent", metavar="PATH", group=LIMIT,
+         help="make the steps' cgroups below this one"),
+    Flag(name="step-timeout", metavar="DURATION", group=LIMIT,
+         help="stop a step that takes longer, as 90s or 1h30m"),
     Flag(name="isolation", metavar="RUNG", group=HOW,
          help="how RUN is isolated: auto (default), root, userns, single-uid; see `pybuild doctor`"),
     Flag(name="require-isolation", metavar="full", group=HOW,
@@ -62,15 +78,12 @@ FLAGS = (
     Flag(name="print"),  # what --call was called first
     # What docker has and this version does not; --push and its like must not be taken for mistyped.
     *(Flag(name=name, kind="switch") for name in ("push", "squash")),
-    *(Flag(name=name) for name in ("provenance", "sbom", "cgroup-parent")),
+    *(Flag(name=name) for name in ("provenance", "sbom")),
     *(Flag(name=name, kind="list") for name in (
         "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt")),
-    Flag(name="memory", short="m"),
-    Flag(name="cpu-shares", short="c"),
-    *(Flag(name=name) for name in ("memory-swap", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")),
 )  # fmt: skip
+LIMITS = tuple(flag.name for flag in FLAGS if flag.group == LIMIT)
 UNAVAILABLE = (
-    "push", "squash", "cgroup-parent", "annotation", "attest", "cache-from",
-    "cache-to", "policy", "resource", "security-opt", "memory", "cpu-shares", "memory-swap",
-    "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems",
+    "push", "squash", "annotation", "attest", "cache-from",
+    "cache-to", "policy", "resource", "security-opt",
 )  # fmt: skip

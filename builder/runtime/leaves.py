@@ -1,6 +1,6 @@
 """A build's folder of cgroups, the leaves of its steps in it, and what is left of builds that died.
 
-    <where the build may>/pybuild-<random>/<number>     in each hierarchy; a leaf for each step
+    <where the build may>/pybuild.steps-<random>/<number>   in each hierarchy; a leaf for each step
 
 The one idea: a build holds a lock (flock(2)) on its folders, which the kernel lets go of however the build
 ends. So a folder whose lock can be had is a dead one's, whoever made it, and in whatever PID namespace; it is
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from builder.runtime.cgroups import PROCESSES, make, read, write
 
-PREFIX = "pybuild-"
+PREFIX = "pybuild.steps-"
 _PATIENCE = 5.0  # seconds that a killed process may take to be gone
 _ATTEMPTS = 20
 _GONE = (errno.ENOENT, errno.ENODEV)
