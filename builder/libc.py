@@ -85,14 +85,23 @@ def openat2(folder: int, path: str | bytes, flags: int, mode: int = 0, resolve: 
 OVERLAYFS_MAGIC = 0x794C7630
 TMPFS_MAGIC = 0x01021994
 CGROUP2_MAGIC = 0x63677270
+PROC_MAGIC = 0x9FA0
 
 _statfs = _bind("statfs", _TEXT, _POINTER)
+_fstatfs = _bind("fstatfs", _INT, _POINTER)
 
 
 def filesystem_type(path: str) -> int:
     """The magic number of the filesystem that `path` lies on; see statfs(2)."""
     answer = (_LONG * 32)()
     _check(_statfs(_bytes(path), ctypes.addressof(answer)), "statfs", path)
+    return int(answer[0]) & 0xFFFFFFFF
+
+
+def filesystem_type_of(descriptor: int) -> int:
+    """The same of an open file."""
+    answer = (_LONG * 32)()
+    _check(_fstatfs(descriptor, ctypes.addressof(answer)), "fstatfs")
     return int(answer[0]) & 0xFFFFFFFF
 
 

@@ -7,12 +7,14 @@ Here a build's demands on isolation are held against what there is.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError
 from builder.events import Warned
 from builder.fs.ownership import RECORDED, of_process
+from builder.isolation.labels import Labels, detect
 from builder.isolation.rungs import CHROOT, NONE, ROOT, Isolation, require_full, weakenings
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Sandboxes:
         self._groups = groups if groups is not None and groups.wanted else None
         self._zygote: Zygote | None = None
         self._runtime: Runtime | None = None
+        self._labels: Labels | None = None
 
     def expect(self) -> None:
         """Begin to start the process, as a step is likely to come; what stands against it, `start` tells.
@@ -103,7 +106,24 @@ class Sandboxes:
             from builder.runtime.ownership.request import with_recorded_owners
 
             spec = with_recorded_owners(spec)
+        if spec.linux.masked_paths and self.labels != Labels():  # an insecure step is under no label
+            from builder.runtime.spec import with_labels
+
+            own = self.labels
+            spec = with_labels(spec, apparmor=own.apparmor, selinux=own.selinux, files=own.files)
         return spec
+
+    @property
+    def labels(self) -> Labels:
+        """What security modules call this build's steps."""
+        if self._labels is None:
+            self._labels = detect() if self.isolation.rung == ROOT else Labels()
+        return self._labels
+
+    def label(self, path: str) -> None:
+        """Let steps use a file or folder of the store that is shown to them as it is, under SELinux."""
+        if self.labels.files:
+            os.setxattr(path, "security.selinux", os.fsencode(self.labels.files))
 
     def confine(self, spec: RuntimeSpec) -> tuple[RuntimeSpec, Leaf | None]:
         """A step's sandbox within the limits of this build, and the cgroup that holds them, where there are

@@ -38,6 +38,11 @@ _ATTRIBUTES = {
 }
 
 
+def attribute_names(options: Sequence[str]) -> list[str]:
+    """Those of the options that restrict the mount itself, whatever filesystem it is of."""
+    return [option for option in options if _ATTRIBUTES.get(option)]
+
+
 class Options:
     """The options of one mount: flags of the mount, and parameters of the filesystem.
 
@@ -67,9 +72,10 @@ class Stage:
     It lies over `place`, a folder of the host, in this mount namespace; it goes when the old root goes.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, label: str = "") -> None:
         self.place = place
-        self.tree = new_filesystem("tmpfs", [("mode", "700")], libc.MOUNT_ATTR_NOSUID)
+        self.label = label
+        self.tree = new_filesystem("tmpfs", [("mode", "700"), *labelled(label)], libc.MOUNT_ATTR_NOSUID)
         attach(self.tree, libc.openat2(libc.AT_FDCWD, place, os.O_PATH))
         self._made = 0
 
@@ -107,6 +113,11 @@ class Stage:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         attach(tree, libc.openat2(libc.AT_FDCWD, path, os.O_PATH))
         return path
+
+
+def labelled(label: str) -> list[tuple[str, str | None]]:
+    """The parameter that gives all files of a filesystem this SELinux label; none for ""."""
+    return [("context", label)] if label else []
 
 
 def attach(tree: int, place: int) -> None:
@@ -199,7 +210,7 @@ def overlay_mount(stage: Stage, options: Options) -> int:
         upper, work = stage.make_folder("upper"), stage.make_folder("work")
     while len(lower) < (1 if upper else 2):  # as many as overlayfs insists on
         lower.append(stage.make_folder("empty"))
-    tree = overlay_tree(lower, upper, work, options.attributes, stage.make_folder("overlay"))
+    tree = overlay_tree(lower, upper, work, options.attributes, stage.make_folder("overlay"), stage.label)
     subpath = options.named("x-subpath")
     if not subpath:
         return tree
@@ -210,8 +221,11 @@ def overlay_mount(stage: Stage, options: Options) -> int:
         os.close(tree)
 
 
-def overlay_tree(lower: Sequence[str], upper: str, work: str, attributes: int, place: str) -> int:
-    """A detached overlay of folders, top first. `place`: where an older kernel may mount it on the way.
+def overlay_tree(
+    lower: Sequence[str], upper: str, work: str, attributes: int, place: str, label: str = ""
+) -> int:
+    """A detached overlay of folders, top first. `place`: where an older kernel may mount it on the way;
+    `label`: the SELinux label of all its files.
 
     Layers are foreign: redirects and metacopies in them are not followed. What goes to `upper` is not
     synced (volatile): it has no meaning until the builder has committed it and synced that. In a user
@@ -226,12 +240,13 @@ def overlay_tree(lower: Sequence[str], upper: str, work: str, attributes: int, p
         given += [("lowerdir+", folders.name(folder)) for folder in lower]
         if upper:
             given += [("upperdir", folders.name(upper)), ("workdir", folders.name(work)), ("volatile", "")]
+        given += [(name, value or "") for name, value in labelled(label)]
         try:
             return new_filesystem("overlay", [(name, value or None) for name, value in given], attributes)
         except OSError as error:
             if error.errno != errno.EINVAL or "lowerdir+" not in str(error.strerror):
                 raise
-    return _overlay_of_old(lower, upper, work, attributes, place)
+    return _overlay_of_old(lower, upper, work, attributes, place, label)
 
 
 def _overlay_rules() -> list[tuple[str, str]]:
@@ -265,7 +280,9 @@ class _Folders:
         return self._open[-1]
 
 
-def _overlay_of_old(lower: Sequence[str], upper: str, work: str, attributes: int, place: str) -> int:
+def _overlay_of_old(
+    lower: Sequence[str], upper: str, work: str, attributes: int, place: str, label: str
+) -> int:
     """The same by mount(2), before Linux 6.8.
 
     All options must fit into a page; from inside /proc/self/fd a folder is just a number.
@@ -276,6 +293,8 @@ def _overlay_of_old(lower: Sequence[str], upper: str, work: str, attributes: int
         data += ",lowerdir=" + ":".join(numbers)
         if upper:
             data += f",upperdir={folders.open(upper)},workdir={folders.open(work)},volatile"
+        if label:
+            data += f',context="{label}"'
         if len(data) >= os.sysconf("SC_PAGESIZE"):
             raise OSError(errno.E2BIG, f"{len(lower)} layers are too many for this kernel's overlayfs")
         os.chdir("/proc/self/fd")

@@ -19,7 +19,7 @@ import os
 import stat
 
 from builder import libc
-from builder.runtime import mounts
+from builder.runtime import labels, mounts
 from builder.runtime.failure import Failure, because
 from builder.runtime.mounts import Options, Stage
 
@@ -52,6 +52,7 @@ _KERNELS_OWN = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "
 def enter(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Make the spec's root filesystem this process's root, with standard input from its /dev/null, or all
     streams from a terminal of its own (`terminals`)."""
+    labels.announce(spec["process"])
     RootFilesystem(spec, files).enter()
 
 
@@ -61,6 +62,7 @@ class RootFilesystem:
     def __init__(self, spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.spec = spec
         self.files = files
+        self.label: str = spec.get("linux", {}).get("mountLabel", "")  # SELinux's, of the files made here
         self.closed = False  # nothing but the six devices and the spec's can be opened
         self.kernel: dict[str, int] = {}  # descriptors of the mounts on /proc, /sys, /dev and /dev/pts
 
@@ -93,7 +95,7 @@ class RootFilesystem:
         place = self.spec["root"]["path"]
         try:
             tree = self._root_tree(place)
-            self.stage = Stage(place)
+            self.stage = Stage(place, self.label)
             self.root_path = self.stage.attach(tree)
             self.root = libc.openat2(libc.AT_FDCWD, self.root_path, os.O_PATH)
             os.close(tree)
@@ -112,7 +114,9 @@ class RootFilesystem:
                 described["upper"], Options(["bind", "nodev"] if self.closed else ["bind"])
             )
         lower = described["lower"][::-1]
-        return mounts.overlay_tree(lower, described["upper"], described["work"], attributes, place)
+        return mounts.overlay_tree(
+            lower, described["upper"], described["work"], attributes, place, self.label
+        )
 
     # --- the spec's mounts ---
 
@@ -144,6 +148,8 @@ class RootFilesystem:
             return mounts.file_tree(self.stage, options, self.files)
         if mount["destination"] == "/dev" and self.closed:
             options.attributes |= libc.MOUNT_ATTR_NODEV
+        if kind in ("tmpfs", "devpts"):
+            options.parameters += mounts.labelled(self.label)
         return mounts.kernel_filesystem(kind, options)
 
     def _attach(self, tree: int, mount: Mapping[str, Any]) -> None:
@@ -266,7 +272,7 @@ class RootFilesystem:
     def _empty_folder(self) -> int:
         tree = mounts.new_filesystem(
             "tmpfs",
-            [("mode", "755"), ("size", "4k")],
+            [("mode", "755"), ("size", "4k"), *mounts.labelled(self.label)],
             libc.MOUNT_ATTR_RDONLY | libc.MOUNT_ATTR_NODEV | libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC,
         )
         self.stage.attach(tree)

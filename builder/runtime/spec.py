@@ -31,8 +31,8 @@ from builder.runtime.profile import CAPABILITIES, FURTHER_CAPABILITIES, default_
 
 ROOTFS_ANNOTATION = "org.pybuild.rootfs"
 
-# containerd's, and so BuildKit's. Docker's daemon masks /proc/interrupts and each processor's thermal_throttle
-# besides, against spying on other containers by their interrupts: a mount per processor in every step.
+# containerd's, and so BuildKit's. Docker's daemon masks /proc/interrupts and each processor's
+# thermal_throttle besides, against spying on other containers: a mount per processor in every step.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -107,6 +107,8 @@ class Process(_Document, frozen=True):
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     terminal: bool = False
+    apparmor_profile: str = ""
+    selinux_label: str = ""
     console_size: Box | None = None
 
 
@@ -174,6 +176,7 @@ class Linux(_Document, frozen=True):
     cgroups_path: str = ""
     resources: Resources | None = None
     seccomp: dict[str, Any] | None = None
+    mount_label: str = ""
 
 
 class RuntimeSpec(_Document, frozen=True):
@@ -319,6 +322,13 @@ def sandbox_spec(
         ),
         annotations={ROOTFS_ANNOTATION: json.dumps(rootfs)},
     )
+
+
+def with_labels(spec: RuntimeSpec, *, apparmor: str = "", selinux: str = "", files: str = "") -> RuntimeSpec:
+    """The spec, with labels of security modules: the command's, and SELinux's for the files made for it."""
+    process = msgspec.structs.replace(spec.process, apparmor_profile=apparmor, selinux_label=selinux)
+    linux = msgspec.structs.replace(spec.linux, mount_label=files)
+    return msgspec.structs.replace(spec, process=process, linux=linux)
 
 
 def with_outer_proc(spec: RuntimeSpec) -> RuntimeSpec:
