@@ -144,6 +144,8 @@ def test_what_a_step_marks_as_hiding_hides_nothing(tmp_path: Path) -> None:
     with layers.edit(below, COPY) as edit:
         os.setxattr(edit.upper / "d", layers.owning.opaque, b"y")
         os.chmod(edit.upper / "d", 0o700)
+        assert edit.copied is not None
+        edit.copied.until = 1 << 63
         layer = layers.commit(edit, below, [])
 
     assert [(e.path, e.mode) for e in layers.entries(layer)] == [("d", 0o700)]
