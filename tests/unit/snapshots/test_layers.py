@@ -227,7 +227,7 @@ def test_a_barrier_promotes_layers_and_their_folders(layers, tmp_path):
 
     later = other_boot(tmp_path)
     assert later.exists((layer,))
-    assert os.path.isdir(os.path.join(layers.folder, layer, "tree"))
+    assert os.path.isdir(os.path.join(layers.folder, layer, layers.tree_name))
     assert not later.exists((other,))
 
 
@@ -454,7 +454,7 @@ def test_a_foreign_blob_becomes_a_layer_once(layers, tmp_path, unpacked):
 
     assert again == layer
     assert shape(layers, layer) == ["d", "d/f"]
-    assert os.path.isdir(os.path.join(layers.folder, layer, "tree")) == unpacked
+    assert os.path.isdir(os.path.join(layers.folder, layer, layers.tree_name)) == unpacked
     assert layers.settle([layer]) == (layer,)
 
 

@@ -145,7 +145,7 @@ def test_an_entry_replaces_what_is_there(tmp_path, first, second):
     victim = tmp_path / "victim"
     victim.write_text("kept")
     entries = [
-        own(Entry("x", kind, 0o700, link=str(victim) if kind == SYMLINK else "")) for kind in (first, second)
+        Entry("x", kind, 0o700, link=str(victim) if kind == SYMLINK else "") for kind in (first, second)
     ]
     with TreeWriter(tmp_path / "t", way=RECORDED) as tree:
         tree.add(entries[0])

@@ -295,7 +295,7 @@ def test_each_way_has_a_folder_of_its_own(tmp_path: Path) -> None:
     call_as_root_of(ONE_ID, check)
 
     names = os.listdir(os.path.join(layers.folder, layer))
-    assert {"tree", "tree-recorded"} - {layers.tree_name} <= set(names)
+    assert {layers.tree_name, "tree-recorded"} <= set(names)
     assert os.readlink(os.path.join(layers.folder, layer, "tree-recorded-boot")) == "promoted"
     layers.delete(layer)
     assert os.listdir(layers.folder) == []
