@@ -20,6 +20,7 @@ from builder.attempt import Attempt
 from builder.compiler.remotes import redact
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
+from builder.failed import Failures
 from builder.isolation.stepgroups import StepGroups, sweep_groups
 from builder.limits import raised_open_files, steps_at_once
 from builder.oci.layout import parse_layout_name
@@ -31,6 +32,7 @@ from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.sandboxes import Sandboxes
+from builder.session import Aftermath, followed_up
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from builder.isolation.choose import Standing
     from builder.ops.source import Git, Http
     from builder.parts import Parts
+    from builder.session import Entrance
     from builder.snapshots.snapshot import Snapshot
 
     Bases = dict[ImageRequest, BaseImage]
@@ -60,10 +63,16 @@ if TYPE_CHECKING:
 RUN_LINE = re.compile(r"^[ \t]*RUN[ \t]", re.IGNORECASE | re.MULTILINE)
 
 
-async def build(request: BuildRequest, emit: Emit, standing: Standing | None = None) -> BuildResult:
+async def build(
+    request: BuildRequest,
+    emit: Emit,
+    standing: Standing | None = None,
+    entrance: Entrance | None = None,
+) -> BuildResult:
     """Do what the request asks for, with the rights of `standing` (None: those of this process as it is).
 
-    Raises BuildError; cancelled, it leaves nothing half-made.
+    entrance: for who wants to go where a step has failed. Raises BuildError; cancelled, it leaves nothing
+    half-made.
     """
     begun = time.time()
     store = open_store(request.root)
@@ -76,18 +85,21 @@ async def build(request: BuildRequest, emit: Emit, standing: Standing | None = N
                 context=redact(request.context),
             )
         )
+        ending = _Ending(say, begun)
+        failures = Failures(store, say.folder, request) if say.folder else None
+        aftermath = Aftermath(failures, entrance, lambda error: ending.say_failed(error.message, error.code))
         try:
             with raised_open_files() as before:
-                return await _build(request, store, say, begun, standing, before)
+                return await _build(request, store, say, begun, standing, before, aftermath)
         except BuildError as error:
-            _say_failed(say, begun, error.message, error.code)
+            ending.say_failed(error.message, error.code)
             raise
         except OSError as error:
             told = unexplained(error, store.folder)
-            _say_failed(say, begun, told.message, told.code)
+            ending.say_failed(told.message, told.code)
             raise told from error
         except asyncio.CancelledError:
-            _say_failed(say, begun, "interrupted", "interrupted")
+            ending.say_failed("interrupted", "interrupted")
             raise
 
 
@@ -119,6 +131,7 @@ async def _build(
     begun: float,
     standing: Standing | None,
     open_files: Limit | None,
+    aftermath: Aftermath,
 ) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
@@ -136,7 +149,8 @@ async def _build(
         async with open_parts(request, store, texts, images, program, sandboxes, emit) as parts:
             parts.open_files = open_files
             solver = _solver(request, program, parts)
-            snapshot = await solver.solve(program.target)
+            async with followed_up(parts, aftermath):
+                snapshot = await solver.solve(program.target)
             delivered = await deliver(exports, program, snapshot, parts)
             if delivered.stored and solver.ran:
                 await _promote(solver, parts)
@@ -348,6 +362,17 @@ def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, 
     return result
 
 
-def _say_failed(emit: Emit, begun: float, error: str, code: str) -> None:
-    now = time.time()
-    emit(BuildFailed(time=now, error=error, code=code, seconds=now - begun))
+class _Ending:
+    """The bad end of a build, which is told once: where somebody looks around afterwards, before that."""
+
+    def __init__(self, emit: Emit, begun: float) -> None:
+        self._emit = emit
+        self._begun = begun
+        self._told = False
+
+    def say_failed(self, error: str, code: str) -> None:
+        """Tell it, unless it was told."""
+        if not self._told:
+            self._told = True
+            now = time.time()
+            self._emit(BuildFailed(time=now, error=error, code=code, seconds=now - self._begun))

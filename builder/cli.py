@@ -36,11 +36,12 @@ COMMANDS = {
     "history": "show the steps that made an image",
     "inspect": "show an image's configuration and layers",
     "load": "take images out of an archive into the store",
+    "debug": "go where the last failed RUN step failed, or show what it changed",
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
     "save", "import", "pull", "push", "login", "logout", "diff", "layers", "du", "prune", "fsck", "explain",
-    "bench", "debug", "lock", "verify", "run",
+    "bench", "lock", "verify", "run",
 )  # fmt: skip
 
 
@@ -136,6 +137,10 @@ def _command(name: str) -> Command:
         from builder.commands import build
 
         return build.COMMAND
+    if name == "debug":
+        from builder.commands import debug
+
+        return debug.COMMAND
     if name == "doctor":
         from builder.commands import doctor
 

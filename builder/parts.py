@@ -37,6 +37,7 @@ from builder.sources.shelf import Shelf
 if TYPE_CHECKING:
     from builder.compiler.program import Program
     from builder.events import Emit
+    from builder.failed import Failures
     from builder.graph.selection import Selection
     from builder.prepare import Texts
     from builder.request import BuildRequest, SecretSpec
@@ -56,7 +57,8 @@ class Parts:
 
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
     folders; epoch: SOURCE_DATE_EPOCH; open_files: a step's limit (soft, hard), where it is not the
-    builder's; limits: what each step may use; used: what steps have used, by their vertices.
+    builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
+    used, by their vertices.
     """
 
     store: Store
@@ -75,6 +77,7 @@ class Parts:
     unpack: frozenset[Digest]
     threads: ThreadPoolExecutor
     open_files: tuple[int, int] | None = None
+    failures: Failures | None = None
     limits: StepLimits = field(default_factory=StepLimits)
     used: dict[Digest, Figures] = field(default_factory=dict)
 

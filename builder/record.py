@@ -1,6 +1,7 @@
 """The record of a build: ROOT/builds/ID/ with the request and the event stream, the last fifty kept.
 
     request.json     what was asked for, without values of secrets or build args
+    failed.json      the step that it failed of (see `failed`), of the last few
     events.jsonl     the events, one a line, as they came; of the steps' output the first 16 MiB
 
 Any UI can be replayed from it, and the times of earlier builds come from it. Writing it never stops a
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from builder import events
 from builder.compiler.remotes import redact
 from builder.events import Log
+from builder.failed import forget, forget_surplus
 from builder.fs.remove import remove_tree
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ KEPT_OUTPUT = 16 << 20  # bytes of a record that the steps' output may take
 
 
 @contextlib.contextmanager
-def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Emit]:
+def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Recording]:
     """Record all that is emitted while the block lasts, and hand it on to `emit`."""
     top = os.path.join(store.folder, "builds")
     folder = os.path.join(top, f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(4).hex()}")
@@ -44,17 +46,26 @@ def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Emit]:
         _write_request(folder, request)
         file = open(os.path.join(folder, "events.jsonl"), "xb", buffering=0)  # noqa: SIM115 - closed below
     except OSError:
-        yield emit
+        yield Recording(emit, None, "")
         return
-    _forget_old(top)
+    _forget_old(store, top)
     with file:
-        recorder = _Recorder(file)
+        yield Recording(emit, _Recorder(file), folder)
 
-        def say(event: AnyEvent) -> None:
-            emit(event)
-            recorder.take(event)
 
-        yield say
+class Recording:
+    """What takes the events. `folder`: of the record, or "" where there can be none."""
+
+    def __init__(self, emit: Emit, recorder: _Recorder | None, folder: str) -> None:
+        self.folder = folder
+        self._emit = emit
+        self._recorder = recorder
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Hand the event on and write it down."""
+        self._emit(event)
+        if self._recorder is not None:
+            self._recorder.take(event)
 
 
 class _Recorder:
@@ -95,10 +106,12 @@ def _write_request(folder: str, request: BuildRequest) -> None:
         json.dump(said, file, indent=1)
 
 
-def _forget_old(top: str) -> None:
-    """Remove the records that are neither among the last fifty nor of the last week."""
+def _forget_old(store: Store, top: str) -> None:
+    """Remove the records that are neither among the last fifty nor of the last week, with their failed
+    steps; and of these what is too much."""
+    forget_surplus(store)
     oldest = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - KEPT_SECONDS))
     for name in sorted(os.listdir(top), reverse=True)[KEPT_BUILDS:]:
-        if name < oldest:
+        if name < oldest and forget(store, name):
             with contextlib.suppress(OSError):  # another build may be removing it too
                 remove_tree(os.path.join(top, name))

@@ -58,13 +58,15 @@ async def run_step(
     runtime = parts.sandboxes.start()
     step = Step(parts, vertex, op, below, inputs)
     async with contextlib.AsyncExitStack() as stack:
-        await step.hold_caches(stack)
-        step.sockets = await open_sockets(parts.agents, op.mounts, parts.store.folder, stack)
-        edit = await parts.thread(step.begin, stack)
-        prepared = await parts.thread(step.prepare, edit, stack)
-        status = await step.run(runtime, prepared, stack)
-        if status.code or status.signal:
-            raise step.failure(status)
+        edit, prepared = await step.get_ready(stack)
+        try:
+            status = await step.run(runtime, prepared, stack)
+            if status.code or status.signal:
+                step.owners = status.owners
+                raise step.failure(status)
+        except StepFailed as error:
+            await step.keep(edit, prepared.stubs, error)
+            raise
         return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs, status.owners))
 
 
@@ -80,7 +82,8 @@ class Prepared:
 @dataclass
 class Step:
     """A step under way. `held`: the folders of its cache mounts; `sockets`: those of its ssh mounts; `tail`:
-    the end of its output; `usage`: what its cgroup counted, if it had one."""
+    the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
+    failed command's ExitStatus tells."""
 
     parts: Parts
     vertex: Vertex
@@ -91,6 +94,30 @@ class Step:
     sockets: dict[SshMount, str] = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
     usage: Usage | None = None
+    owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    async def get_ready(self, stack: contextlib.AsyncExitStack) -> tuple[Edit, Prepared]:
+        """Hold and make all that the step needs; the stack lets it go."""
+        parts = self.parts
+        await self.hold_caches(stack)
+        self.sockets = await open_sockets(parts.agents, self.op.mounts, parts.store.folder, stack)
+        edit = await parts.thread(self.begin, stack)
+        return edit, await parts.thread(self.prepare, edit, stack)
+
+    async def keep(self, edit: Edit, stubs: Sequence[str], error: StepFailed) -> None:
+        """Keep what the failed step left, for who wants to look around there; nothing on a full disk."""
+        parts, failures = self.parts, self.parts.failures
+        if failures is None or full_disk_hint(parts.store.folder):
+            return
+        ran_on = (self.below, self.inputs)
+        step = failures.describe(
+            self.vertex.about, self.op, *ran_on, edit.id, parts.sandboxes.isolation.rung, error
+        )
+        await failures.keep(
+            step,
+            error,
+            lambda: parts.thread(parts.layers.commit, edit, self.below, stubs, self.owners, as_it_is=True),
+        )
 
     async def hold_caches(self, stack: contextlib.AsyncExitStack) -> None:
         """Hold all cache mounts, always in the same order, so that two steps cannot wait for each other."""

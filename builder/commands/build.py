@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from builder.commands.build_calls import Call
     from builder.result import BuildResult
+    from builder.session import Entrance
     from builder.ui.reader import Reader
 
 USAGE = "pybuild [build] [FLAGS] CONTEXT"
@@ -60,7 +61,8 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     _check_streams(request, display)
     _remove_stale(request.iidfile)
     _check_place(request.metadata_file)
-    result = _build(request, display, environ)
+    entrance = _entrance_of(parsed, environ)
+    result = _build(request, display, environ, entrance)
     _write_files(request, result)
     if display.digest and result.image:
         print(result.image)
@@ -144,18 +146,31 @@ def _call_of(parsed: Parsed) -> Call | None:
     return call_of(parsed)
 
 
-def _build(request: BuildRequest, display: Display, environ: Mapping[str, str]) -> BuildResult:
+def _entrance_of(parsed: Parsed, environ: Mapping[str, str]) -> Entrance | None:
+    """Who goes in where a step fails: nobody, or a person at this terminal. Raises UsageError."""
+    if (chosen := parsed.text("on-failure", "none")) == "none":
+        return None
+    if chosen != "shell":
+        raise UsageError(f"--on-failure {chosen}: no such thing", hint="it is shell, or none (the default)")
+    from builder.commands.entrance import open_entrance
+
+    return open_entrance(environ)
+
+
+def _build(
+    request: BuildRequest, display: Display, environ: Mapping[str, str], entrance: Entrance | None
+) -> BuildResult:
     """Build, watched by the reader that was asked for."""
     from builder.ui.reader import open_reader
 
     reader = open_reader(display.progress, sys.stderr, environ)
     try:
-        return _solve(request, reader)
+        return _solve(request, reader, entrance)
     finally:
         reader.close()
 
 
-def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
+def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> BuildResult:
     """A build that needs no work, else one that does."""
     from builder.warm import try_warm
 
@@ -168,7 +183,7 @@ def _solve(request: BuildRequest, reader: Reader) -> BuildResult:
     from builder.build import build
     from builder.commands.drive import drive
 
-    return drive(build(request, reader.emit, standing), reader, held)
+    return drive(build(request, reader.emit, standing, entrance), reader, held)
 
 
 def _refuse_unavailable(parsed: Parsed) -> None:

@@ -54,6 +54,8 @@ FLAGS = (
          help="make the steps' cgroups below this one"),
     Flag(name="step-timeout", metavar="DURATION", group=LIMIT,
          help="stop a step that takes longer, as 90s or 1h30m"),
+    Flag(name="on-failure", metavar="shell", group=HOW,
+         help="open a shell where a RUN step has failed (see also `pybuild debug`)"),
     Flag(name="isolation", metavar="RUNG", group=HOW,
          help="how RUN is isolated: auto (default), root, userns, single-uid; see `pybuild doctor`"),
     Flag(name="require-isolation", metavar="full", group=HOW,

@@ -44,12 +44,13 @@ class Command(Value):
 
 
 class Parsed:
-    """What a command line held: its words, and the flags given."""
+    """What a command line held: its words, those of them that came behind `--` again, and the flags given."""
 
-    __slots__ = ("given", "words")
+    __slots__ = ("behind", "given", "words")
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.behind: list[str] = []
         self.given: dict[str, list[str]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -82,7 +83,8 @@ def parse(flags: Iterable[Flag], argv: Sequence[str]) -> Parsed:
     while rest:
         word = rest.pop()
         if word == "--":
-            parsed.words.extend(reversed(rest))
+            parsed.behind = rest[::-1]
+            parsed.words.extend(parsed.behind)
             break
         if word.startswith("--"):
             _take_long(long, word, rest, parsed)

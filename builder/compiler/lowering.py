@@ -122,13 +122,16 @@ class Lowering(msgspec.Struct, frozen=True):
     ) -> tuple[Digest, StageState]:
         """Add the vertex of an instruction; returns it, and the state with one more label counted."""
         number = state.steps + 1
-        about = self.about(text, number, step)
+        about = self.about(text, number, step, state.config.shell)
         return self.definition.add(op, inputs, about), replace(state, steps=number)
 
-    def about(self, text: str, number: int, step: AnyInstruction) -> About:
-        """What people are told of an instruction's vertex."""
+    def about(
+        self, text: str, number: int, step: AnyInstruction, shell: tuple[str, ...] | None = None
+    ) -> About:
+        """What people are told of an instruction's vertex; `shell` is the stage's SHELL."""
         label, location = self.label(text, number), self.location(step)
-        return About(label, stage=self.shown, location=location, no_cache=self.no_cache)
+        program = shell[0] if shell else ""
+        return About(label, stage=self.shown, location=location, no_cache=self.no_cache, shell=program)
 
     def label(self, text: str, number: int) -> str:
         """`[stage 2/7] RUN make`, on one line; what a trigger does is called ONBUILD."""

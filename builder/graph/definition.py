@@ -26,13 +26,17 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class About(msgspec.Struct, frozen=True):
-    """What people are told of a vertex. `label` is "[stage 2/7] RUN make"; never part of a digest."""
+    """What people are told of a vertex. `label` is "[stage 2/7] RUN make"; never part of a digest.
+
+    shell: the program of the stage's SHELL, where it has one, for who wants to look around there.
+    """
 
     label: str
     stage: str = ""
     location: Location | None = None
     no_cache: bool = False
     internal: bool = False
+    shell: str = ""
 
 
 class Vertex(msgspec.Struct, frozen=True):

@@ -1,0 +1,237 @@
+"""Going into what a failed step left: a shell or a command there, at once or later.
+
+The one idea: it is the same step again. Its op, with another command, is made ready as for a build, on what
+it ran on and, as one more layer, what it changed; so root, user, environment, mounts, network and isolation
+are its own. What is done there is thrown away: the failed step stays as it was left. Secrets and agents are
+those that are given now, if any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from builder.compiler.program import Program
+from builder.errors import BuildError, StepFailed
+from builder.failed import FailedStep, held
+from builder.graph.definition import About, Definition, Vertex
+from builder.oci.spec import ImageConfig
+from builder.ops.exec import BindMount, Exec, SecretMount, SshMount
+from builder.parts import open_parts
+from builder.prepare import Texts
+from builder.runtime.console import with_terminal
+from builder.snapshots.snapshot import FILE
+from builder.snapshots.tree import TooManyLinks
+from builder.step import Step
+
+if TYPE_CHECKING:
+    from builder.digest import Digest
+    from builder.failed import Failures
+    from builder.parts import Parts
+    from builder.request import BuildRequest
+    from builder.runtime.console import Console
+    from builder.sandboxes import Sandboxes
+    from builder.snapshots.tree import Tree
+    from builder.sources.image import ImageSource
+    from builder.store.root import Store
+
+    OnOutput = Callable[[int, bytes], None]
+
+SHELLS = ("/bin/bash", "/bin/sh")  # before and after the stage's own
+HINT = "`pybuild debug{root}` opens a shell where it failed"
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """A person who wants to go in when a step fails.
+
+    introduce: tells the person the error, and which shell it is that opens.
+    """
+
+    console: Console
+    introduce: Callable[[StepFailed, str], None]
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What is done when a build fails of a step.
+
+    failures: where the step is kept, None where it cannot be; entrance: who waits to go in; before: what
+    comes before somebody goes in.
+    """
+
+    failures: Failures | None
+    entrance: Entrance | None
+    before: Callable[[BuildError], None]
+
+
+@contextlib.asynccontextmanager
+async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]:
+    """A block in which steps may fail. Where it fails of one, that step is kept and, where somebody waits
+    at the entrance, entered, when all else has ended."""
+    failures = parts.failures = aftermath.failures
+    try:
+        yield
+    except StepFailed as error:
+        if failures is None:
+            raise
+        if failures.error is not error:
+            failures.drop()
+            raise
+        kept = await parts.thread(failures.finish, parts.layers)
+        if kept is not None:
+            if aftermath.entrance is not None:
+                aftermath.before(error)
+                await _enter_after(error, parts, kept, aftermath.entrance)
+            if error.hint is None:
+                error.hint = hint(parts.store.folder)
+        raise
+    except BaseException:
+        if failures is not None:
+            failures.drop()
+        raise
+
+
+def hint(store: str) -> str:
+    """How to go into what was kept in this store."""
+    from builder.store.root import default_root
+
+    root = "" if store == default_root(os.environ) else f" --root {store}"
+    return HINT.format(root=root)
+
+
+async def _enter_after(error: StepFailed, parts: Parts, kept: FailedStep, entrance: Entrance) -> None:
+    """Open the shell; what stands against it is told with the error."""
+    try:
+        with held(parts.store, kept):
+            shell = find_shell(parts, kept)
+            entrance.introduce(error, shell)
+            proxy = parts.failures.proxy if parts.failures is not None else ()
+            await enter(parts, kept, (shell,), entrance.console, proxy=proxy)
+    except BuildError as trouble:
+        error.notes = (*error.notes, f"no shell could be opened: {trouble.message}")
+
+
+async def enter(
+    parts: Parts,
+    kept: FailedStep,
+    argv: Sequence[str],
+    console: Console | None,
+    on_output: OnOutput | None = None,
+    proxy: Sequence[tuple[str, str]] = (),
+) -> int:
+    """Run a command in what the failed step left, with a terminal if there is a console.
+
+    Its exit status, 128 + the signal where one killed it. `on_output(stream, bytes)` gets what it writes
+    without a terminal; `proxy` are the proxy variables. Raises BuildError as a step does, and StepFailed
+    where the command cannot be run.
+    """
+    op = msgspec.structs.replace(kept.op, argv=tuple(argv), proxy=tuple(proxy))
+    inputs = tuple(kept.input(number) for number in range(len(kept.inputs)))
+    step = Step(parts, _vertex(op, kept), op, kept.snapshot, inputs)
+    runtime = parts.sandboxes.start()
+    async with contextlib.AsyncExitStack() as stack:
+        _, prepared = await step.get_ready(stack)
+        spec, leaf = await parts.thread(parts.sandboxes.confine, prepared.spec)
+        if leaf is not None:
+            stack.callback(leaf.remove)
+        ignore: OnOutput = lambda _stream, _bytes: None  # noqa: E731 - one line says it
+        if console is None:
+            status = await runtime.run(spec, on_output or ignore, prepared.secrets, as_lines=False)
+        else:
+            spec = with_terminal(spec, *console.size(), os.environ.get("TERM", ""))
+            lent = stack.enter_context(console.lent())
+            status = await runtime.run(spec, ignore, prepared.secrets, on_terminal=lent.take)
+    return status.code
+
+
+def withheld(kept: FailedStep, secrets: Mapping[str, bytes], agents: Sequence[str]) -> list[str]:
+    """The secrets and agents that the step had and nobody gives now, as lines."""
+    lines = []
+    for mount in kept.op.mounts:
+        if isinstance(mount, SecretMount) and mount.id not in secrets:
+            where = mount.target or f"${mount.env}"
+            lines.append(f"secret {mount.id} ({where}) was not kept; --secret id={mount.id},... gives it")
+        elif isinstance(mount, SshMount) and mount.id not in agents:
+            lines.append(f"ssh agent {mount.id} is not there; --ssh {mount.id} gives it")
+    return list(dict.fromkeys(lines))
+
+
+# ── the shell ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_shell(parts: Parts, kept: FailedStep) -> str:
+    """The first shell that is there: bash, the stage's SHELL, sh. Blocking; raises BuildError."""
+    tree = parts.layers.tree(kept.snapshot)
+    wanted = (SHELLS[0], kept.shell, SHELLS[1])
+    for shell in wanted:
+        for path in _places(shell, kept.op):
+            if _is_program(parts, kept, tree, path):
+                return path
+    names = ", ".join(dict.fromkeys(name for name in wanted if name))
+    raise BuildError(
+        f"there is no shell in what the step left (looked for {names})",
+        code="no-shell",
+        hint="`pybuild debug --diff` shows what the step changed, `pybuild debug -- COMMAND` runs a program",
+    )
+
+
+def _places(shell: str, op: Exec) -> list[str]:
+    """Where a shell may be, as absolute paths: one without a slash is looked for in PATH."""
+    if not shell or shell.startswith("/"):
+        return [shell] if shell else []
+    if "/" in shell:
+        return [os.path.join(op.cwd, shell)]
+    search = dict(op.env).get("PATH", "")
+    return [os.path.join(folder, shell) for folder in search.split(":") if folder.startswith("/")]
+
+
+def _is_program(parts: Parts, kept: FailedStep, tree: Tree, path: str) -> bool:
+    """Whether the step finds a file there that can be executed: in its root, or in what it has mounted."""
+    mounts = [mount for mount in kept.op.mounts if isinstance(mount, BindMount)]
+    over = [mount for mount in mounts if (path + "/").startswith(mount.target.rstrip("/") + "/")]
+    try:
+        if over:
+            mount = max(over, key=lambda mount: len(mount.target))
+            tree = parts.layers.tree(kept.input(mount.input))
+            path = os.path.join(tree.resolve(mount.source), path[len(mount.target.rstrip("/")) + 1 :])
+        entry = tree.get(tree.resolve(path))
+    except TooManyLinks:
+        return False
+    return entry is not None and entry.kind == FILE and bool(entry.mode & 0o111)
+
+
+# ── later ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_whole(parts: Parts, kept: FailedStep) -> bool:
+    """Whether all layers are there, in a form that this rung can use."""
+    return all(
+        parts.layers.exists(s) for s in (kept.snapshot, *(kept.input(n) for n in range(len(kept.inputs))))
+    )
+
+
+@contextlib.asynccontextmanager
+async def opened_parts(
+    store: Store, request: BuildRequest, images: ImageSource, sandboxes: Sandboxes
+) -> AsyncIterator[Parts]:
+    """The parts of a build that builds nothing: its request says which secrets and devices there are."""
+    program = Program(Definition(), _nothing(), ImageConfig("", ""), ())
+    texts = Texts("", "", None, None)
+    async with open_parts(request, store, texts, images, program, sandboxes, lambda _event: None) as parts:
+        yield parts
+
+
+def _nothing() -> Digest:
+    from builder.digest import of_bytes
+
+    return of_bytes(b"")
+
+
+def _vertex(op: Exec, kept: FailedStep) -> Vertex:
+    return Vertex(_nothing(), op, None, (), About(kept.label, shell=kept.shell))
