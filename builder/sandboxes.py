@@ -125,13 +125,17 @@ class Sandboxes:
         if self.labels.files:
             os.setxattr(path, "security.selinux", os.fsencode(self.labels.files))
 
-    def confine(self, spec: RuntimeSpec) -> tuple[RuntimeSpec, Leaf | None]:
-        """A step's sandbox within the limits of this build, and the cgroup that holds them, where there are
-        any; the caller removes that. Blocking; raises SandboxError."""
-        if self._groups is None:
-            return spec, None
+    @property
+    def limited(self) -> bool:
+        """Whether steps have limits that a cgroup holds."""
+        return self._groups is not None
+
+    def confine(self, spec: RuntimeSpec) -> tuple[RuntimeSpec, Leaf]:
+        """A limited step's sandbox within its limits, and the cgroup that holds them; the caller removes
+        that. Blocking; raises SandboxError."""
         from builder.runtime.spec import resources_of, with_cgroup
 
+        assert self._groups is not None
         path, leaf = self._groups.leaf()
         return with_cgroup(spec, path, resources_of(self._groups.resources)), leaf
 

@@ -179,8 +179,9 @@ class Step:
         Raises StepFailed where its time was up, and else as `Runtime.run` does.
         """
         sandboxes, limits = self.parts.sandboxes, self.parts.limits
-        sandbox, leaf = await self.parts.thread(sandboxes.confine, prepared.spec)
-        if leaf is not None:
+        sandbox, leaf = prepared.spec, None
+        if sandboxes.limited:
+            sandbox, leaf = await self.parts.thread(sandboxes.confine, sandbox)
             stack.callback(leaf.remove)
         status: ExitStatus | None = None
         try:

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 from builder.errors import SandboxError, reason_of
 from builder.runtime.cgroups import (
-    LIMITING,
     PROCESSES,
     STATISTICS,
     Hierarchy,
@@ -34,10 +33,17 @@ from builder.runtime.cgroups import (
 )
 
 HOST = "pybuild.host"  # where the processes of a delegated cgroup of v2 move
-REMEDY = (
-    "run pybuild as root, or with cgroups of its own: systemd-run --user --scope -p Delegate=yes pybuild …"
+REMEDIES = {
+    2: "run pybuild as root, or with cgroups of its own: "
+    "systemd-run --user --scope -p Delegate=yes pybuild …",
+    1: "run pybuild as root; or let root make a cgroup that belongs to this user in each hierarchy, and name "
+    "it with --cgroup-parent",
+}
+READ_ONLY = (
+    "in a container: start that with its cgroups writable (--privileged, or a mount of /sys/fs/cgroup)"
 )
-_CONTAINER = "start this container with its cgroups writable (--privileged, say)"
+MOUNT = "mount them: mount -t cgroup2 none /sys/fs/cgroup"
+FLAGS = {"memory": "--memory", "cpu": "--cpus", "pids": "--pids-limit", "cpuset": "--cpuset-cpus"}
 _CONTROL = "cgroup.subtree_control"
 _MARKS = ("user.delegate", "trusted.delegate")
 
@@ -52,29 +58,49 @@ class Site:
     inherits: tuple[str, ...] = ()
 
 
+class _Refused(Exception):
+    """Why limits cannot be held; `remedy`: what would change that, or ""."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
 def find_site(needed: frozenset[str], parent: str, found: Sequence[Hierarchy] | None = None) -> Site:
     """The site for limits that need these controllers; `parent`: the --cgroup-parent, or "".
 
     What has to be made or moved for it, is. Raises SandboxError, with what to do.
     """
     hierarchies = read_hierarchies() if found is None else list(found)
-    if not hierarchies:
-        raise _refused("no cgroups are mounted on /sys/fs/cgroup")
-    if hierarchies[0].version == 2:
-        return _unified_site(hierarchies[0], needed, parent)
-    missing = needed.difference(*(hierarchy.controllers for hierarchy in hierarchies))
-    if missing:
-        raise _refused(f"this machine has no cgroup controller {' and '.join(sorted(missing))}")
-    used = []
+    try:
+        if not hierarchies:
+            raise _Refused("no cgroups are mounted", MOUNT)
+        missing = needed.difference(*(hierarchy.controllers for hierarchy in hierarchies))
+        if missing:
+            raise _Refused(f"this machine has no cgroup controller {' and '.join(sorted(missing))}")
+        if hierarchies[0].version == 2:
+            return _unified_site(hierarchies[0], needed, parent)
+        return _divided_site(hierarchies, needed, parent)
+    except _Refused as reason:
+        flags = " and ".join(FLAGS[name] for name in FLAGS if name in needed) or "--cgroup-parent"
+        raise SandboxError(
+            f"RUN steps cannot have {flags} here: {reason}", code="cgroup", hint=reason.remedy or None
+        ) from reason
+
+
+def _divided_site(hierarchies: Sequence[Hierarchy], needed: frozenset[str], parent: str) -> Site:
+    """The site under v1."""
+    used, refused = [], None
     for hierarchy in hierarchies:
         if hierarchy.controllers & (needed | {*STATISTICS[1]}):
             try:
                 used.append(_usable(hierarchy, parent))
             except OSError as error:
+                refused = _not_writable(hierarchy.folder(parent), error, 1)
                 if hierarchy.controllers & needed:
-                    raise _not_writable(hierarchy.folder(parent), error) from error
+                    raise refused from error
     if not used:
-        raise _refused(f"no cgroup can be written to below {hierarchies[0].folder()}")
+        raise refused or _Refused("no cgroup controller is mounted", MOUNT)
     return Site(
         parents=tuple(hierarchy.folder(parent) for hierarchy in used),
         path=f"{parent.rstrip('/')}/" if parent else "",
@@ -82,16 +108,16 @@ def find_site(needed: frozenset[str], parent: str, found: Sequence[Hierarchy] | 
     )
 
 
-def controllers_here() -> tuple[str, tuple[str, ...]]:
-    """For the doctor: ("v2", "v1" or "" where nothing is mounted, controllers whose limits can be held here).
+def controllers_here() -> tuple[int, tuple[str, ...]]:
+    """For the doctor: (2, 1, or 0 where nothing is mounted; controllers whose limits can be held here).
 
     Nothing is made or moved.
     """
     hierarchies = read_hierarchies()
     if not hierarchies:
-        return "", ()
-    version = f"v{hierarchies[0].version}"
-    if hierarchies[0].version == 1:
+        return 0, ()
+    version = hierarchies[0].version
+    if version == 1:
         usable = [h.controllers for h in hierarchies if os.access(h.folder(), os.W_OK)]
         held: frozenset[str] = frozenset().union(*usable)
     else:
@@ -101,22 +127,26 @@ def controllers_here() -> tuple[str, tuple[str, ...]]:
             if _may_use(top, folder):
                 held = _given(folder)
                 break
-    return version, tuple(name for name in (*LIMITING, "cpuset") if name in held)
+    return version, tuple(name for name in FLAGS if name in held)
 
 
 def _usable(hierarchy: Hierarchy, parent: str) -> Hierarchy:
     """The hierarchy, once its parent folder is there and may be written to. Raises OSError."""
     folder = hierarchy.folder(parent)
     make(folder, inherits=inherits(hierarchy))
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    _check_writable(folder)
     return hierarchy
 
 
+def _check_writable(folder: str) -> None:
+    """Raise OSError where nothing can be made in a cgroup."""
+    if not os.access(folder, os.W_OK):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number))
+
+
 def _unified_site(top: Hierarchy, needed: frozenset[str], parent: str) -> Site:
-    missing = needed - top.controllers
-    if missing:
-        raise _refused(f"this machine has no cgroup controller {' and '.join(sorted(missing))}")
+    """The site under v2."""
     if parent.startswith("/"):
         folder = top.folder(parent)
     else:
@@ -124,32 +154,36 @@ def _unified_site(top: Hierarchy, needed: frozenset[str], parent: str) -> Site:
     try:
         make(folder)
         _give_down(top.mount, folder, needed)
+        _check_writable(folder)
     except OSError as error:
-        raise _not_writable(folder, error) from error
-    if not os.access(folder, os.W_OK):
-        raise _not_writable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        raise _not_writable(folder, error, 2) from error
     return Site(parents=(folder,), path=f"{folder[len(top.mount) :]}/")
 
 
 def _own_place(top: Hierarchy, needed: frozenset[str]) -> str:
-    """The first candidate that can be used. Raises SandboxError."""
-    reason: SandboxError | None = None
+    """The first candidate that can be used. Raises _Refused."""
+    reason: _Refused | None = None
     for folder in _candidates(top):
         if not _may_use(top, folder):
             continue
         lacking = needed - _given(folder)
         if lacking:
             told = " and ".join(sorted(lacking))
-            reason = _refused(f"{folder} was not given the cgroup controller {told}")
+            reason = _Refused(f"{folder} was not given the cgroup controller {told}", REMEDIES[2])
             continue
         try:
             if folder == top.folder() and not _is_machine(folder):
                 _empty(folder)
         except OSError as error:
-            reason = _not_writable(folder, error)
+            reason = _not_writable(folder, error, 2)
             continue
         return folder
-    raise reason or _not_writable(top.folder(), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    if reason is None:
+        try:
+            _check_writable(top.folder())
+        except OSError as error:
+            raise _not_writable(top.folder(), error, 2) from error
+    raise reason or _Refused(f"nothing at or above {top.folder()} is given to this user", REMEDIES[2])
 
 
 def _candidates(top: Hierarchy) -> list[str]:
@@ -236,13 +270,9 @@ def give_down(folder: str, needed: frozenset[str]) -> None:
     try:
         _give_down(folder, folder, needed)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise SandboxError(f"no controllers for {folder}: {reason_of(error)}", code="cgroup") from error
 
 
-def _not_writable(folder: str, error: OSError) -> SandboxError:
-    return _refused(f"{folder}: {reason_of(error)}")
-
-
-def _refused(reason: str) -> SandboxError:
-    remedy = REMEDY if not os.path.exists("/.dockerenv") else f"{REMEDY}; or {_CONTAINER}"
-    return SandboxError(f"RUN steps cannot be limited here: {reason}", code="cgroup", hint=remedy)
+def _not_writable(folder: str, error: OSError, version: int) -> _Refused:
+    remedy = READ_ONLY if error.errno == errno.EROFS else REMEDIES[version]
+    return _Refused(f"{folder}: {reason_of(error)}", remedy)

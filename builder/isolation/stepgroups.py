@@ -111,6 +111,8 @@ def sweep_groups(store: str) -> None:
             gone = [sweep_folder(path) for path in listed]
             if all(gone):
                 os.unlink(record)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def resources_of(limits: StepLimits) -> dict[str, Any]:

@@ -111,18 +111,19 @@ def _find_seccomp() -> Finding:
 
 
 def _find_cgroups() -> Finding:
-    from builder.isolation.cgroups import REMEDY, controllers_here
+    from builder.isolation.cgroups import FLAGS, MOUNT, REMEDIES, controllers_here
 
     version, held = controllers_here()
-    flags = [flag for name, flag in _LIMITS if name in held]
-    lacking = [flag for name, flag in _LIMITS if name not in held]
+    flags = [flag for name, flag in FLAGS.items() if name in held]
+    lacking = [flag for name, flag in FLAGS.items() if name not in held]
     if not version:
-        return Finding("cgroups", False, "none are mounted: limits on RUN steps are refused", _MOUNTED)
+        return Finding("cgroups", False, "none are mounted: limits on RUN steps are refused", MOUNT)
     if not flags:
-        detail = f"no cgroup can be made here ({version}): {', '.join(lacking)} are refused"
-        return Finding("cgroups", False, detail, REMEDY)
-    without = f"; {', '.join(lacking)} cannot be had" if lacking else ""
-    return Finding("cgroups", True, f"{version}, for {', '.join(flags)}{without}", REMEDY if lacking else "")
+        detail = f"none can be made here (v{version}): {', '.join(lacking)} are refused"
+        return Finding("cgroups", False, detail, REMEDIES[version])
+    without = f"; not for {', '.join(lacking)}" if lacking else ""
+    remedy = REMEDIES[version] if lacking else ""
+    return Finding("cgroups", True, f"v{version}, for {', '.join(flags)}{without}", remedy)
 
 
 def _find_network_helpers() -> Finding:
@@ -149,12 +150,5 @@ def _find_runtimes() -> Finding:
     )
 
 
-_LIMITS = (
-    ("memory", "--memory"),
-    ("cpu", "--cpus"),
-    ("pids", "--pids-limit"),
-    ("cpuset", "--cpuset-cpus"),
-)
-_MOUNTED = "mount them: mount -t cgroup2 none /sys/fs/cgroup"
 _MODULES = (("AppArmor", "/sys/kernel/security/apparmor"), ("SELinux", "/sys/fs/selinux"))
 _FURTHER = (_find_seccomp, _find_cgroups, _find_network_helpers, _find_security_modules, _find_runtimes)
