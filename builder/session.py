@@ -137,8 +137,9 @@ async def enter(
     runtime = parts.sandboxes.start()
     async with contextlib.AsyncExitStack() as stack:
         _, prepared = await step.get_ready(stack)
-        spec, leaf = await parts.thread(parts.sandboxes.confine, prepared.spec)
-        if leaf is not None:
+        spec = prepared.spec
+        if parts.sandboxes.limited:
+            spec, leaf = await parts.thread(parts.sandboxes.confine, spec)
             stack.callback(leaf.remove)
         ignore: OnOutput = lambda _stream, _bytes: None  # noqa: E731 - one line says it
         if console is None:

@@ -121,7 +121,7 @@ def _visit(store: Store, kept: FailedStep, command: list[str], request: BuildReq
     from builder.ui.reader import Quiet
 
     if console is not None:
-        _tell(f"in what {one_line(kept.label)} left ({one_line(kept.message)}); nothing that changes is kept")
+        _tell(f"{one_line(kept.label)} failed here (status {kept.status}); what changes is not kept")
     how = debug.Visit(request, command, console, _tell, _write)
     return drive(debug.visit(store, kept, standing, how), Quiet(), held)
 
