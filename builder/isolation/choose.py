@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from builder import libc
 from builder.errors import SandboxError
@@ -29,6 +30,12 @@ class Refusal:
 
     reason: str
     remedy: str
+
+
+_NO_CHROOT = Refusal(
+    "chroot(2) is refused, which who emulates owners needs",
+    "start the container with --cap-add SYS_CHROOT, or with --security-opt seccomp=unconfined",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,10 @@ def stand(wanted: str, store: str) -> Standing:
         if wanted != AUTO:
             raise
         return Standing(Isolation(NONE), Refusal(error.message, error.hint or ""))
+    if ownership.of_process() == ownership.RECORDED and not _works_in_child(partial(os.chroot, "/")):
+        if wanted != AUTO:
+            raise SandboxError(_NO_CHROOT.reason, code="isolation", hint=_NO_CHROOT.remedy)
+        return Standing(Isolation(NONE), _NO_CHROOT)
     refusal = Refusal(str(refused), refused.remedy) if refused is not None else None
     return Standing(_variant(rung, store), refusal)
 

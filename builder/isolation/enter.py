@@ -241,15 +241,17 @@ def _no_namespaces(error: OSError) -> SandboxError:
             break
     else:
         if error.errno == errno.EPERM:
-            remedy = (
-                "a container's seccomp profile forbids it, most likely: start that container with "
-                "--security-opt seccomp=unconfined, or in Kubernetes with hostUsers: false"
-            )
+            remedy = _FILTERED if _read_status("Seccomp") == "2" else _FORBIDDEN
     return SandboxError(
         f"the kernel refuses user namespaces ({_reason(error)})", code="isolation", hint=remedy
     )
 
 
+_FILTERED = (
+    "a container's seccomp profile forbids it, most likely: start that container with "
+    "--security-opt seccomp=unconfined, or in Kubernetes with seccompProfile: {type: Unconfined}"
+)
+_FORBIDDEN = "a security module of the kernel, or a chroot around this process, forbids it"
 _SETTINGS = (
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
@@ -267,6 +269,16 @@ _SETTINGS = (
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0)
+
+
+def _read_status(name: str) -> str:
+    """A field of /proc/self/status; see proc(5)."""
+    try:
+        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+            fields = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+    except OSError:
+        return ""
+    return fields.get(name, "")
 
 
 def _read(path: str) -> str:

@@ -30,24 +30,39 @@ def is_sealed() -> bool:
 
 def open_program() -> tuple[int, str]:
     """(descriptor >= 10 of this executable on a read-only mount, its path). Needs CAP_SYS_ADMIN."""
-    path = os.readlink("/proc/self/exe")
     wanted = os.stat("/proc/self/exe")
-    for folder, rest in (("/", path[1:]), os.path.split(path)):
+    for path in _paths():
+        for folder, rest in (("/", path[1:]), os.path.split(path)):
+            program = _find(folder, rest, wanted)
+            if program is not None:
+                return program, path
+    raise FileNotFoundError(2, "cannot find this Python's executable", sys.executable)
+
+
+def _paths() -> list[str]:
+    """Where the executable may lie. Who has entered a mount namespace since its start is told by /proc only
+    the path below the mount, which is another one where that mount is not "/"."""
+    return [*dict.fromkeys((os.readlink("/proc/self/exe"), os.path.realpath(sys.executable)))]
+
+
+def _find(folder: str, rest: str, wanted: os.stat_result) -> int | None:
+    """A descriptor of the file on a read-only clone of the folder's mount; None where it is not there."""
+    tree = -1
+    try:
         tree = _clone(folder)
+        attributes = libc.MOUNT_ATTR_RDONLY | libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
+        libc.mount_setattr(tree, attributes, recursive=True)
+        program = libc.openat2(tree, rest, libc.O_PATH, resolve=libc.RESOLVE_IN_ROOT)
         try:
-            attributes = libc.MOUNT_ATTR_RDONLY | libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
-            libc.mount_setattr(tree, attributes)
-            program = libc.openat2(tree, rest, libc.O_PATH, resolve=libc.RESOLVE_IN_ROOT)
-            try:
-                if os.path.samestat(os.fstat(program), wanted):
-                    return fcntl.fcntl(program, fcntl.F_DUPFD_CLOEXEC, 10), path
-            finally:
-                os.close(program)
-        except FileNotFoundError:  # the executable lies on another mount than "/"
-            continue
+            is_it = os.path.samestat(os.fstat(program), wanted)
+            return fcntl.fcntl(program, fcntl.F_DUPFD_CLOEXEC, 10) if is_it else None
         finally:
+            os.close(program)
+    except (FileNotFoundError, NotADirectoryError):  # it lies on another mount than "/"
+        return None
+    finally:
+        if tree >= 0:
             os.close(tree)
-    raise FileNotFoundError(2, "cannot find this Python's executable", path)
 
 
 def _clone(folder: str) -> int:

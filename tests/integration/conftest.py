@@ -41,6 +41,22 @@ def busybox_layout(busybox_seed: Path, tmp_path_factory: pytest.TempPathFactory)
     return layout
 
 
+@pytest.fixture(scope="session")
+def bases_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `bases` keeps what takes long to make."""
+    return tmp_path_factory.mktemp("bases")
+
+
+@pytest.fixture(scope="session")
+def debian_layout(bases_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Debian as a layout of its own, tagged `1`; what needs it needs mmdebstrap and package sources."""
+    folder = tmp_path_factory.mktemp("debian")
+    context, layout = bases.debian_context(bases_folder), folder / "debian"
+    words = ["-t", "debian:1", "-f", str(bases.BASES / "debian" / "Dockerfile")]
+    Pybuild(folder / "store").build(context, *words, "-o", f"type=oci,tar=false,dest={layout}")
+    return layout
+
+
 @pytest.fixture
 def workshop(tmp_path: Path, busybox_seed: Path) -> Iterator[Workshop]:
     with closing(Workshop(tmp_path, busybox_seed)) as workshop:

@@ -29,8 +29,9 @@ pytestmark = [
 class Project:
     """Builds fixtures into one store, and knows the machine's settings."""
 
-    def __init__(self, folder: Path, podman: Podman) -> None:
+    def __init__(self, folder: Path, podman: Podman, bases_folder: Path) -> None:
         self.folder = folder
+        self.bases_folder = bases_folder
         self.root = folder / "store"
         self.pybuild = Pybuild(self.root)
         settings = folder / "settings"
@@ -39,8 +40,7 @@ class Project:
         self.podman = podman
 
     def base(self, name: str) -> None:
-        work = self.folder / "bases"
-        work.mkdir(exist_ok=True)
+        work = self.bases_folder
         contexts = {"debian": bases.debian_context, "busybox": bases.busybox_context}
         context = contexts[name](work) if name in contexts else bases.BASES / name
         dockerfile = str(bases.BASES / name / "Dockerfile")
@@ -64,8 +64,8 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory, podman: Podman) -> Project:
-    project = Project(tmp_path_factory.mktemp("projects"), podman)
+def project(tmp_path_factory: pytest.TempPathFactory, podman: Podman, bases_folder: Path) -> Project:
+    project = Project(tmp_path_factory.mktemp("projects"), podman, bases_folder)
     project.base("busybox")
     return project
 
