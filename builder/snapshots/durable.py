@@ -23,7 +23,7 @@ def find_unpromoted(folders: Iterable[str], boot: str) -> list[tuple[str, str]]:
     for folder in folders:
         if index.read_boot(folder) == boot:
             pending.append((folder, index.BOOT))
-        for tree in index.TREES.values():
+        for tree in index.TREES:
             made_later = index.read_boot(folder, index.tree_boot(tree)) == boot
             if made_later and os.path.isdir(os.path.join(folder, tree)):
                 pending.append((folder, index.tree_boot(tree)))

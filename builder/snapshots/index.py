@@ -11,7 +11,8 @@ same journal as the folder: after a power cut it is there or not, but never empt
 once and never changes. Damage is None or a miss, never an error of its own: who lost a layer makes it again.
 
 Also here: the names of a layer's folders, one for each way of keeping owners (`fs.ownership`), as files that
-belong to somebody there mean nothing where they are recorded.
+belong to somebody there mean nothing where they are recorded. What a plain user makes outside of any user
+namespace is named apart: it lacks file capabilities, so no step may run on it.
 
 On the cached path: os and json are all it loads.
 """
@@ -37,7 +38,9 @@ DIGESTS = "digests"
 BLOBS = "blob.json"
 BOOT = "boot"
 PROMOTED = "promoted"
-TREES = {REAL: "tree", MAPPED: "tree-mapped", RECORDED: "tree-recorded"}
+_TREES = {REAL: "tree", MAPPED: "tree-mapped", RECORDED: "tree-recorded"}
+_PLAIN_TREE = "tree-plain"
+TREES = (*_TREES.values(), _PLAIN_TREE)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -117,6 +120,11 @@ def read_blob_digests(folder: str) -> list[Digest]:
         return [d for blob in known.values() if _is_digest(d := blob["descriptor"]["digest"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
+
+
+def tree_name(way: str) -> str:
+    """The name of a layer's folder in this way, made by this process."""
+    return _PLAIN_TREE if way == RECORDED and os.geteuid() != 0 else _TREES[way]
 
 
 def tree_boot(tree: str) -> str:

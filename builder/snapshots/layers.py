@@ -2,7 +2,7 @@
 
     ROOT/layers/<id>/index      the entries (see `index`); <id> is random and short
     ROOT/layers/<id>/tree/      the bytes as a folder that overlayfs can mount: may be missing
-    ROOT/layers/<id>/tree-mapped/, tree-recorded/    the same with owners kept otherwise (`fs.ownership`)
+    ROOT/layers/<id>/tree-mapped/, -recorded/, -plain/    the same with owners kept otherwise (see `index`)
     ROOT/layers/<id>/blob.json  the blobs that hold the bytes as tars: may be missing
     ROOT/layers/<id>/boot       in which boot it was made; `tree-boot` the same of a tree made later
     ROOT/cache/diffs/<hex>      a symlink whose text is the layer that was made from a foreign blob
@@ -64,7 +64,7 @@ class LayerStore:
         self.folder = os.fspath(root)
         self.blobs = blobs
         self.owning = Owning(way)
-        self.tree_name = index.TREES[self.owning.way]
+        self.tree_name = index.tree_name(self.owning.way)
         self.store = os.path.dirname(self.folder)
         self.boot = index.boot_id()
         self._any_way = any_way
@@ -429,7 +429,7 @@ class LayerStore:
 
     def _trees_of(self, layer: LayerId) -> Iterator[str]:
         """The places of all the folders that a layer may have."""
-        return (os.path.join(self._path(layer), name) for name in index.TREES.values())
+        return (os.path.join(self._path(layer), name) for name in index.TREES)
 
     def _is_whole_tree(self, tree: str) -> bool:
         folder, name = os.path.split(tree)

@@ -301,6 +301,25 @@ def test_each_way_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert os.listdir(layers.folder) == []
 
 
+def test_a_folder_that_a_plain_user_made_serves_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File capabilities cannot be set outside of a user namespace."""
+    inside = open_layers(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 1000)
+        outside = LayerStore(inside.folder, inside.blobs)
+    assert outside.owning.way == RECORDED
+    layer = outside.create([Entry("a", FILE, 0o600)], bytes_of({}), unpacked=True)
+
+    assert os.path.isdir(os.path.join(outside.folder, layer, "tree-plain"))
+    assert outside.exists((layer,))
+    assert not LayerStore(inside.folder, inside.blobs, way=MAPPED).exists((layer,))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 0)
+        assert not LayerStore(inside.folder, inside.blobs, way=RECORDED).exists((layer,))
+
+
 def test_the_mark_for_a_removal_is_an_ordinary_device_everywhere(tmp_path: Path) -> None:
     write_tree(tmp_path / "t", [Entry("gone", WHITEOUT), Entry("d", OPAQUE)], bytes_of({}), way=RECORDED)
 
