@@ -7,6 +7,7 @@
     root      the root filesystem                cwd      the working folder
     identity  user, groups, capabilities         exec     the command
     seccomp   the system call filter            cgroup   its cgroup, or a limit there
+    runtime   another runtime failed
 
 `errno` is 0 where no system call failed. `text` is for people: lower case, naming the thing.
 """

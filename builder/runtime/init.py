@@ -45,6 +45,7 @@ _NAMESPACES = {
     "cgroup": libc.CLONE_NEWCGROUP,
     "pid": 0,  # made by the parent, before it forked
 }
+_FOREIGN = "org.pybuild.runtime"  # the annotation of a spec that another runtime carries out (`foreign`)
 
 
 def run(
@@ -118,6 +119,11 @@ def _become_command(
     os.setsid()
     process.reset_signals()
     cgroups.join(spec["linux"])
+    if _FOREIGN in spec.get("annotations", {}) and not spec["process"].get("terminal"):
+        from builder.runtime.foreign import parent
+
+        pipe.settle()
+        parent.run(spec, files, pipe.descriptor)
     _leave_namespaces(spec)
     rootfs.enter(spec, files)
     supervisor = pipe.settle(supervisor)

@@ -22,6 +22,7 @@ from typing import Any
 
 from builder.errors import BuildError, SandboxError, StepFailed
 from builder.runtime import failure as failures
+from builder.runtime import outcome
 from builder.runtime.failure import Failure
 from builder.runtime.ownership.handover import ANNOTATION
 from builder.runtime.probe import probe
@@ -281,8 +282,11 @@ class _Step:
             raise SandboxError(f"cannot start a process: {fact['failed']}") if fact["failed"] else _lost()
         if fact.get("supervisor"):
             raise _unsupervised(fact["supervisor"])
-        if self._failure.rest:
-            raise _error_of(failures.decode(bytes(self._failure.rest)))
+        if told := bytes(self._failure.rest):
+            ended = outcome.decode(told)
+            if ended is None:
+                raise _error_of(failures.decode(told))
+            fact = {**fact, **ended}
         code = os.waitstatus_to_exitcode(fact["status"])
         return ExitStatus(
             code=code if code >= 0 else 128 - code,
@@ -388,6 +392,10 @@ def _error_of(failure: Failure) -> BuildError:
         case "cgroup":
             return SandboxError(
                 failure.text, code="cgroup", hint="`pybuild doctor` tells which limits can be set here"
+            )
+        case "runtime":
+            return SandboxError(
+                failure.text, code="runtime", hint="without --runtime, steps are run by pybuild itself"
             )
         case "limit":
             return BuildError(

@@ -38,11 +38,6 @@ _ATTRIBUTES = {
 }
 
 
-def attribute_names(options: Sequence[str]) -> list[str]:
-    """Those of the options that restrict the mount itself, whatever filesystem it is of."""
-    return [option for option in options if _ATTRIBUTES.get(option)]
-
-
 class Options:
     """The options of one mount: flags of the mount, and parameters of the filesystem.
 
@@ -105,12 +100,8 @@ class Stage:
         return libc.clone_tree(self.tree, name)
 
     def attach(self, tree: int) -> str:
-        """Attach a tree here; its path. Only trees that hang somewhere can be cloned (before Linux 6.15)."""
-        if is_folder(tree):
-            path = self.make_folder("tree")
-        else:
-            path = f"{self.place}/{self.new_name('tree')}"
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        """Attach a tree here, as only trees that hang somewhere can be cloned (before Linux 6.15)."""
+        path = self.make_folder("tree")
         attach(tree, libc.openat2(libc.AT_FDCWD, path, os.O_PATH))
         return path
 

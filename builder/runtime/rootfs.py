@@ -70,9 +70,9 @@ class RootFilesystem:
         libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
         self.mount_root()
         for mount in self.spec.get("mounts", ()):
-            self._lay(mount)
+            self.lay(mount)
         for number, device in enumerate(self.spec.get("linux", {}).get("devices", ())):
-            self._add_device(device, number)
+            self.add_device(device, number)
         try:
             self._restrict()
             if self.spec["root"].get("readonly"):
@@ -120,16 +120,16 @@ class RootFilesystem:
 
     # --- the spec's mounts ---
 
-    def _lay(self, mount: Mapping[str, Any]) -> None:
+    def lay(self, mount: Mapping[str, Any]) -> None:
+        """Mount what the spec wants, where it wants it. Raises Failure."""
         try:
             tree = self.tree_of(mount)
             if tree is not None:
                 self._attach(tree, mount)
         except OSError as error:
-            raise because("mount", self.describe(mount), error) from error
+            raise because("mount", self._describe(mount), error) from error
 
-    def describe(self, mount: Mapping[str, Any]) -> str:
-        """What failed, where this mount did."""
+    def _describe(self, mount: Mapping[str, Any]) -> str:
         subpath = Options(mount.get("options", ())).named("x-subpath")
         source = f" from {subpath}" if subpath else ""
         return f"cannot mount {mount['type']}{source} at {mount['destination']}"
@@ -163,19 +163,19 @@ class RootFilesystem:
             os.close(place)
             raise Failure("mount", errno.EBUSY, f"cannot mount at {target}: it is the root")
         if mounts.is_folder(tree) != mounts.is_folder(place):
-            kind = "folder" if mounts.is_folder(place) else "file"
+            given, there = ("folder", "file") if mounts.is_folder(tree) else ("file", "folder")
             os.close(place)
-            raise Failure("mount", errno.ENOTDIR, f"cannot mount at {target}: it is a {kind}")
+            told = f"cannot mount {_named(given, mount)} at {target}: a {there} is there"
+            raise Failure("mount", errno.ENOTDIR, told)
         mounts.attach(tree, place)
         if not own:
             os.close(tree)
             return
         self.kernel[target] = tree
         if target == "/dev":
-            self.fill_dev(tree)
+            self._fill_dev(tree)
 
-    def fill_dev(self, dev: int) -> None:
-        """The six devices and the links of a new /dev, which hangs somewhere."""
+    def _fill_dev(self, dev: int) -> None:
         for name, number in _DEVICES.items():
             if not self.closed and _makes_node(name, number, dev):
                 continue
@@ -188,15 +188,15 @@ class RootFilesystem:
 
     # --- the spec's devices ---
 
-    def _add_device(self, device: Mapping[str, Any], number: int) -> None:
+    def add_device(self, device: Mapping[str, Any], number: int) -> None:
         """A node of the spec at its path: a mount of its own, as nothing else there can be opened."""
         try:
-            tree = self.node(device, f"device-{number}")
+            tree = self._node(device, f"device-{number}")
             self._attach(tree, {"destination": device["path"], "type": "device"})
         except OSError as error:
             raise because("mount", f"cannot make the device {device['path']}", error) from error
 
-    def node(self, device: Mapping[str, Any], name: str) -> int:
+    def _node(self, device: Mapping[str, Any], name: str) -> int:
         """A detached mount of the node: a new one, or the host's, as it is, where none may be made."""
         number = os.makedev(device.get("major", 0), device.get("minor", 0))
         kind = _NODE_TYPES[device["type"]]
@@ -306,6 +306,12 @@ class RootFilesystem:
             os.close(unused)
         os.dup2(null, 0)
         os.close(null)
+
+
+def _named(kind: str, mount: Mapping[str, Any]) -> str:
+    """A file or folder that is to be mounted, by its name in what it is from if it has one."""
+    subpath = Options(mount.get("options", ())).named("x-subpath")
+    return f"the {kind} {subpath}" if subpath else f"a {kind}"
 
 
 def _makes_node(name: str, number: int, folder: int) -> bool:

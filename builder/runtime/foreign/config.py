@@ -1,0 +1,60 @@
+"""From our spec to a plain config.json that any OCI runtime understands. Pure.
+
+What can be mounted before the container is there has been, on the root filesystem that the runtime is given
+(`parent`). What needs the container's own namespaces is the runtime's: /proc, terminals, message queues.
+
+Rules for devices and cgroups are left out: the leaf of a step is joined before, with its limits, and no
+device can be opened because nothing is mounted so that one could (`nodev`).
+See https://github.com/opencontainers/runtime-spec/blob/main/config.md.
+"""
+
+from __future__ import annotations
+
+from builder.runtime.process import capability_mask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_RUNTIMES_OWN = ("proc", "devpts", "mqueue")
+_NETWORK = "network"
+_LEFT_OUT = ("devices", "resources", "cgroupsPath")
+
+
+def is_runtimes_own(mount: Mapping[str, Any]) -> bool:
+    """Whether a mount is left to the runtime."""
+    return mount["type"] in _RUNTIMES_OWN
+
+
+def has_network_namespace(spec: Mapping[str, Any]) -> bool:
+    """Whether the step has a network of its own. That is made before, and the container has the runtime's."""
+    return any(namespace["type"] == _NETWORK for namespace in spec["linux"]["namespaces"])
+
+
+def plain_config(spec: Mapping[str, Any], root: str, held: int) -> dict[str, Any]:
+    """config.json for a root filesystem on which all else is mounted already.
+
+    root: its absolute path; held: the capabilities of this process, as bits: a runtime fails where it should
+    give others. That /dev is a bind, of itself, keeps runtimes from filling it.
+    """
+    command = dict(spec["process"])
+    command["capabilities"] = {
+        name: [one for one in names if capability_mask([one]) & held]
+        for name, names in command.get("capabilities", {}).items()
+    }
+    dev = {"destination": "/dev", "type": "bind", "source": f"{root}/dev", "options": ["rbind", "nosuid"]}
+    return {
+        "ociVersion": spec["ociVersion"],
+        "process": command,
+        "root": {"path": root},
+        "hostname": spec.get("hostname", ""),
+        "mounts": [dev, *(mount for mount in spec.get("mounts", ()) if is_runtimes_own(mount))],
+        "linux": _plain_linux(spec["linux"]),
+    }
+
+
+def _plain_linux(linux: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: value for name, value in linux.items() if name not in _LEFT_OUT}
+    plain["namespaces"] = [one for one in linux["namespaces"] if one["type"] != _NETWORK]
+    return plain
