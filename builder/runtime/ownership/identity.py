@@ -52,7 +52,7 @@ class Identity:
 
     def __init__(self, targets: Targets, lineage: Lineage, records: Records) -> None:
         self._targets = targets
-        self._lineage = lineage
+        self.lineage = lineage
         self._records = records
 
     def handlers(self, *, short: bool = False) -> dict[str, Handler]:
@@ -92,13 +92,13 @@ class Identity:
 
     def of(self, call: Call) -> Credentials:
         """The credentials of the calling process."""
-        return self._lineage.of(call.pid, call.name)
+        return self.lineage.of(call.pid, call.name)
 
     # --- ids ---
 
     def _getter(self, index: int, width: Callable[[int], int]) -> Handler:
         def get(call: Call) -> int:
-            return width(self._lineage.of(call.pid, call.name)[index])  # type: ignore[arg-type]
+            return width(self.lineage.of(call.pid, call.name)[index])  # type: ignore[arg-type]
 
         return get
 
@@ -138,7 +138,7 @@ class Identity:
     def _become(self, call: Call, before: Credentials, after: Credentials) -> None:
         if after != before:
             self._targets.check(call)
-            self._lineage.set(call.pid, after)
+            self.lineage.set(call.pid, after)
 
     def _get_groups(self, call: Call, element: struct.Struct, width: Callable[[int], int]) -> int:
         groups = self.of(call).groups
@@ -188,11 +188,11 @@ class Identity:
         after = rules.executed(held, mode, owner, group)
         if after != held:
             self._targets.check(call)
-            self._lineage.expect(call.pid, held, after, (status.st_dev, status.st_ino))
+            self.lineage.expect(call.pid, held, after, (status.st_dev, status.st_ino))
 
     def _counts(self, call: Call, path: bytes) -> bool:
         """Whether a set-id bit of the file has an effect: not on scripts, nosuid mounts, or if given up."""
-        if os.statvfs(path).f_flag & os.ST_NOSUID or self._targets.status(call, b"NoNewPrivs") == b"1":
+        if os.statvfs(path).f_flag & os.ST_NOSUID or self._targets.status(call.name, b"NoNewPrivs") == b"1":
             return False
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -221,7 +221,7 @@ class Identity:
         version, pid = struct.unpack("<Ii", self._targets.read(call, call.args[0], 8))
         if version not in _CAPABILITY_WORDS or not call.args[1]:
             return None
-        if pid and pid != int(self._targets.status(call, b"NSpid").split()[-1]):
+        if pid and pid != int(self._targets.status(call.name, b"NSpid").split()[-1]):
             return None
         held = self.of(call)
         sets = held.effective, held.permitted, held.inheritable

@@ -36,10 +36,12 @@ class Records:
         self._exchange = exchange
         self._made: dict[bytes, tuple[Record, str]] = {}  # by device, inode and birth
         self._below: dict[bytes, tuple[Record, str]] = {}  # by device and inode
+        self._inodes: set[int] = set()  # of both: most files are not among them
         for path, (uid, gid) in below.items():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 found = self._identity(os.fsencode(path), follow=False)
                 self._below[found[:16]] = Record(uid, gid), path
+                self._inodes.add(int.from_bytes(found[:8], "little"))
 
     def of(self, path: bytes, *, follow: bool = True) -> Record | None:
         """The record of a file, or None: it is root's. Where the file is not there, None as well."""
@@ -47,9 +49,12 @@ class Records:
             found = decode(os.getxattr(path, STAT_XATTR, follow_symlinks=follow))
         except OSError:
             found = None
-        if found is not None or not (self._made or self._below):
+        if found is not None or not self._inodes:
             return found
         try:
+            status = os.stat(path, follow_symlinks=follow)
+            if status.st_ino not in self._inodes:
+                return None
             identity = self._identity(path, follow=follow)
         except OSError:
             return None
@@ -72,6 +77,7 @@ class Records:
             self._made.pop(identity, None)
         else:
             self._made[identity] = record, os.fsdecode(os.readlink(path))
+            self._inodes.add(int.from_bytes(identity[:8], "little"))
 
     def _identity(self, path: bytes, *, follow: bool) -> bytes:
         raw = self._exchange.statx(path, 0 if follow else 0x100, _STATX_INO_AND_BIRTH)

@@ -44,6 +44,7 @@ I386 = (
 )
 
 _CREATING = (("open", 1), ("openat", 2))
+SOL_SOCKET, SO_PEERCRED = 1, 17
 PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8
 
 _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 0))
@@ -58,6 +59,8 @@ def notify_rules() -> list[dict[str, Any]]:
         rules += [_masked(name, index, flag, flag, NOTIFY) for flag in (O_CREAT, O_TMPFILE)]
         rules += [_masked(name, index, O_ACCMODE, mode, NOTIFY) for mode in (O_WRONLY, O_RDWR)]
     rules += [_masked(name, index, 0xFFFFFFFF, RLIMIT_LOCKS, NOTIFY) for name, index in _LIMITS]
+    peer = [_argument(1, 0xFFFFFFFF, SOL_SOCKET), _argument(2, 0xFFFFFFFF, SO_PEERCRED)]
+    rules.append({"names": ["getsockopt"], "action": NOTIFY, "args": peer})
     options = (PR_GET_KEEPCAPS, PR_SET_KEEPCAPS)
     rules += [_masked("prctl", 0, 0xFFFFFFFF, option, NOTIFY) for option in options]
     return rules
@@ -71,5 +74,8 @@ def notifying_section(section: Mapping[str, Any] | None, architectures: list[str
 
 
 def _masked(name: str, index: int, mask: int, value: int, action: str) -> dict[str, Any]:
-    argument = {"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}
-    return {"names": [name], "action": action, "args": [argument]}
+    return {"names": [name], "action": action, "args": [_argument(index, mask, value)]}
+
+
+def _argument(index: int, mask: int, value: int) -> dict[str, Any]:
+    return {"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}

@@ -32,6 +32,7 @@ from builder.runtime.ownership.credentials import Credentials, credentials_of
 from builder.runtime.ownership.identity import Identity
 from builder.runtime.ownership.lineage import Lineage
 from builder.runtime.ownership.owners import Owners
+from builder.runtime.ownership.peers import Peers
 from builder.runtime.ownership.permissions import Permissions
 from builder.runtime.ownership.records import Records
 from builder.runtime.ownership.targets import ANSWERED, Call, LeftToKernel, Targets, Unanswerable
@@ -102,6 +103,7 @@ class Supervisor:
         self._targets = targets
         self._owners = Owners(targets, identity, records)
         self._permissions = Permissions(targets, identity, records)
+        self._peers = Peers(targets, identity.lineage)
         self._creation = Creation(targets, identity, records, self._permissions)
         self._identity = identity
         self._handlers = self._by_number(machine)
@@ -149,7 +151,8 @@ class Supervisor:
             self._say(call, "with a single user id")
             return 0, -errno.ENOSYS, 0
         try:
-            self._targets.identify(call)
+            if self._targets.foreign:
+                call.name = self._targets.name_of(call.pid)
             value = handler(call) if self._targets.rooted else self._targets.in_root_of(call, handler)
         except (FileNotFoundError, LeftToKernel):
             # of what is not there the kernel says why, or finds it where we cannot
@@ -178,6 +181,7 @@ class Supervisor:
             **self._owners.handlers(),
             **self._creation.handlers(),
             **self._permissions.handlers(),
+            **self._peers.handlers(),
             **self._identity.handlers_of_process(),
         }
         if machine == "aarch64":

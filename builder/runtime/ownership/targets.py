@@ -194,9 +194,9 @@ class Targets:
         stream = _STREAMS.get(path)
         return path if stream is None else b"%b/fd/%d" % (call.name, stream)
 
-    def status(self, call: Call, field: bytes) -> bytes:
-        """A line of the process's /proc/PID/status."""
-        with open(call.name + b"/status", "rb") as file:
+    def status(self, name: bytes, field: bytes) -> bytes:
+        """A line of /proc/PID/status of the process that /proc calls `name`."""
+        with open(name + b"/status", "rb") as file:
             for line in file:
                 if line.startswith(field):
                     return line[len(field) + 1 :].strip()
@@ -204,14 +204,13 @@ class Targets:
 
     def umask(self, call: Call) -> int:
         """The process's umask."""
-        return int(self.status(call, b"Umask"), 8)
+        return int(self.status(call.name, b"Umask"), 8)
 
     # --- the process ---
 
-    def identify(self, call: Call) -> None:
-        """Find the process in a foreign /proc; ESRCH where it is gone."""
-        if self.foreign:
-            call.name = b"%d" % procfs.foreign_number(call.pid)
+    def name_of(self, pid: int) -> bytes:
+        """What our /proc calls a process; ESRCH where it is gone."""
+        return b"%d" % (procfs.foreign_number(pid) if self.foreign else pid)
 
     def open_process(self, call: Call) -> int:
         """A pidfd of the process: of its first thread, as only Linux 6.9 has one for each."""
@@ -220,7 +219,7 @@ class Targets:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-        return os.pidfd_open(call.pid if self.foreign else int(self.status(call, b"Tgid")))
+        return os.pidfd_open(call.pid if self.foreign else int(self.status(call.name, b"Tgid")))
 
     def in_root_of(self, call: Call, answer: Callable[[Call], int | None]) -> int | None:
         """Answer with the root that the process has, where it may have left the step's."""

@@ -235,6 +235,31 @@ def test_calls_of_a_user_do_what_they_do(steps: Steps) -> None:
     assert steps.says([PYTHON, "-c", CALLS], **APP) == ["18"]
 
 
+PEERS = """
+import os, socket, struct
+def peer(end):
+    return struct.unpack("iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+server = socket.socket(socket.AF_UNIX); server.bind("/tmp/server"); server.listen()
+os.chmod("/tmp/server", 0o777)
+child = os.fork()
+if child == 0:
+    os.setgid(8); os.setuid(1000)
+    client = socket.socket(socket.AF_UNIX); client.connect("/tmp/server")
+    assert peer(client) == (os.getppid(), 0, 0), peer(client)
+    client.recv(1)
+    os._exit(0)
+end, _ = server.accept()
+assert peer(end) == (child, 1000, 8), peer(end)
+end.close()
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@needs("python3")
+def test_a_server_knows_which_user_has_connected(steps: Steps) -> None:
+    assert steps.says([PYTHON, "-c", PEERS]) == ["0"]
+
+
 SIGNALS = """
 import os, signal
 count = 0

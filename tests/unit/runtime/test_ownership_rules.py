@@ -68,11 +68,13 @@ def test_statx_is_asked_about_where_owner_type_or_mode_are_wanted() -> None:
     assert answer("statx", 0, 0, 0, 0x200) == ALLOW
 
 
-def test_limits_are_asked_about_where_they_carry_credentials() -> None:
+def test_options_and_limits_are_asked_about_where_they_tell_credentials() -> None:
     assert answer("prlimit64", 0, 10) == NOTIFY
     assert answer("prlimit64", 0, 7) == ALLOW
     assert answer("setrlimit", 10) == answer("getrlimit", 10) == NOTIFY
     assert answer("prctl", 8) == NOTIFY
+    assert answer("getsockopt", 5, 1, 17) == NOTIFY
+    assert answer("getsockopt", 5, 1, 16) == answer("getsockopt", 5, 6, 17) == ALLOW
     assert answer("prctl", 38) == ALLOW
 
 
