@@ -107,6 +107,24 @@ def test_a_folder_reads_as_its_layer(tmp_path: Path, rows: Rows, way: str) -> No
 
 
 @pytest.mark.parametrize(("rows", "way"), WAYS)
+def test_a_capability_of_a_namespace_that_is_not_here_stays_in_the_index(
+    tmp_path: Path, rows: Rows, way: str
+) -> None:
+    """The third form of the xattr names the root whom it counts for, here one that has no number."""
+    foreign = bytes.fromhex("010000030004000000000000000000000000000070110100")
+    entry = Entry("f", FILE, 0o755, mtime=SECOND, xattrs=(("security.capability", foreign),))
+
+    def check() -> None:
+        layers = open_layers(tmp_path)
+        layer = layers.create([entry], bytes_of({}), unpacked=True)
+        assert os.listxattr(layers.unpacked(layer) / "f") == []
+        assert facts(layers.entries(layer)) == facts([entry])
+        assert way == layers.owning.way
+
+    call_as_root_of(rows, check)
+
+
+@pytest.mark.parametrize(("rows", "way"), WAYS)
 def test_a_step_that_does_nothing_to_a_file_but_touch_it_leaves_its_owner(
     tmp_path: Path, rows: Rows, way: str
 ) -> None:
