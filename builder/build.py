@@ -140,7 +140,9 @@ async def _build(
     images = open_images(request, store)
     full = request.require_isolation == "full"
     groups = StepGroups(store.folder, request.limits)
-    sandboxes = Sandboxes(emit, standing, full=full, network=request.network, groups=groups)
+    sandboxes = Sandboxes(
+        emit, standing, full=full, network=request.network, groups=groups, runtime=request.runtime
+    )
     if RUN_LINE.search(texts.dockerfile):
         sandboxes.expect()
     try:

@@ -72,7 +72,8 @@ class BuildRequest(Value):
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
     `network` implies. cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
     folder. jobs 0 is the default.
-    isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "".
+    isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "". runtime: name or path of an
+    OCI runtime that carries steps out, "" for our own.
     """
 
     context: str
@@ -102,5 +103,6 @@ class BuildRequest(Value):
     jobs: int = 0
     hostname: str = ""
     isolation: str = "auto"
+    runtime: str = ""
     require_isolation: str = ""
     limits: StepLimits = StepLimits()

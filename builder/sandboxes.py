@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.isolation.choose import Standing
     from builder.isolation.stepgroups import StepGroups
+    from builder.runtime.foreign.choice import Foreign
     from builder.runtime.launch import Runtime
     from builder.runtime.leaves import Leaf
     from builder.runtime.spawn import Zygote
@@ -32,7 +33,7 @@ class Sandboxes:
 
     standing: where the build stands, None for root's own place; full: whether
     anything less than full isolation is refused; network: the build's --network; groups: what holds its
-    limits on steps.
+    limits on steps; runtime: name or path of an OCI runtime that carries them out, "" for our own.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Sandboxes:
         full: bool = False,
         network: str = "",
         groups: StepGroups | None = None,
+        runtime: str = "",
     ) -> None:
         self.isolation = standing.isolation if standing is not None else Isolation(ROOT)
         self._refused = standing.refused if standing is not None else None
@@ -53,6 +55,8 @@ class Sandboxes:
         self._zygote: Zygote | None = None
         self._runtime: Runtime | None = None
         self._labels: Labels | None = None
+        self._wanted = runtime
+        self._foreign: Foreign | None = None
 
     def expect(self) -> None:
         """Begin to start the process, as a step is likely to come; what stands against it, `start` tells.
@@ -82,6 +86,8 @@ class Sandboxes:
                 require_full(self.isolation, host_network=self._network != "none")
             if self._groups is not None:
                 self._groups.check()
+            if self._wanted:
+                self._foreign = self._find_foreign()
             self._runtime = Runtime.start(self._zygote)
             for weakening in weakenings(self.isolation):
                 self._emit(Warned(time=time.time(), message=weakening.line))
@@ -111,6 +117,10 @@ class Sandboxes:
 
             own = self.labels
             spec = with_labels(spec, apparmor=own.apparmor, selinux=own.selinux, files=own.files)
+        if self._foreign is not None:
+            from builder.runtime.foreign.choice import with_runtime
+
+            spec = with_runtime(spec, self._foreign)
         return spec
 
     @property
@@ -149,6 +159,25 @@ class Sandboxes:
             await self._runtime.close()
         if self._groups is not None:
             self._groups.close()
+
+    def _find_foreign(self) -> Foreign:
+        """The runtime asked for. Raises SandboxError where there is none, or none can be used on this rung."""
+        from builder.runtime.foreign.choice import find_runtime
+
+        lacking = ""
+        if self.records_owners:
+            lacking = "owners of files are emulated here, which only pybuild's own runtime does"
+        elif self.isolation.rung == CHROOT:
+            lacking = "it needs namespaces, and this is a chroot alone"
+        elif self.isolation.outer_proc:
+            lacking = "it needs a new /proc, and that is refused here"
+        if lacking:
+            raise SandboxError(
+                f"--runtime {self._wanted} cannot be used with --isolation {self.isolation.rung}: {lacking}",
+                code="runtime",
+                hint="without --runtime, steps are run by pybuild itself",
+            )
+        return find_runtime(self._wanted)
 
     def _reason(self) -> SandboxError | None:
         """Why there is no rung to run steps on."""

@@ -107,6 +107,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         metadata_file=parsed.text("metadata-file") or None,
         limits=_limits_of(parsed),
         isolation=values.isolation(parsed.text("isolation")),
+        runtime=parsed.text("runtime"),
         require_isolation=values.required_isolation(parsed.text("require-isolation")),
         jobs=values.whole_number(parsed.text("jobs"), "--jobs") if parsed.text("jobs") else 0,
     )

@@ -58,6 +58,8 @@ FLAGS = (
          help="open a shell where a RUN step has failed (see also `pybuild debug`)"),
     Flag(name="isolation", metavar="RUNG", group=HOW,
          help="how RUN is isolated: auto (default), root, userns, single-uid; see `pybuild doctor`"),
+    Flag(name="runtime", metavar="NAME|PATH", group=HOW,
+         help="have steps carried out by an OCI runtime: runc, crun or a path (default: pybuild itself)"),
     Flag(name="require-isolation", metavar="full", group=HOW,
          help="fail rather than run a step with anything less than full isolation"),
     Flag(name="output", short="o", kind="list", metavar="type=...,...", group=OUT,

@@ -48,7 +48,9 @@ def run(spec: Mapping[str, Any], files: Mapping[str, bytes], errors: int) -> NoR
     _leave_namespaces(spec)
     runtime = json.loads(spec["annotations"][ANNOTATION])
     root = _Root(spec, files)
-    container = _Container(runtime, _make_bundle(root), closed=root.closed)
+    folder = _make_bundle(root)
+    null = os.open("null", os.O_RDWR, dir_fd=root.kernel["/dev"])
+    container = _Container(runtime, folder, null, closed=root.closed)
     status, usage = container.run()
     os.write(errors, outcome.encode(status, usage))
     os._exit(0)
@@ -137,10 +139,11 @@ def _cover(place: int, tree: int) -> None:
 class _Container:
     """The one container of the step, by a runtime {"name", "path", "flags"}.
 
-    closed: no device can be opened in it.
+    null: a descriptor of the step's own /dev/null, as crun gives that to the command's user; closed: no device
+    can be opened in it.
     """
 
-    def __init__(self, runtime: Mapping[str, Any], bundle: str, *, closed: bool) -> None:
+    def __init__(self, runtime: Mapping[str, Any], bundle: str, null: int, *, closed: bool) -> None:
         self.closed = closed
         self.name = runtime["name"]
         self.path = runtime["path"]
@@ -149,15 +152,14 @@ class _Container:
         self.bundle = bundle
         flags = ["--root", f"{bundle}/state", "--log", self.log, "--log-format", "json"]
         self.command = [self.path, *flags, *runtime["flags"]]
-        self.null = os.open(os.devnull, os.O_RDWR)
+        self.null = null
 
     def run(self) -> tuple[int, Any]:
         """(status, usage) of the command, as wait4(2) has them."""
         heard, said = os.pipe()
         self._call("create", "--bundle", self.bundle, "--pid-file", self.pid_file, out=1, err=said)
         os.close(said)
-        with open(self.pid_file, encoding="ascii") as file:
-            pid = int(file.read())
+        pid = self._read_pid()
         os.set_blocking(heard, False)
         _read(heard)  # warnings of the runtime
         if self.closed:
@@ -169,6 +171,13 @@ class _Container:
             found, status, usage = os.wait4(-1, 0)
             if found == pid:
                 return status, usage
+
+    def _read_pid(self) -> int:
+        try:
+            with open(self.pid_file, encoding="ascii") as file:
+                return int(file.read())
+        except (OSError, ValueError) as error:
+            raise Failure("runtime", 0, f"{self.name} create: it told of no container's process") from error
 
     def _call(self, *words: str, out: int, err: int) -> None:
         """Have the runtime do something. Raises Failure."""
