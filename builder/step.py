@@ -21,7 +21,7 @@ from builder.agentsockets import open_sockets, owners_of
 from builder.cachemounts import CacheMounts
 from builder.digest import of_value
 from builder.errors import BuildError, MissingPath, StepFailed
-from builder.events import Log
+from builder.events import Log, Warned
 from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount, TmpfsMount
 from builder.runtime import spec
 from builder.runtime.ownership.handover import TABLE
@@ -194,7 +194,14 @@ class Step:
         finally:
             self.usage = leaf.usage() if leaf is not None else None
             self.parts.used[self.vertex.digest] = stepusage.figures(status, self.usage)
+        if not status.code and (told := stepusage.met_limits(status, self.usage, limits)):
+            self._warn(f"process {shown(self.op.argv)} went well all the same{told}")
         return status
+
+    def _warn(self, message: str) -> None:
+        location = self.vertex.about.location
+        line = location.span.line if location else 0
+        self.parts.emit(Warned(time=time.time(), message=message, line=line))
 
     def failure(self, status: ExitStatus) -> StepFailed:
         """The error for a command that ended badly."""

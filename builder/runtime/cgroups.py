@@ -8,12 +8,13 @@ below what is mounted. Who made the folder above the leaf reads and removes it (
 Of v1 and v2 that one counts which carries the controllers (memory, cpu, pids): a machine where v2 holds but
 some odd ones is v1. Rules for devices are not carried out here, but by mounts without devices (`rootfs`).
 
-Part of what each step is forked with: it imports os and a sibling only. See cgroups(7), and the kernel's
-admin-guide/cgroup-v1 and admin-guide/cgroup-v2.
+Part of what each step is forked with: it imports errno, os and a sibling only. See cgroups(7), and the
+kernel's admin-guide/cgroup-v1 and admin-guide/cgroup-v2.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from builder.runtime.failure import Failure, because
@@ -227,11 +228,10 @@ def _limit(place: Place) -> None:
     for name, value in place.settings:
         try:
             write(place.folder, name, value)
-        except FileNotFoundError:
-            if name not in _SWAP:  # swap is not accounted for by this kernel, and may be none at all
-                raise
         except OSError as error:
-            raise because("cgroup", f"cannot set {name} to {value}", error) from error
+            if name in _SWAP and error.errno == errno.ENOENT:
+                continue  # swap is not counted by this kernel
+            raise because("cgroup", f"cannot set {name} of {place.folder} to {value}", error) from error
 
 
 _SWAP = ("memory.memsw.limit_in_bytes", "memory.swap.max")
