@@ -161,7 +161,7 @@ class Sandboxes:
             self._groups.close()
 
     def _find_foreign(self) -> Foreign:
-        """The runtime asked for. Raises SandboxError where there is none, or none can be used on this rung."""
+        """The runtime asked for. Raises SandboxError where it is not there, or of no use on this rung."""
         from builder.runtime.foreign.choice import find_runtime
 
         lacking = ""

@@ -48,9 +48,7 @@ def run(spec: Mapping[str, Any], files: Mapping[str, bytes], errors: int) -> NoR
     _leave_namespaces(spec)
     runtime = json.loads(spec["annotations"][ANNOTATION])
     root = _Root(spec, files)
-    folder = _make_bundle(root)
-    null = os.open("null", os.O_RDWR, dir_fd=root.kernel["/dev"])
-    container = _Container(runtime, folder, null, closed=root.closed)
+    container = _Container(runtime, _make_bundle(root), closed=root.closed)
     status, usage = container.run()
     os.write(errors, outcome.encode(status, usage))
     os._exit(0)
@@ -92,6 +90,9 @@ def _make_bundle(root: _Root) -> str:
         folder = root.stage.make_folder("bundle")
         with open(f"{folder}/config.json", "xb") as file:
             file.write(_encode(config.plain_config(spec, root.root_path, libc.capabilities()[1])))
+        # standard input, which a runtime may give to the command's user: the step's own node
+        null = libc.clone_tree(root.kernel["/dev"], "null")
+        _cover(libc.openat2(libc.AT_FDCWD, os.devnull, os.O_PATH), null)
         _renew_proc()
         _protect_cgroups()
     except OSError as error:
@@ -139,11 +140,10 @@ def _cover(place: int, tree: int) -> None:
 class _Container:
     """The one container of the step, by a runtime {"name", "path", "flags"}.
 
-    null: a descriptor of the step's own /dev/null, as crun gives that to the command's user; closed: no device
-    can be opened in it.
+    closed: no device can be opened in it.
     """
 
-    def __init__(self, runtime: Mapping[str, Any], bundle: str, null: int, *, closed: bool) -> None:
+    def __init__(self, runtime: Mapping[str, Any], bundle: str, *, closed: bool) -> None:
         self.closed = closed
         self.name = runtime["name"]
         self.path = runtime["path"]
@@ -152,7 +152,7 @@ class _Container:
         self.bundle = bundle
         flags = ["--root", f"{bundle}/state", "--log", self.log, "--log-format", "json"]
         self.command = [self.path, *flags, *runtime["flags"]]
-        self.null = null
+        self.null = os.open(os.devnull, os.O_RDWR)
 
     def run(self) -> tuple[int, Any]:
         """(status, usage) of the command, as wait4(2) has them."""
