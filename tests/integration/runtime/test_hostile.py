@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import encodings
 import os
+import signal
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,25 @@ def layer(tmp_path: Path) -> Path:
     folder = tmp_path / "layer"
     folder.mkdir()
     return folder
+
+
+@contextlib.contextmanager
+def swapped(one: Path, other: Path) -> Iterator[None]:
+    """Swap two names for each other, all the while, by a process of its own (renameat2(2))."""
+    rename, here, exchange = ctypes.CDLL(None).renameat2, -100, 2
+    names = os.fsencode(one), os.fsencode(other)
+    child = os.fork()
+    if child == 0:
+        try:
+            while os.getppid() != 1:
+                rename(here, names[0], here, names[1], exchange)
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def on(sandbox: Sandbox, layer: Path) -> list[str]:
@@ -106,7 +129,7 @@ async def test_the_root_is_no_target_under_any_name(sandbox: Sandbox, layer: Pat
             await sandbox.run("true", lower=on(sandbox, layer), mounts=[Tmpfs(target)])
 
 
-@pytest.mark.hostile("CVE-2019-19921")
+@pytest.mark.hostile("CVE-2019-19921", "CVE-2023-27561", "CVE-2023-28642")
 async def test_nothing_is_mounted_in_proc(sandbox: Sandbox, layer: Path) -> None:
     os.symlink("/proc/sys", layer / "link")
     os.symlink("/proc/self/root", layer / "magic")
@@ -143,6 +166,73 @@ async def test_a_subpath_with_dots_stays_in_its_stage(sandbox: Sandbox, tmp_path
     for subpath in ("../../../..", "/../.."):
         said = await sandbox.says("cat /m/mark", mounts=[Overlay("/m", (str(stage),), subpath=subpath)])
         assert said == ["stage"]
+
+
+@pytest.mark.hostile("CVE-2021-30465", "CVE-2024-45310", "CVE-2024-23651")
+async def test_a_target_that_becomes_a_link_meanwhile_is_not_made_outside(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Another step, which has the same cache, swaps a folder for a link to one of the machine's."""
+    canary, cache = tmp_path / "canary", tmp_path / "cache"
+    canary.mkdir()
+    (cache / "a").mkdir(parents=True)
+    (cache / "b").symlink_to(canary)
+
+    with swapped(cache / "a", cache / "b"):
+        for number in range(30):
+            mounts = [Bind("/c", str(cache), readonly=False), Tmpfs(f"/c/a/made{number}/deep")]
+            with contextlib.suppress(BuildError):
+                await sandbox.run("true", mounts=mounts)
+
+    assert os.listdir(canary) == []
+
+
+@pytest.mark.hostile("CVE-2024-23651", "CVE-2024-11218", "CVE-2021-30465")
+async def test_a_subpath_that_becomes_a_link_meanwhile_shows_nothing_outside(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    canary, stage = tmp_path / "canary", tmp_path / "stage"
+    (canary / "inside").mkdir(parents=True)
+    (stage / "a/inside").mkdir(parents=True)
+    (canary / "inside/theirs").write_text("")
+    (stage / "b").symlink_to(canary)
+    seen: set[str] = set()
+
+    with swapped(stage / "a", stage / "b"):
+        for _ in range(30):
+            mounts = [Bind("/m", str(stage), subpath="a/inside", readonly=False)]
+            with contextlib.suppress(BuildError):
+                seen.update((await sandbox.run("ls /m; touch /m/mine", mounts=mounts)).out)
+
+    assert seen <= {"mine"}
+    assert os.listdir(canary / "inside") == ["theirs"]
+
+
+@pytest.mark.hostile("CVE-2025-64329")
+async def test_steps_leave_nothing_open_in_what_starts_them(sandbox: Sandbox, tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    (tmp_path / "file").write_text("")
+    mounts = [Bind("/m", str(tmp_path / "file")), Tmpfs("/t"), SecretFile("/s", "s")]
+    counts = []
+    for _ in range(3):
+        for command in ("true", "exit 3"):
+            await sandbox.run(command, mounts=mounts, files={"s": b"x"})
+        with pytest.raises(BuildError):
+            await sandbox.run("true", mounts=[Tmpfs("/proc/x")])
+        counts.append((descriptors(), children_descriptors()))
+
+    assert counts[0] == counts[-1]
+
+
+def children_descriptors() -> list[int]:
+    """How many files each process below this one holds open."""
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):
+        children = Path(f"/proc/self/task/{thread}/children").read_text().split()
+        found += [len(os.listdir(f"/proc/{child}/fd")) for child in children]
+    return sorted(found)
 
 
 @pytest.mark.hostile("CVE-2024-21626")
