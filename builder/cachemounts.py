@@ -1,11 +1,12 @@
 """Cache mounts: folders of ROOT/cache/mounts that outlive builds, by id.
 
-    ROOT/cache/mounts/<hash of id>/            the folder of the shared and locked modes
-    ROOT/cache/mounts/<hash of id>.N/          further ones, for the private mode
-    ROOT/cache/mounts/<hash of id>-mapped/, -recorded/    the same where owners are kept so (`fs.ownership`)
-    ROOT/cache/mounts/<name>.lock              flock'ed exclusively (locked, private) or shared
+    ROOT/cache/mounts/<hash>/            the folder of the shared and locked modes
+    ROOT/cache/mounts/<hash>.N/          further ones, for the private mode
+    ROOT/cache/mounts/<hash>-mapped/, -recorded/    the same where owners are kept so (`fs.ownership`)
+    ROOT/cache/mounts/<name>.lock        flock'ed exclusively (locked, private) or shared
 
-A folder is filled and given its owner before it has its name, so that nobody sees half of it.
+The hash is of the cache's id and of what it starts with. A folder is filled and given its owner in
+ROOT/ingest before it has its name, so that nobody sees half of it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from builder.digest import hex_of, of_value
 from builder.fs.ownership import REAL
 from builder.fs.owning import Owning
-from builder.fs.remove import remove_tree
 from builder.fs.rooted import open_root, opened
-from builder.ops.exec import CacheMount
+from builder.store.ingest import IngestFolder
 
 POLL_SECONDS = 0.05
 
@@ -30,24 +30,27 @@ class CacheMounts:
     """The cache mounts of a store, as far as their owners are kept as this process does."""
 
     def __init__(self, store: str) -> None:
+        self.store = store
         self.folder = os.path.join(store, "cache", "mounts")
         self.owning = Owning()
 
+    def name(self, identity: str, start: Sequence[object]) -> str:
+        """The name of the cache with this id that starts with that (plain data; nothing: an empty folder)."""
+        name = hex_of(of_value(["cache-mount", identity, *start]))[:32]
+        return name if self.owning.way == REAL else f"{name}-{self.owning.way}"
+
     @contextlib.asynccontextmanager
-    async def hold(self, mount: CacheMount) -> AsyncIterator[str]:
-        """The path of a cache mount's folder, held as its sharing says while the block lasts.
+    async def hold(self, name: str, sharing: str) -> AsyncIterator[str]:
+        """The path of a cache's folder, held as its sharing says while the block lasts.
 
         Waits, without blocking the loop, while another step holds a locked cache. The folder may not be
         there yet: `make` makes it.
         """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        name = hex_of(of_value(["cache-mount", mount.id]))[:32]
-        if self.owning.way != REAL:
-            name = f"{name}-{self.owning.way}"
-        if mount.sharing == "private":
+        if sharing == "private":
             name, lock = self._first_free(name)
         else:
-            operation = fcntl.LOCK_EX if mount.sharing == "locked" else fcntl.LOCK_SH
+            operation = fcntl.LOCK_EX if sharing == "locked" else fcntl.LOCK_SH
             while (lock := self._try_lock(name, operation)) < 0:  # noqa: ASYNC110 - maybe another process's
                 await asyncio.sleep(POLL_SECONDS)
         try:
@@ -74,30 +77,18 @@ class CacheMounts:
             return -1
         return fd
 
-    def make(self, path: str, mount: CacheMount, fill: Callable[[str], None]) -> None:
-        """Make a held folder where it is missing. Blocking.
-
-        A cache that starts with something gets it from `fill`, its mode and owner too.
-        """
+    def make(self, path: str, fill: Callable[[str], None]) -> None:
+        """Make a held folder where it is missing, its content, mode and owner by `fill`. Blocking."""
         if os.path.isdir(path):
             return
-        temporary = f"{path}.new-{os.getpid()}-{os.urandom(4).hex()}"
-        os.mkdir(temporary, 0o700)
-        try:
-            if mount.input is None:
-                self.give(temporary, mount.target, mount.uid, mount.gid, mount.mode)
-            else:
-                fill(temporary)
-            os.rename(temporary, path)
-        except FileExistsError:  # another step that shares it was faster
-            remove_tree(temporary)
-        except OSError:
-            remove_tree(temporary)
-            if not os.path.isdir(path):
-                raise
-        except BaseException:
-            remove_tree(temporary)
-            raise
+        with IngestFolder(self.store) as ingest:
+            new = os.path.join(ingest.path, "cache")
+            os.mkdir(new, 0o700)
+            fill(new)
+            with opened(open_root(self.folder)) as folder:
+                fcntl.flock(folder, fcntl.LOCK_EX)  # a rename would replace an empty folder that is in use
+                if not os.path.isdir(path):
+                    os.rename(new, path)
 
     def give(self, folder: str, target: str, uid: int, gid: int, mode: int) -> None:
         """Give a new folder, to be mounted at `target`, its owner and mode. Raises BuildError, OSError."""

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MAX_SECRET = 512 << 10  # bytes, as BuildKit has it
+MAX_SECRET = 500 << 10  # bytes, as BuildKit has it
 
 
 @dataclass

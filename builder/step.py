@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from builder import stepfiles, stepusage
 from builder.agentsockets import open_sockets, owners_of
-from builder.cachemounts import CacheMounts
 from builder.digest import of_value
 from builder.errors import BuildError, MissingPath, StepFailed
 from builder.events import Log, Warned
@@ -28,9 +27,10 @@ from builder.runtime.ownership.handover import TABLE
 from builder.runtime.ownership.request import table
 from builder.snapshots import graft, owners
 from builder.snapshots.edit import COPY
-from builder.snapshots.snapshot import FOLDER, Snapshot
-from builder.snapshots.tree import TooManyLinks
+from builder.snapshots.snapshot import Snapshot
 from builder.snapshots.unpack import write_tree
+from builder.stepcaches import StepCaches
+from builder.stepfiles import resolve_source
 from builder.store.failure import full_disk_hint
 from builder.store.ingest import IngestFolder
 from builder.worker import accounts, no_content
@@ -81,7 +81,7 @@ class Prepared:
 
 @dataclass
 class Step:
-    """A step under way. `held`: the folders of its cache mounts; `sockets`: those of its ssh mounts; `tail`:
+    """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts; `tail`:
     the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
     failed command's ExitStatus tells."""
 
@@ -90,16 +90,19 @@ class Step:
     op: Exec
     below: Snapshot
     inputs: tuple[Snapshot, ...]
-    held: dict[CacheMount, str] = field(default_factory=dict)
+    caches: StepCaches = field(init=False)
     sockets: dict[SshMount, str] = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
     usage: Usage | None = None
     owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.caches = StepCaches(self.parts, self.op, self.inputs)
+
     async def get_ready(self, stack: contextlib.AsyncExitStack) -> tuple[Edit, Prepared]:
         """Hold and make all that the step needs; the stack lets it go."""
         parts = self.parts
-        await self.hold_caches(stack)
+        await self.caches.hold(stack)
         self.sockets = await open_sockets(parts.agents, self.op.mounts, parts.store.folder, stack)
         edit = await parts.thread(self.begin, stack)
         return edit, await parts.thread(self.prepare, edit, stack)
@@ -118,16 +121,6 @@ class Step:
             error,
             lambda: parts.thread(parts.layers.commit, edit, self.below, stubs, self.owners, as_it_is=True),
         )
-
-    async def hold_caches(self, stack: contextlib.AsyncExitStack) -> None:
-        """Hold all cache mounts, always in the same order, so that two steps cannot wait for each other."""
-        caches = CacheMounts(self.parts.store.folder)
-        mounts = {mount for mount in self.op.mounts if isinstance(mount, CacheMount)}
-        by_id: dict[str, str] = {}
-        for mount in sorted(mounts, key=lambda mount: (mount.id, mount.sharing, mount.target)):
-            if mount.id not in by_id:
-                by_id[mount.id] = await stack.enter_async_context(caches.hold(mount))
-            self.held[mount] = by_id[mount.id]
 
     def begin(self, stack: contextlib.AsyncExitStack) -> Edit:
         """Make the folders that the step writes into. They are the stack's before anybody else has them: who
@@ -253,9 +246,10 @@ class Step:
             case BindMount():
                 return self._bind(mount, folder)
             case CacheMount():
-                return self._cache(mount)
+                return self.caches.lay(mount)
             case TmpfsMount():
-                return spec.Tmpfs(target=mount.target, size=mount.size, options=("nosuid",))
+                options = ("nosuid", "ro") if mount.readonly else ("nosuid",)
+                return spec.Tmpfs(target=mount.target, size=mount.size, options=options)
             case SecretMount():
                 return self._secret(mount, secrets, variables)
             case SshMount():
@@ -307,23 +301,6 @@ class Step:
         once = [*dict.fromkeys(reversed(snapshot))][::-1]
         return [str(self.parts.layers.unpacked(layer)) for layer in once]
 
-    def _cache(self, mount: CacheMount) -> spec.Bind:
-        path = self.held[mount]
-        CacheMounts(self.parts.store.folder).make(path, mount, lambda new: self._fill_cache(mount, new))
-        return spec.Bind(target=mount.target, source=path, readonly=mount.readonly, options=("nosuid",))
-
-    def _fill_cache(self, mount: CacheMount, folder: str) -> None:
-        """Give a new cache what it starts with: a folder of the input that it names, as it is there."""
-        assert mount.input is not None
-        layers = self.parts.layers
-        tree = layers.tree(self.inputs[mount.input])
-        top = resolve_source(tree, mount)
-        start = tree.get(top)
-        if top != "." and (start is None or start.kind != FOLDER):
-            raise MissingPath(f"the source {mount.source} of the cache at {mount.target} is not a folder")
-        os.chmod(folder, 0o755)
-        layers.copy(folder, tree, top)
-
     def _secret(
         self, mount: SecretMount, secrets: dict[str, bytes], variables: dict[str, str]
     ) -> spec.SecretFile | None:
@@ -340,23 +317,15 @@ class Step:
             return None
         name = f"secret-{len(secrets)}"
         secrets[name] = value
-        return spec.SecretFile(target=mount.target, name=name, mode=mount.mode, uid=mount.uid, gid=mount.gid)
+        return spec.SecretFile(
+            target=mount.target, name=name, mode=mount.mode & 0o777, uid=mount.uid, gid=mount.gid
+        )
 
     def _make_cwd(self, edit: Edit, tree: Tree, user: User) -> None:
         """Make the working folder where the image lacks it, as the user's; it stays in the layer."""
         entries = graft.plan_dir(self.op.cwd, tree, (user.uid, user.gid), time.time_ns())
         if entries:
             write_tree(edit.upper, entries, no_content)
-
-
-def resolve_source(tree: Tree, mount: BindMount | CacheMount) -> str:
-    """The path that a mount shows, symlinks followed; it may be that nothing is there."""
-    try:
-        return tree.resolve(mount.source)
-    except TooManyLinks as error:
-        raise BuildError(
-            f"too many symbolic links on the way to '{mount.source}'", code="link-loop"
-        ) from error
 
 
 def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:

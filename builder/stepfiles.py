@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from builder.ops.exec import Exec
+from builder.errors import BuildError
+from builder.ops.exec import BindMount, CacheMount, Exec
 from builder.snapshots.snapshot import FIFO, SYMLINK
 from builder.snapshots.tree import TooManyLinks, Tree
 
@@ -71,3 +72,13 @@ def owners_without_record(tree: Tree) -> dict[str, tuple[int, int]]:
         for path, node in tree.nodes.items()
         if node.entry.kind in (SYMLINK, FIFO) and (node.entry.uid or node.entry.gid)
     }
+
+
+def resolve_source(tree: Tree, mount: BindMount | CacheMount) -> str:
+    """The path that a mount shows, symlinks followed; it may be that nothing is there."""
+    try:
+        return tree.resolve(mount.source)
+    except TooManyLinks as error:
+        raise BuildError(
+            f"too many symbolic links on the way to '{mount.source}'", code="link-loop"
+        ) from error

@@ -204,7 +204,7 @@ class Mounting:
                 self.mounts.append(_ssh(self.state, options, self.agents))
                 self.agents += 1
             case "tmpfs":
-                self.mounts.append(TmpfsMount(self._target(options), options.size))
+                self.mounts.append(TmpfsMount(self._target(options), options.size, options.readonly is True))
             case "cache":
                 self.mounts.append(self._cache(options, origin))
             case _:

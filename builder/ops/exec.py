@@ -41,6 +41,7 @@ class TmpfsMount(msgspec.Struct, frozen=True, tag="tmpfs"):
 
     target: str
     size: int = 0
+    readonly: bool = False
 
 
 class SecretMount(msgspec.Struct, frozen=True, tag="secret"):

@@ -228,7 +228,10 @@ class Overlay(msgspec.Struct, frozen=True, tag="overlay"):
 
 
 class SecretFile(msgspec.Struct, frozen=True, tag="secret"):
-    """A read-only file in memory; its bytes are handed to the runtime beside the spec, under `name`."""
+    """A read-only file in memory; its bytes are handed to the runtime beside the spec, under `name`.
+
+    It can be run where `mode` says so.
+    """
 
     target: str
     name: str
@@ -424,7 +427,8 @@ def _mount(mount: MountSpec, devices: tuple[str, ...]) -> Mount:
             options += [f"size={mount.size}"] if mount.size else []
             kind = source = "tmpfs"
         case SecretFile():
-            options = ["ro", "nosuid", "noexec", "nodev", *_ownership(mount), f"x-file={mount.name}"]
+            run = ["noexec"] if not mount.mode & 0o111 else []
+            options = ["ro", "nosuid", *run, "nodev", *_ownership(mount), f"x-file={mount.name}"]
             kind = source = "tmpfs"
         case Overlay():
             options = [*devices, *_overlay(mount)]

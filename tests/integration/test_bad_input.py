@@ -196,7 +196,7 @@ BAD_DOCKERFILES = [
     ),
     Bad(
         "FROM busybox\nRUN --mount=type=cache,target=/etc/passwd true",
-        "cannot mount at /etc/passwd: it is a file",
+        "cannot mount a folder at /etc/passwd: a file is there",
     ),
     Bad(
         "FROM busybox\nADD cut.tar.gz /",

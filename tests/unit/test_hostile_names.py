@@ -12,7 +12,6 @@ from builder.cachemounts import CacheMounts
 from builder.dockerfile import patterns
 from builder.dockerfile.mounts import MountError, parse_mount
 from builder.errors import BuildError, DockerfileError
-from builder.ops.exec import CacheMount
 from tests.support.compiling import compile_once, compile_text, config_of, image, ops
 
 
@@ -23,10 +22,9 @@ from tests.support.compiling import compile_once, compile_text, config_of, image
 async def test_the_id_of_a_cache_is_no_path(tmp_path: Path, name: str) -> None:
     store = tmp_path / "store"
     mounts = CacheMounts(str(store))
-    mount = CacheMount(name, "/c")
 
-    async with mounts.hold(mount) as folder:
-        mounts.make(folder, mount, lambda path: None)
+    async with mounts.hold(mounts.name(name, []), "shared") as folder:
+        mounts.make(folder, lambda path: None)
 
     assert os.path.dirname(folder) == mounts.folder
     assert set(os.path.basename(folder)) <= set("0123456789abcdef")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from builder import stop
+from builder.agents.agent import Agents
 from builder.errors import BuildError
 from builder.isolation.rungs import ROOT, Isolation
 from builder.ops.exec import Exec
@@ -48,6 +49,7 @@ async def test_an_edit_that_is_made_while_the_step_is_cancelled_is_discarded(tmp
             thread=thread,
             sandboxes=SimpleNamespace(start=lambda: None, isolation=Isolation(ROOT)),
             store=SimpleNamespace(folder=str(tmp_path)),
+            agents=Agents(()),
         )
         vertex: Any = None
         task = asyncio.ensure_future(run_step(parts, vertex, Exec(("true",), (), "/"), (), ()))

@@ -80,7 +80,7 @@ MOUNTS: list[tuple[Any, dict[str, list[Any]]]] = [
             "readonly": [True],
         },
     ),
-    (TMPFS, {"target": ["/u"], "size": [1]}),
+    (TMPFS, {"target": ["/u"], "size": [1], "readonly": [True]}),
     (
         SECRET,
         {
