@@ -17,7 +17,7 @@ import struct
 
 from builder.runtime.ownership import credentials as rules
 from builder.runtime.ownership.layouts import narrow, widen
-from builder.runtime.ownership.rules import PR_GET_KEEPCAPS
+from builder.runtime.ownership.rules import PR_GET_KEEPCAPS, ROOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Identity:
         return {
             "execve": self.execve,
             "execveat": self.execveat,
-            "chroot": self.chroot,
+            **dict.fromkeys(ROOTS, self.change_root),
             "capget": self.capget,
             "capset": self.capset,
             "prctl": self.prctl,
@@ -200,8 +200,8 @@ class Identity:
         finally:
             os.close(file)
 
-    def chroot(self, call: Call) -> None:
-        """From now on roots are looked at."""
+    def change_root(self, call: Call) -> None:
+        """From now on files are looked for in each process's own root."""
         self._targets.rooted = False
 
     # --- capabilities and limits ---

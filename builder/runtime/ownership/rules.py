@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-NOTIFY = "SCMP_ACT_NOTIFY"
+NOTIFY, ALLOW = "SCMP_ACT_NOTIFY", "SCMP_ACT_ALLOW"
 
 O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
 O_CREAT = 0o100
@@ -36,7 +36,8 @@ chown lchown fchown fchownat stat lstat fstat newfstatat mkdir mkdirat mknod mkn
 creat openat2 bind listxattr llistxattr flistxattr
 """)
 PERMISSIONS = _names("access faccessat faccessat2")
-PROCESS = _names("execve execveat chroot capget capset")
+ROOTS = _names("chroot pivot_root unshare setns")  # after these a process may see other files than the step
+PROCESS = _names("execve execveat capget capset")
 # i386's further names for the same
 I386 = (
     *(f"{name}32" for name in IDENTITY),
@@ -52,8 +53,8 @@ _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 
 
 def notify_rules() -> list[dict[str, Any]]:
     """The rules; they have to stand before those that allow."""
-    rules = [_masked("statx", 3, _STATX_OWNERSHIP, 0, "SCMP_ACT_ALLOW")]
-    names = {*IDENTITY, *FILES, *PERMISSIONS, *PROCESS, *I386, "statx"}
+    rules = [_masked("statx", 3, _STATX_OWNERSHIP, 0, ALLOW)]
+    names = {*IDENTITY, *FILES, *PERMISSIONS, *ROOTS, *PROCESS, *I386, "statx"}
     rules.append({"names": sorted(names), "action": NOTIFY})
     for name, index in _CREATING:
         rules += [_masked(name, index, flag, flag, NOTIFY) for flag in (O_CREAT, O_TMPFILE)]
@@ -67,10 +68,20 @@ def notify_rules() -> list[dict[str, Any]]:
 
 
 def notifying_section(section: Mapping[str, Any] | None, architectures: list[str]) -> dict[str, Any]:
-    """The section with these rules before its own; without one, all else is allowed."""
+    """The section with these rules before its own; without one, all else is allowed.
+
+    A call that is asked about can be let go on, and then nothing else refuses it. So what the section does
+    not allow whatever its arguments is not asked about.
+    """
     if section is None:
-        section = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures, "syscalls": []}
-    return {**section, "syscalls": [*notify_rules(), *section["syscalls"]]}
+        free = {"defaultAction": ALLOW, "architectures": architectures}
+        return {**free, "syscalls": notify_rules()}
+    plain = [rule for rule in section["syscalls"] if rule["action"] == ALLOW and not rule.get("args")]
+    allowed = {name for rule in plain for name in rule["names"]}
+    rules = [
+        {**rule, "names": [name for name in rule["names"] if name in allowed]} for rule in notify_rules()
+    ]
+    return {**section, "syscalls": [*(rule for rule in rules if rule["names"]), *section["syscalls"]]}
 
 
 def _masked(name: str, index: int, mask: int, value: int, action: str) -> dict[str, Any]:

@@ -260,6 +260,17 @@ def test_a_server_knows_which_user_has_connected(steps: Steps) -> None:
     assert steps.says([PYTHON, "-c", PEERS]) == ["0"]
 
 
+@needs("unshare", "mount")
+def test_a_process_with_mounts_of_its_own_sees_owners_there(steps: Steps) -> None:
+    command = """
+    mkdir /a /b; touch /a/f; chown 5 /a/f
+    unshare -m sh -c 'mount --bind /a /b && stat -c %u /b/f && chown 6 /b/f && mount -t tmpfs t /a && ls /a'
+    stat -c %u /a/f; ls /b
+    """
+    assert steps.says(command, insecure=True) == ["5", "6"]
+    assert steps.record("a/f") == Record(6, 0)
+
+
 SIGNALS = """
 import os, signal
 count = 0

@@ -79,7 +79,12 @@ def test_options_and_limits_are_asked_about_where_they_tell_credentials() -> Non
 
 
 def test_what_the_profile_refuses_stays_refused() -> None:
-    assert answer("mount") == DENY
+    assert answer("mount") == answer("pivot_root") == answer("setns") == DENY
+    few = {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []}
+    some = {**few, "syscalls": [{"names": ["stat"], "action": "SCMP_ACT_ALLOW"}]}
+    strict = seccomp.assemble(notifying_section(some, []))
+    assert run(strict, X86_64, syscalls.X86_64["stat"]) == NOTIFY
+    assert run(strict, X86_64, syscalls.X86_64["chown"]) == DENY
     assert answer("clone3") == ENOSYS
     assert run(PROGRAM, 0x80000016, 4) == DENY
 
@@ -107,7 +112,7 @@ def test_whatever_is_asked_about_is_answered(
     nothing: Any = None
     supervisor = Supervisor(nothing, Identity(nothing, nothing, nothing), nothing, machine)
     assert {number for arch, number in supervisor.numbers if arch == audit} >= asked
-    assert {run(program(machine), audit, number) for number in asked} <= {NOTIFY, ALLOW}
+    assert {run(program(machine), audit, number) for number in asked} <= {NOTIFY, ALLOW, DENY}
 
 
 def spec(**changes: Any) -> RuntimeSpec:
