@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError, reason_of
-from builder.runtime.cgroups import needed_controllers
+from builder.runtime.cgroups import SWAP_FILES, needed_controllers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -34,6 +34,7 @@ class StepGroups:
         self.wanted = bool(self.resources or limits.cgroup_parent)
         self._record = os.path.join(store, FOLDER)
         self._parent = limits.cgroup_parent
+        self._counts_swap = bool(limits.memory_swap)  # it was asked for, and is not a default
         self._lock = threading.Lock()
         self._folders: BuildFolders | None = None
         self._path = ""
@@ -81,6 +82,10 @@ class StepGroups:
         try:
             for folder in folders.folders:
                 give_down(folder, needed)
+            if self._counts_swap and not _counts_swap(folders):
+                raise SandboxError(
+                    "RUN steps cannot have --memory-swap here: this kernel does not count swap", code="cgroup"
+                )
             self._remember(folders)
         except (SandboxError, OSError):
             folders.remove()
@@ -92,6 +97,10 @@ class StepGroups:
         os.makedirs(self._record, mode=0o700, exist_ok=True)
         with open(os.path.join(self._record, folders.name), "x", encoding="utf-8") as file:
             file.write("".join(f"{folder}\n" for folder in folders.folders))
+
+
+def _counts_swap(folders: BuildFolders) -> bool:
+    return any(os.path.exists(f"{folder}/{name}") for folder in folders.folders for name in SWAP_FILES)
 
 
 def sweep_groups(store: str) -> None:

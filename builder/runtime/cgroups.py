@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LIMITING = ("memory", "cpu", "pids")  # whoever has one of these is the version in use
 STATISTICS = {1: ("memory", "cpu", "cpuacct", "pids", "blkio", "freezer"), 2: ("memory", "cpu", "pids", "io")}
 PROCESSES = "cgroup.procs"
+SWAP_FILES = ("memory.memsw.limit_in_bytes", "memory.swap.max")  # not there where swap is not counted
 
 Setting = tuple[str, str, str]  # (controller, file, value)
 
@@ -229,12 +230,9 @@ def _limit(place: Place) -> None:
         try:
             write(place.folder, name, value)
         except OSError as error:
-            if name in _SWAP and error.errno == errno.ENOENT:
-                continue  # swap is not counted by this kernel
+            if name in SWAP_FILES and error.errno == errno.ENOENT:
+                continue
             raise because("cgroup", f"cannot set {name} of {place.folder} to {value}", error) from error
-
-
-_SWAP = ("memory.memsw.limit_in_bytes", "memory.swap.max")
 
 
 def _with_controllers(hierarchy: Hierarchy) -> Hierarchy:
@@ -244,9 +242,11 @@ def _with_controllers(hierarchy: Hierarchy) -> Hierarchy:
 
 
 def _below(path: str, root: str) -> str:
-    """A cgroup's path below what is mounted; one that is not below it counts as that itself."""
+    """A cgroup's path below what is mounted; one that is not below it counts as that itself: of a process
+    outside of what its cgroup namespace shows, that begins with "/..".
+    """
     root = root.rstrip("/")
-    if path == root or not path.startswith(f"{root}/"):
+    if path == root or not path.startswith(f"{root}/") or ".." in path.split("/"):
         return ""
     return path[len(root) :].rstrip("/")
 

@@ -97,6 +97,16 @@ def test_insecure_steps_are_limited_too(workshop: Workshop) -> None:
     assert "killed for lack of memory: 32 MiB allowed" in outcome.message
 
 
+@holds("memory")
+@pytest.mark.parametrize("runtime", [pytest.param(name, marks=needs(name)) for name in ("runc", "crun")])
+def test_another_runtime_s_steps_are_limited_too(workshop: Workshop, runtime: str) -> None:
+    flags = ["-m", "48m", "--memory-swap=48m", "--runtime", runtime]
+    outcome = workshop.fail(*flags, dockerfile=f"FROM busybox\nRUN {HUNGRY}\n")
+
+    assert "killed for lack of memory: 48 MiB allowed" in outcome.message
+    assert folders_of(workshop.root) == []
+
+
 # ── processes, processors ────────────────────────────────────────────────────────────────────────────────
 
 

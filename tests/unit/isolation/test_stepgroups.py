@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.errors import SandboxError
 from builder.isolation import cgroups
 from builder.isolation.cgroups import Site
 from builder.isolation.stepgroups import StepGroups, resources_of, sweep_groups
@@ -61,6 +62,12 @@ def test_each_step_has_a_leaf_of_its_own_in_its_builds_folder(parent: Path, tmp_
     (name,) = (path.name for path in parent.iterdir())
     assert (first, second) == (f"/own/{name}/1", f"/own/{name}/2")
     groups.close()
+
+
+def test_swap_that_is_asked_for_has_to_be_counted(parent: Path, tmp_path: Path) -> None:
+    StepGroups(str(tmp_path), StepLimits(memory=9)).check()
+    with pytest.raises(SandboxError, match="--memory-swap here: this kernel does not count swap"):
+        StepGroups(str(tmp_path), StepLimits(memory=9, memory_swap=9)).check()
 
 
 def test_what_a_build_made_is_written_down_until_it_is_gone(parent: Path, tmp_path: Path) -> None:
