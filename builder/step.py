@@ -232,6 +232,7 @@ class Step:
             with open(path, "xb") as file:
                 file.write(text)
             os.chmod(path, 0o644)
+            self.parts.sandboxes.label(path)
             yield spec.Bind(target=f"/etc/{name}", source=path, options=("nosuid", "noexec", "nodev"))
 
     def _mount(

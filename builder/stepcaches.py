@@ -53,6 +53,7 @@ class StepCaches:
         """
         path = self._held[mount]
         self._caches.make(path, lambda new: self._fill(mount, new))
+        self._parts.sandboxes.label(path)
         return spec.Bind(target=mount.target, source=path, readonly=mount.readonly, options=("nosuid",))
 
     def _start(self, mount: CacheMount) -> list[object]:

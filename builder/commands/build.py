@@ -61,6 +61,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     _check_streams(request, display)
     _remove_stale(request.iidfile)
     _check_place(request.metadata_file)
+    _warn_of_security_options(parsed, display)
     entrance = _entrance_of(parsed, environ)
     result = _build(request, display, environ, entrance)
     _write_files(request, result)
@@ -156,6 +157,16 @@ def _entrance_of(parsed: Parsed, environ: Mapping[str, str]) -> Entrance | None:
     from builder.commands.entrance import open_entrance
 
     return open_entrance(environ)
+
+
+def _warn_of_security_options(parsed: Parsed, display: Display) -> None:
+    if "security-opt" not in parsed:
+        return
+    from builder.commands.securityoptions import without_effect
+
+    for line in without_effect(parsed.all("security-opt")):
+        if display.progress != "quiet":
+            print(f"warning: {line}", file=sys.stderr)
 
 
 def _build(

@@ -79,15 +79,16 @@ FLAGS = (
     # Accepted, and without a meaning here.
     *(Flag(name=name, kind="switch") for name in ("rm", "force-rm", "compress")),
     Flag(name="builder"),
+    Flag(name="security-opt", kind="list"),
     Flag(name="print"),  # what --call was called first
     # What docker has and this version does not; --push and its like must not be taken for mistyped.
     *(Flag(name=name, kind="switch") for name in ("push", "squash")),
     *(Flag(name=name) for name in ("provenance", "sbom")),
     *(Flag(name=name, kind="list") for name in (
-        "annotation", "attest", "cache-from", "cache-to", "policy", "resource", "security-opt")),
+        "annotation", "attest", "cache-from", "cache-to", "policy", "resource")),
 )  # fmt: skip
 LIMITS = tuple(flag.name for flag in FLAGS if flag.group == LIMIT)
 UNAVAILABLE = (
     "push", "squash", "annotation", "attest", "cache-from",
-    "cache-to", "policy", "resource", "security-opt",
+    "cache-to", "policy", "resource",
 )  # fmt: skip
