@@ -362,3 +362,26 @@ def test_without_root_a_step_differs_where_it_is_written(probe: Path, rung: str)
     assert differences(BASELINE | WITHOUT_ROOT[rung], found["root"]) == {}
     written = BASELINE | FOR_USERS | WITHOUT_ROOT[rung] | USERS_WITHOUT_ROOT[rung] | {"made": ""}
     assert differences(written, found["user"]) == {}
+
+
+# What a step of root sees by another runtime.
+BY_RUNTIME: dict[str, dict[str, str]] = {
+    "runc": {},
+    # libseccomp answers calls that it does not know as it answers forbidden ones
+    "crun": dict.fromkeys(("calls", "calls32"), "newer than known(): -1"),
+}
+USERS_BY_RUNTIME = {"runc": {}, "crun": {"device /dev/null": "character special file 666 1000:1000 1:3"}}
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(name, marks=needs(name)) for name in BY_RUNTIME])
+def test_by_another_runtime_a_step_differs_where_it_is_written(
+    probe: Path, tmp_path: Path, runtime: str
+) -> None:
+    to = ["--runtime", runtime, "-o", f"type=local,dest={tmp_path / 'out'}"]
+    Pybuild(tmp_path / "store")(*build(probe, *to))
+
+    found = {user: seen((tmp_path / "out/out" / user).read_text()) for user in ("root", "user")}
+
+    assert differences(BASELINE | BY_RUNTIME[runtime], found["root"]) == {}
+    written = BASELINE | FOR_USERS | BY_RUNTIME[runtime] | USERS_BY_RUNTIME[runtime]
+    assert differences(written, found["user"]) == {}

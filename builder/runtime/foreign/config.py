@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _RUNTIMES_OWN = ("proc", "devpts", "mqueue")
 _NETWORK = "network"
+_FAMILIES = 64  # more than Linux has kinds of sockets
 _LEFT_OUT = ("devices", "resources", "cgroupsPath")
 
 
@@ -57,4 +58,17 @@ def plain_config(spec: Mapping[str, Any], root: str, held: int) -> dict[str, Any
 def _plain_linux(linux: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: value for name, value in linux.items() if name not in _LEFT_OUT}
     plain["namespaces"] = [one for one in linux["namespaces"] if one["type"] != _NETWORK]
+    if section := linux.get("seccomp"):
+        rules = [narrow for rule in section["syscalls"] for narrow in _narrowed(rule)]
+        plain["seccomp"] = {**section, "syscalls": rules}
     return plain
+
+
+def _narrowed(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """libseccomp compares whole registers, and the kernel takes a socket's family from the lower half: so
+    socket(AF_ALG | 1 << 32) would be "above 40". The families that may be there are named instead."""
+    match rule:
+        case {"names": ["socket"], "args": [{"index": 0, "op": "SCMP_CMP_GT", "value": last}]}:
+            argument = {"index": 0, "op": "SCMP_CMP_EQ"}
+            return [{**rule, "args": [{**argument, "value": n}]} for n in range(last + 1, _FAMILIES)]
+    return [rule]

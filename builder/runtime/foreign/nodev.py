@@ -36,14 +36,14 @@ def close_devices(pid: int) -> None:
 
 
 def openable(mountinfo: bytes) -> list[bytes]:
-    """The places of a /proc/PID/mountinfo where devices can be opened, in the order mounted."""
-    places = []
+    """The places of a /proc/PID/mountinfo where devices can be opened, in the order mounted; of several
+    mounts at one place, the last can be reached."""
+    open_: dict[bytes, bool] = {}
     for line in mountinfo.splitlines():
         left, _, right = line.partition(b" - ")
         place, options = left.split(b" ")[4:6]
-        if b"nodev" not in options.split(b",") and right.split(b" ")[0] != b"devpts":
-            places.append(place.decode("unicode_escape").encode("latin-1"))
-    return places
+        open_[place] = b"nodev" not in options.split(b",") and right.split(b" ")[0] != b"devpts"
+    return [place.decode("unicode_escape").encode("latin-1") for place, is_open in open_.items() if is_open]
 
 
 def _close_in(namespace: int, places: Sequence[bytes]) -> None:

@@ -72,7 +72,8 @@ class _Root(RootFilesystem):
 
     def tree_of(self, mount: Mapping[str, Any]) -> int | None:
         if config.is_runtimes_own(mount):
-            return new_filesystem("tmpfs", [("size", "4k"), ("mode", "755")], libc.MOUNT_ATTR_RDONLY)
+            attributes = libc.MOUNT_ATTR_RDONLY | libc.MOUNT_ATTR_NODEV
+            return new_filesystem("tmpfs", [("size", "4k"), ("mode", "755")], attributes)
         return super().tree_of(mount)
 
 
