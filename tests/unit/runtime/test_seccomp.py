@@ -109,6 +109,74 @@ def test_names_are_those_of_the_installed_profile_but_for_known_reasons() -> Non
     assert theirs - ours == PODMAN_LEAVES_TO_CAPABILITIES | DOCKER_REFUSES | OF_NO_MACHINE_HERE
 
 
+# Of calls that a capability opens; podman opens most of the others to all and lets the kernel decide.
+PODMAN_OPENS_TO_ALL = {
+    "CAP_BPF": {"bpf"},  # newer than that file, as are the next two
+    "CAP_PERFMON": {"perf_event_open"},
+    "CAP_SYSLOG": {"syslog"},
+    "CAP_SYS_ADMIN": {
+        "clone", "clone3", "fsconfig", "fsmount", "fsopen", "fspick", "lsm_get_self_attr", "lsm_list_modules",
+        "lsm_set_self_attr", "mount", "mount_setattr", "move_mount", "open_tree", "quotactl_fd", "syslog",
+        "umount", "umount2", "unshare",
+    },
+    "CAP_SYS_BOOT": {"reboot"},
+    "CAP_SYS_NICE": {"get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"},
+    "CAP_SYS_PTRACE": {"pidfd_getfd"},
+}  # fmt: skip
+ONLY_PODMANS = {"CAP_AUDIT_WRITE": {"socket"}, "CAP_SYS_MODULE": {"query_module"}}
+
+
+@pytest.mark.skipif(not CONTAINERS_PROFILE.exists(), reason="containers-common is not installed")
+def test_what_a_capability_opens_is_as_in_the_installed_profile_but_for_known_reasons() -> None:
+    theirs: dict[str, set[str]] = {}
+    for rule in json.loads(CONTAINERS_PROFILE.read_text())["syscalls"]:
+        if rule["action"] == "SCMP_ACT_ALLOW" and not rule.get("args"):
+            for capability in (rule.get("includes") or {}).get("caps", ()):
+                theirs.setdefault(capability, set()).update(rule["names"])
+    ours = {capability: set(names) for capability, names in profile.WITH_CAPABILITY.items()}
+    for capability in theirs.keys() | ours.keys():
+        own, other = ours.get(capability, set()), theirs.get(capability, set())
+        assert own - other == PODMAN_OPENS_TO_ALL.get(capability, set()), capability
+        assert other - own == ONLY_PODMANS.get(capability, set()), capability
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("capability", sorted(profile.WITH_CAPABILITY))
+def test_a_capability_opens_its_calls_on_every_arm_and_no_others(machine: str, capability: str) -> None:
+    arms = {
+        "x86_64": [(X86_64, syscalls.X86_64, 0), (X86_64, syscalls.X32, X32), (I386, syscalls.I386, 0)],
+        "aarch64": [(AARCH64, syscalls.AARCH64, 0)],
+    }[machine]
+    without = [name for name in profile.CAPABILITIES if name != capability]
+    programs = {}
+    for held in ((), (capability,)):
+        section = profile.default_section([*without, *held], machine)
+        assert section is not None
+        programs[bool(held)] = seccomp.assemble(section)
+    gated = {name for names in profile.WITH_CAPABILITY.values() for name in names}
+    for arch, numbers, offset in arms:
+        for name in gated & numbers.keys() - {"clone"}:  # which is allowed without new namespaces
+            opened = any(name in profile.WITH_CAPABILITY.get(c, ()) for c in without)
+            mine = name in profile.WITH_CAPABILITY[capability]
+            refused = ENOSYS if name == "clone3" else DENY
+            assert run(programs[False], arch, numbers[name] + offset) == (ALLOW if opened else refused), name
+            assert run(programs[True], arch, numbers[name] + offset) == (
+                ALLOW if opened or mine else refused
+            ), name
+
+
+@pytest.mark.parametrize("family", [profile.AF_ALG, profile.AF_VSOCK])
+def test_the_other_arms_refuse_the_sockets_too(family: int) -> None:
+    arms = [(PROGRAM, I386, syscalls.I386, 0), (PROGRAM, X86_64, syscalls.X32, X32)]
+    arms.append((default_program("aarch64"), AARCH64, syscalls.AARCH64, 0))
+    for program, arch, numbers, offset in arms:
+        assert run(program, arch, numbers["socket"] + offset, family) == DENY
+        assert run(program, arch, numbers["socket"] + offset, family | 1 << 32) == DENY
+        assert run(program, arch, numbers["socket"] + offset, 2) == ALLOW
+        assert run(program, arch, numbers["personality"] + offset, 0x400000) == DENY
+        assert run(program, arch, numbers["clone"] + offset, 0x10000000) == DENY
+
+
 def test_every_name_is_a_call_of_some_machine() -> None:
     known = {*syscalls.X86_64, *syscalls.I386, *syscalls.AARCH64}
     of_other_machines = {  # 32-bit arm and riscv
