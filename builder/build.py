@@ -141,7 +141,13 @@ async def _build(
     full = request.require_isolation == "full"
     groups = StepGroups(store.folder, request.limits)
     sandboxes = Sandboxes(
-        emit, standing, full=full, network=request.network, groups=groups, runtime=request.runtime
+        emit,
+        standing,
+        full=full,
+        network=request.network,
+        helper=request.network_helper,
+        groups=groups,
+        runtime=request.runtime,
     )
     if RUN_LINE.search(texts.dockerfile):
         sandboxes.expect()

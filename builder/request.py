@@ -70,7 +70,8 @@ class BuildRequest(Value):
     `docker-image://…`.
     platform: `os/architecture[/variant]`, "" is the machine's. add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
-    `network` implies. cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
+    `network` implies. network_helper: the program that connects steps, "" for the host's own network.
+    cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
     folder. jobs 0 is the default.
     isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "". runtime: name or path of an
     OCI runtime that carries steps out, "" for our own.
@@ -91,6 +92,7 @@ class BuildRequest(Value):
     platform: str = ""
     pull: bool = False
     network: str = "default"
+    network_helper: str = ""
     add_hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 0
     ulimits: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from builder.isolation.rungs import CHROOT, NONE, ROOT, Isolation, require_full,
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.isolation.choose import Standing
+    from builder.isolation.network import StepNetwork
     from builder.isolation.stepgroups import StepGroups
     from builder.runtime.foreign.choice import Foreign
     from builder.runtime.launch import Runtime
@@ -32,7 +33,8 @@ class Sandboxes:
     """What runs the steps of a build.
 
     standing: where the build stands, None for root's own place; full: whether
-    anything less than full isolation is refused; network: the build's --network; groups: what holds its
+    anything less than full isolation is refused; network: the build's --network; helper: the program that
+    gives steps a network of their own, "" for the host's; groups: what holds its
     limits on steps; runtime: name or path of an OCI runtime that carries them out, "" for our own.
     """
 
@@ -43,6 +45,7 @@ class Sandboxes:
         *,
         full: bool = False,
         network: str = "",
+        helper: str = "",
         groups: StepGroups | None = None,
         runtime: str = "",
     ) -> None:
@@ -51,6 +54,7 @@ class Sandboxes:
         self._emit = emit
         self._full = full
         self._network = network
+        self._helper = helper
         self._groups = groups if groups is not None and groups.wanted else None
         self._zygote: Zygote | None = None
         self._runtime: Runtime | None = None
@@ -83,7 +87,11 @@ class Sandboxes:
             if (reason := self._reason()) is not None:
                 raise reason
             if self._full:
-                require_full(self.isolation, host_network=self._network != "none")
+                require_full(self.isolation, host_network=self._network != "none" and not self._helper)
+            if self._helper:
+                from builder.isolation.network import refuse_missing
+
+                refuse_missing(self._helper)
             if self._groups is not None:
                 self._groups.check()
             if self._wanted:
@@ -98,8 +106,20 @@ class Sandboxes:
         """Whether steps have a single id, so that owners are recorded beside the files."""
         return self.isolation.rung not in (NONE, CHROOT) and of_process() == RECORDED
 
-    def fit(self, spec: RuntimeSpec) -> RuntimeSpec:
+    def make_network(self, mode: str) -> StepNetwork | None:
+        """A network of its own for a step of that --network, not connected yet; None where it has none."""
+        if mode != "default" or not self._helper:
+            return None
+        from builder.isolation.network import StepNetwork
+
+        return StepNetwork(self._helper)
+
+    def fit(self, spec: RuntimeSpec, network: StepNetwork | None = None) -> RuntimeSpec:
         """A step's sandbox, as it can be had on this rung."""
+        if network is not None:
+            from builder.runtime.spec import with_network
+
+            spec = with_network(spec, network.path)
         if self.isolation.outer_proc:
             from builder.runtime.spec import with_outer_proc
 

@@ -140,7 +140,11 @@ class Step:
         devices = parts.devices.edits(op.devices, uid=user.uid, gid=user.gid)
         variables: dict[str, str] = {}
         laid = [self._mount(m, folder.path, secrets, variables) for m in sorted_by_depth(op.mounts)]
-        own: list[spec.MountSpec] = list(self._own_files(folder.path))
+        network = parts.sandboxes.make_network(op.network)
+        if network is not None:
+            stack.callback(network.close)
+            network.start()
+        own: list[spec.MountSpec] = list(self._own_files(folder.path, network.nameserver if network else ""))
         mounts = merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
         sandbox = spec.sandbox_spec(
@@ -164,7 +168,7 @@ class Step:
         stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
         if parts.sandboxes.records_owners:
             secrets[TABLE] = table(stepfiles.owners_without_record(tree) | owners_of(self.sockets))
-        return Prepared(parts.sandboxes.fit(sandbox), secrets, stubs)
+        return Prepared(parts.sandboxes.fit(sandbox, network), secrets, stubs)
 
     async def run(self, runtime: Runtime, prepared: Prepared, stack: contextlib.AsyncExitStack) -> ExitStatus:
         """Run the sandbox to its end, or for as long as it may. What it used is kept for its last event.
@@ -219,14 +223,17 @@ class Step:
         del self.tail[:-TAIL_LINES]
         self.parts.emit(Log(time=time.time(), vertex=self.vertex.digest, stream=stream, line=text))
 
-    def _own_files(self, folder: str) -> Iterator[spec.MountSpec]:
+    def _own_files(self, folder: str, nameserver: str) -> Iterator[spec.MountSpec]:
         """/etc/hosts and /etc/resolv.conf."""
         try:
             with open("/etc/resolv.conf", "rb") as file:
                 machine: bytes | None = file.read()
         except OSError:
             machine = None
-        texts = {"hosts": stepfiles.hosts_file(self.op), "resolv.conf": stepfiles.resolv_conf(machine)}
+        texts = {
+            "hosts": stepfiles.hosts_file(self.op),
+            "resolv.conf": stepfiles.resolv_conf(machine, nameserver),
+        }
         for name, text in texts.items():
             path = os.path.join(folder, name)
             with open(path, "xb") as file:

@@ -26,8 +26,12 @@ def hosts_file(op: Exec) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def resolv_conf(machine: bytes | None) -> bytes:
-    """The text of /etc/resolv.conf (resolv.conf(5)): the machine's, as the step shares its network."""
+def resolv_conf(machine: bytes | None, nameserver: str = "") -> bytes:
+    """The text of /etc/resolv.conf (resolv.conf(5)): the machine's, as the step shares its network; or that
+    of a network of the step's own, whose nameserver passes on what it is asked to the machine's."""
+    if nameserver:
+        others = (line for line in (machine or b"").splitlines() if not line.startswith(b"nameserver"))
+        return b"\n".join([b"nameserver " + nameserver.encode(), *others]) + b"\n"
     return machine if machine is not None else DEFAULT_NAMESERVERS.encode()
 
 

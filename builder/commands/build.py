@@ -73,7 +73,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
 def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
     """The request that the flags make. Reads nothing, but looks whether secrets' files are there."""
     _refuse_unavailable(parsed)
-    network = values.network(parsed.text("network"))
+    network, helper = values.network(parsed.text("network"))
     args = values.pairs(parsed.all("build-arg"), "--build-arg")
     labels = values.pairs(parsed.all("label"), "--label")
     filters = [s for v in parsed.all("no-cache-filter") for s in v.split(",") if s]
@@ -97,6 +97,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         platform=values.platform(parsed.all("platform") or [environ.get("DOCKER_DEFAULT_PLATFORM", "")]),
         pull=parsed.switch("pull"),
         network=network,
+        network_helper=helper,
         add_hosts=values.add_hosts(parsed.all("add-host")) if "add-host" in parsed else (),
         shm_size=values.byte_size(parsed.text("shm-size"), "--shm-size") if parsed.text("shm-size") else 0,
         ulimits=tuple(values.ulimit(text) for text in parsed.all("ulimit")),

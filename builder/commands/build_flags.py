@@ -35,7 +35,8 @@ FLAGS = (
     Flag(name="cdi-spec-dir", kind="list", metavar="DIR", group=WITH,
          help="look for CDI specifications of devices there (default /etc/cdi, /var/run/cdi, "
          "/etc/buildkit/cdi)"),
-    Flag(name="network", metavar="MODE", group=WITH, help="network of RUN: default, host or none"),
+    Flag(name="network", metavar="MODE", group=WITH,
+         help="network of RUN: default, host, none, or one of its own: pasta, slirp4netns"),
     Flag(name="add-host", kind="list", metavar="NAME:IP", group=WITH, help="add a line to /etc/hosts of RUN"),
     Flag(name="shm-size", metavar="SIZE", group=WITH, help="size of /dev/shm in RUN (default 64m)"),
     Flag(name="ulimit", kind="list", metavar="NAME=SOFT[:HARD]", group=WITH, help="a resource limit of RUN"),

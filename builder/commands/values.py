@@ -22,6 +22,7 @@ LATER = "not available in this version"
 OUTPUT_TYPES = ("docker", "image", "local", "oci", "tar")
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 NETWORKS = ("default", "host", "none")
+NETWORK_HELPERS = ("pasta", "slirp4netns")
 ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
@@ -243,11 +244,14 @@ def entitlements(values: Iterable[str], network: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def network(text: str) -> str:
-    """A `--network` mode."""
+def network(text: str) -> tuple[str, str]:
+    """A `--network` mode, and the helper that gives steps of that mode a network of their own, or ""."""
+    if text in NETWORK_HELPERS:
+        return "default", text
     if text and text not in NETWORKS:
-        raise UsageError(f"--network {text}: no such mode", hint=f"the modes are {', '.join(NETWORKS)}")
-    return text or "default"
+        modes = ", ".join((*NETWORKS, *NETWORK_HELPERS))
+        raise UsageError(f"--network {text}: no such mode", hint=f"the modes are {modes}")
+    return text or "default", ""
 
 
 def platform(values: Iterable[str]) -> str:

@@ -149,15 +149,19 @@ def _check_parent(lifeline: int) -> None:
 
 
 def _leave_namespaces(spec: Mapping[str, Any]) -> None:
-    kinds = [namespace["type"] for namespace in spec["linux"]["namespaces"]]
+    namespaces = spec["linux"]["namespaces"]
+    paths = {namespace["type"]: namespace["path"] for namespace in namespaces if namespace.get("path")}
+    kinds = [namespace["type"] for namespace in namespaces if not namespace.get("path")]
     unknown = [kind for kind in kinds if kind not in _NAMESPACES]
-    if unknown or any(namespace.get("path") for namespace in spec["linux"]["namespaces"]):
+    if unknown or paths.keys() - {"network"}:
         raise Failure(
             "spec", 0, f"namespaces cannot be joined, nor made of type {', '.join(unknown) or 'path'}"
         )
     flags = 0
     for kind in kinds:
         flags |= _NAMESPACES[kind]
+    if paths:
+        _join_network(paths["network"])
     _unshare(flags)
     if "network" in kinds:
         libc.raise_loopback()
@@ -170,6 +174,15 @@ def _leave_namespaces(spec: Mapping[str, Any]) -> None:
         libc.join_new_keyring()
     except OSError:  # no keyrings in this kernel, or a quota: the filter refuses keyctl anyway
         return
+
+
+def _join_network(path: str) -> None:
+    try:
+        network = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        libc.setns(network, libc.CLONE_NEWNET)
+        os.close(network)
+    except OSError as error:
+        raise because("namespace", "cannot join the step's network", error) from error
 
 
 def _unshare(flags: int) -> None:

@@ -129,9 +129,10 @@ class Mount(_Document, frozen=True):
 
 
 class Namespace(_Document, frozen=True):
-    """A new namespace of this type."""
+    """A namespace of this type: a new one, or that at `path`."""
 
     type: str
+    path: str = ""
 
 
 class Memory(_Document, frozen=True):
@@ -358,6 +359,13 @@ def with_cgroup(spec: RuntimeSpec, path: str, limits: Resources) -> RuntimeSpec:
     resources = spec.linux.resources or Resources()
     resources = msgspec.structs.replace(resources, memory=limits.memory, cpu=limits.cpu, pids=limits.pids)
     linux = msgspec.structs.replace(spec.linux, cgroups_path=path, resources=resources)
+    return msgspec.structs.replace(spec, linux=linux)
+
+
+def with_network(spec: RuntimeSpec, path: str) -> RuntimeSpec:
+    """The spec, in the network namespace that the path names."""
+    kinds = [namespace for namespace in spec.linux.namespaces if namespace.type != "network"]
+    linux = msgspec.structs.replace(spec.linux, namespaces=(*kinds, Namespace(type="network", path=path)))
     return msgspec.structs.replace(spec, linux=linux)
 
 
