@@ -3,7 +3,8 @@
 As runc does it: the pty is made inside the container, by descriptors of the mounts made there, so that no
 path of an image leads elsewhere (CVE-2025-52565) and no terminal of the host goes inside. Its master is sent
 over standard output, which must be a Unix socket then; the slave becomes the three streams, the controlling
-terminal, and /dev/console. See pty(7), ioctl_tty(2), and `--console-socket` of runc.
+terminal, and /dev/console. Of another runtime, which does all that by itself, the master is passed on.
+See pty(7), ioctl_tty(2), and `--console-socket` of runc.
 
 Loaded for steps with a terminal only. Knows no builder.
 """
@@ -28,6 +29,10 @@ _SET_LOCK, _GET_NUMBER, _GET_PEER = 0x40045431, 0x80045430, 0x5441
 _SET_CONTROLLING, _SET_SIZE = 0x540E, 0x5414
 _LARGEST = 0xFFFF
 
+SOCKET = "console"
+_PATIENCE = 10.0  # seconds, for what a runtime has done already
+_LONGEST_NAME = 256  # bytes
+
 
 def give(pts: int, dev: int, size: Mapping[str, int]) -> None:
     """Make the streams of this process, a session's leader, a new terminal, and send its master away.
@@ -49,6 +54,37 @@ def give(pts: int, dev: int, size: Mapping[str, int]) -> None:
         fcntl.ioctl(0, _SET_CONTROLLING, 0)
     except OSError as error:
         raise because("root", "cannot make a terminal", error) from error
+
+
+def expected(folder: str) -> socket.socket:
+    """A socket named SOCKET in a folder, at which a runtime can hand in a terminal. Raises OSError.
+
+    The name is relative to the folder: whole paths may be longer than a socket's can be.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        os.chdir(folder)
+        listener.bind(SOCKET)
+        listener.listen(1)
+        listener.settimeout(_PATIENCE)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.chdir("/")
+    return listener
+
+
+def pass_on(listener: socket.socket) -> None:
+    """Send the terminal that was handed in over standard output. Raises OSError where none was."""
+    end, _ = listener.accept()
+    with end:
+        end.settimeout(_PATIENCE)
+        name, terminals, _, _ = socket.recv_fds(end, _LONGEST_NAME, 1)
+    with socket.socket(fileno=os.dup(1)) as own:
+        socket.send_fds(own, [name], terminals)
+    for terminal in terminals:
+        os.close(terminal)
 
 
 def resize(master: int, rows: int, columns: int) -> None:

@@ -157,6 +157,19 @@ def test_steps_beside_it_have_ended_when_the_shell_opens(pybuild: Pybuild, conte
         assert shell.end() == 1
 
 
+@pytest.mark.parametrize("runtime", [pytest.param(name, marks=needs(name)) for name in ("runc", "crun")])
+def test_a_shell_opens_by_another_runtime_too(pybuild: Pybuild, context: Path, runtime: str) -> None:
+    lay(context, failing(before="USER 1234\n", flags="--mount=type=cache,target=/c"))
+
+    with terminal(pybuild, "--on-failure=shell", "--runtime", runtime, context, rows=33, columns=77) as shell:
+        shell.expect("where it failed")
+        assert shell.answer("pwd; tty; id -u; stty size") == ["/work", "/dev/pts/0", "1234", "33 77"]
+        shell.type("exit\n")
+
+        assert shell.end() == 1
+        assert shell.is_as_it_was()
+
+
 def test_a_build_that_succeeds_opens_none(pybuild: Pybuild, context: Path) -> None:
     lay(context, "FROM busybox\nRUN true\n")
     with terminal(pybuild, "--on-failure=shell", "-t", "fine", context) as shell:

@@ -48,7 +48,8 @@ def run(spec: Mapping[str, Any], files: Mapping[str, bytes], errors: int) -> NoR
     _leave_namespaces(spec)
     runtime = json.loads(spec["annotations"][ANNOTATION])
     root = _Root(spec, files)
-    container = _Container(runtime, _make_bundle(root), closed=root.closed)
+    terminal = bool(spec["process"].get("terminal"))
+    container = _Container(runtime, _make_bundle(root), closed=root.closed, terminal=terminal)
     status, usage = container.run()
     os.write(errors, outcome.encode(status, usage))
     os._exit(0)
@@ -141,11 +142,12 @@ def _cover(place: int, tree: int) -> None:
 class _Container:
     """The one container of the step, by a runtime {"name", "path", "flags"}.
 
-    closed: no device can be opened in it.
+    closed: no device can be opened in it; terminal: stream 1 is the socket that its terminal is sent over.
     """
 
-    def __init__(self, runtime: Mapping[str, Any], bundle: str, *, closed: bool) -> None:
+    def __init__(self, runtime: Mapping[str, Any], bundle: str, *, closed: bool, terminal: bool) -> None:
         self.closed = closed
+        self.terminal = terminal
         self.name = runtime["name"]
         self.path = runtime["path"]
         self.log = f"{bundle}/log"
@@ -158,7 +160,7 @@ class _Container:
     def run(self) -> tuple[int, Any]:
         """(status, usage) of the command, as wait4(2) has them."""
         heard, said = os.pipe()
-        self._call("create", "--bundle", self.bundle, "--pid-file", self.pid_file, out=1, err=said)
+        self._create(said)
         os.close(said)
         pid = self._read_pid()
         os.set_blocking(heard, False)
@@ -172,6 +174,20 @@ class _Container:
             found, status, usage = os.wait4(-1, 0)
             if found == pid:
                 return status, usage
+
+    def _create(self, said: int) -> None:
+        words = ["create", "--bundle", self.bundle, "--pid-file", self.pid_file]
+        if not self.terminal:
+            self._call(*words, out=1, err=said)
+            return
+        from builder.runtime import terminals
+
+        with terminals.expected(self.bundle) as listener:
+            self._call(*words, "--console-socket", terminals.SOCKET, out=self.null, err=said)
+            try:
+                terminals.pass_on(listener)
+            except OSError as error:
+                raise because("runtime", f"{self.name} create: it sent no terminal", error) from error
 
     def _read_pid(self) -> int:
         try:
@@ -194,6 +210,7 @@ class _Container:
         try:
             for stream, source in enumerate((self.null, out, err)):
                 os.dup2(source, stream)
+            os.chdir(self.bundle)  # where the socket for a terminal has a short name
             os.execve(self.path, argv, _ENVIRONMENT)
         finally:
             os._exit(127)
