@@ -1,6 +1,6 @@
 """Starting a RUN step: ours beside runc, crun and bubblewrap, and a whole cheap step.
 
-    pytest benchmarks/test_start.py [--benchmark-json FILE]      # root; busybox-static, runc, crun, bubblewrap
+    pytest benchmarks/test_start.py [--benchmark-json FILE]   # root; busybox-static, runc, crun, bubblewrap
 
 All start `true` on the same root of 30 layers, which is mounted already ("own overlay": ours mounts it too,
 as it does in builds), and wait for its end. Ours, runc and crun make the same sandbox, out of the same spec;
