@@ -5,7 +5,7 @@ has forked twice, or a number is used again by another process. Nobody outside s
 kernel does: a resource limit is inherited by fork(2), kept by execve(2), shared by threads, and can be
 read and set from outside by prlimit(2). RLIMIT_LOCKS has had no meaning since Linux 2.4.25. So its soft
 limit is the number of the process's credentials here; anything else is the step's first credentials.
-The step itself never sees it (`limits`).
+The step itself never sees it (`Identity.getrlimit`).
 
 Threads share credentials, as POSIX wants it and C libraries make it so: a program that gives one of its
 threads an fsuid of its own gives it to all.

@@ -11,6 +11,7 @@ import socket
 import struct
 
 from builder import libc
+from builder.runtime.ownership.rules import SO_PEERCRED, SOCKETCALL_BIND, SOL_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,16 @@ class Peers:
     def handlers(self) -> dict[str, Handler]:
         """By name; the same for every architecture."""
         return {"getsockopt": self._getsockopt}
+
+    def socketcall(self, call: Call, bind: Handler) -> int | None:
+        """i386's old way to bind(2) and getsockopt(2): arguments in memory."""
+        kind = call.args[0]
+        count = 3 if kind == SOCKETCALL_BIND else 5
+        raw = self._targets.read(call, call.args[1], 4 * count)
+        inner = call.with_args(struct.unpack(f"<{count}I", raw))
+        if kind == SOCKETCALL_BIND:
+            return bind(inner)
+        return self._getsockopt(inner) if inner.args[1:3] == (SOL_SOCKET, SO_PEERCRED) else None
 
     def _getsockopt(self, call: Call) -> int | None:
         """getsockopt(2) of SO_PEERCRED; None where the peer is gone, or is not of this step."""

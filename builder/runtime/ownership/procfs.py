@@ -24,7 +24,7 @@ def open_proc() -> tuple[int, bool]:
             return libc.fsmount(configuration), False
         finally:
             os.close(configuration)
-    except PermissionError:
+    except OSError:  # refused, or a kernel without fsopen(2) for it
         return os.open("/proc", os.O_RDONLY | os.O_DIRECTORY), True
 
 

@@ -92,7 +92,8 @@ class Records:
         found: dict[str, tuple[int, int]] = {}
         lost = False
         for _, path in (*self._below.values(), *self._made.values()):
-            lost |= not self._confirm(path, wanted, found)
+            if path.startswith("/"):  # else a pipe or the like, which has no name
+                lost |= not self._confirm(path, wanted, found)
         if lost:
             for path in _links_below("/"):
                 self._confirm(path, wanted, found)

@@ -48,6 +48,7 @@ _CREATING = (("open", 1), ("openat", 2))
 SOL_SOCKET, SO_PEERCRED = 1, 17
 PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8
 
+SOCKETCALL_BIND, SOCKETCALL_GETSOCKOPT = 2, 15  # linux/net.h
 _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 0))
 
 
@@ -62,6 +63,8 @@ def notify_rules() -> list[dict[str, Any]]:
     rules += [_masked(name, index, 0xFFFFFFFF, RLIMIT_LOCKS, NOTIFY) for name, index in _LIMITS]
     peer = [_argument(1, 0xFFFFFFFF, SOL_SOCKET), _argument(2, 0xFFFFFFFF, SO_PEERCRED)]
     rules.append({"names": ["getsockopt"], "action": NOTIFY, "args": peer})
+    kinds = (SOCKETCALL_BIND, SOCKETCALL_GETSOCKOPT)
+    rules += [_masked("socketcall", 0, 0xFFFFFFFF, kind, NOTIFY) for kind in kinds]
     options = (PR_GET_KEEPCAPS, PR_SET_KEEPCAPS)
     rules += [_masked("prctl", 0, 0xFFFFFFFF, option, NOTIFY) for option in options]
     return rules

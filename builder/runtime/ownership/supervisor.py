@@ -5,7 +5,8 @@ in there can reach it, and in the same user namespace. The step's process 1 hand
 command, the listener of its filter and its root (`handover`). From then on the supervisor lives in that
 root; it holds no name of the host, one descriptor of a /proc, and the step's standard error for what it
 has to say. It answers one call after another, never waits for anybody but the listener, and ends when
-the last process under the filter has; then it writes what it remembers, as one JSON object
+the last process under the filter has; a signal can interrupt a call (EINTR) before it was taken up here, but
+not afterwards (from Linux 5.19 on). At its end it writes what it remembers, as one JSON object
 
     {"owners": {PATH: [UID, GID], ...}}     paths relative to the root, of what holds no record itself
 
@@ -192,6 +193,7 @@ class Supervisor:
             **{f"{name}32": handler for name, handler in self._identity.handlers().items()},
             **self._owners.handlers_of_i386(),
             **self._identity.handlers_of_i386(),
+            "socketcall": lambda call: self._peers.socketcall(call, native["bind"]),
         }
         return {
             **_numbered(layouts.AUDIT_X86_64, syscalls.X86_64, native, 0),

@@ -62,6 +62,12 @@ class Call:
         self.args = args
         self.name = b"%d" % pid
 
+    def with_args(self, args: Sequence[int]) -> Call:
+        """The same call with other arguments."""
+        other = Call(self.id, self.pid, self.number, self.audit, args)
+        other.name = self.name
+        return other
+
     def folder(self, index: int) -> int:
         """The argument as a descriptor of a folder, or AT_FDCWD."""
         number = self.args[index] & 0xFFFFFFFF

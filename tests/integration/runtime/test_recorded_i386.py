@@ -50,6 +50,10 @@ void _start(void) {
     CHECK(call(24, 0, 0, 0, 0) == 1000 && call(49, 0, 0, 0, 0) == 65534);
     CHECK(call(39, (long)"/tmp/d", 0755, 0, 0) == 0);           /* mkdir */
     CHECK(call(195, (long)"/tmp/d", (long)buffer, 0, 0) == 0 && word(24) == 70002);
+    int end_ = call(102, 1, (long)(long[]){1, 1, 0}, 0, 0);     /* socketcall: socket */
+    CHECK(end_ >= 0);
+    CHECK(call(102, 2, (long)(long[]){end_, (long)"\1\0/tmp/s", 9}, 0, 0) == 0);  /* bind */
+    CHECK(call(196, (long)"/tmp/s", (long)buffer, 0, 0) == 0 && word(24) == 70002);
     CHECK(call(23, 0, 0, 0, 0) == 0);                           /* setuid to the saved id */
     CHECK(call(191, 10, (long)buffer, 0, 0) == 0 && word(0) == 0xffffffff);
     end(0);
@@ -95,3 +99,4 @@ def test_a_32_bit_program_sees_the_same_owners(single: SingleId, base: Path, tmp
     assert steps.run(["/program"])["code"] == 0, steps.last
     assert steps.record("f") == Record(5, 6)
     assert steps.record("tmp/d") == Record(70002, 0)
+    assert steps.owners == {"tmp/s": (70002, 0)}
