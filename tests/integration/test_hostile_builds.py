@@ -66,20 +66,16 @@ def lines(outcome: Outcome) -> list[str]:
 
 
 @pytest.mark.hostile("CVE-2024-21626")
-@pytest.mark.parametrize("folder", ["/proc/self/fd/7/..", "/link"])
+@pytest.mark.parametrize("folder", ["/proc/self/fd/9", "/proc/self/fd/12", "/link"])
 def test_a_working_folder_in_the_builders_descriptors_is_an_error(
     workshop: Workshop, canary: Path, folder: str
 ) -> None:
     workshop.write("tree/keep")
-    (workshop.context / "tree/link").symlink_to("/proc/self/fd/7")
+    (workshop.context / "tree/link").symlink_to("/proc/self/fd/13")
 
-    outcome = attack(
-        workshop,
-        f"FROM busybox\nCOPY tree /\nWORKDIR {folder}\n"
-        f'RUN ["/bin/sh", "-c", "cat ../../../../../../../../..{canary}/secret; ls -l /proc/self/fd"]\n',
-    )
+    outcome = attack(workshop, f'FROM busybox\nCOPY tree /\nWORKDIR {folder}\nRUN ["/bin/ls", "-l"]\n')
 
-    assert outcome.status == 1 or not re.search(r"(?m) -> /(?!dev/null|proc)", outcome.err)
+    assert f"cannot enter the working folder {folder}" in outcome.message
 
 
 @pytest.mark.hostile("CVE-2024-40635", "CVE-2026-46680")
