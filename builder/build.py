@@ -41,6 +41,7 @@ from builder.store import locks
 from builder.store.failure import unexplained
 from builder.store.ingest import sweep_ingest
 from builder.store.root import open_store
+from builder.undumped import without_dumps
 from builder.worker import Worker
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ async def build(
         failures = Failures(store, say.folder, request) if say.folder else None
         aftermath = Aftermath(failures, entrance, lambda error: ending.say_failed(error.message, error.code))
         try:
-            with raised_open_files() as before:
+            secret = bool(request.secrets or request.ssh)
+            with without_dumps(secret), raised_open_files() as before:
                 return await _build(request, store, say, begun, standing, before, aftermath)
         except BuildError as error:
             ending.say_failed(error.message, error.code)

@@ -21,6 +21,7 @@ from builder.snapshots.snapshot import WHITEOUT, LayerId
 from builder.sources.image import ImageSource
 from builder.store import locks
 from builder.store.ingest import sweep_ingest
+from builder.undumped import without_dumps
 
 if TYPE_CHECKING:
     from builder.events import AnyEvent
@@ -79,7 +80,13 @@ class Visit:
 async def visit(store: Store, kept: FailedStep, standing: Standing, how: Visit) -> int:
     """Run a shell or a command in what the failed step left; its exit status. Raises BuildError."""
     emit: Callable[[AnyEvent], None] = lambda _event: None  # noqa: E731 - one line says it
-    with locks.shared(store.folder, locks.BUILDS), held(store, kept), raised_open_files() as before:
+    secret = bool(how.request.secrets or how.request.ssh)
+    with (
+        locks.shared(store.folder, locks.BUILDS),
+        held(store, kept),
+        without_dumps(secret),
+        raised_open_files() as before,
+    ):
         sweep_ingest(store.folder)
         sandboxes = Sandboxes(emit, standing)
         try:

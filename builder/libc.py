@@ -244,6 +244,8 @@ def mount_setattr(tree: int, attributes: int, *, clear: int = 0, recursive: bool
 # --- the process: prctl(2), capset(2), sigaction(2), seccomp(2), close_range(2), prlimit(2), keyctl(2)
 
 PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_READ = 23

@@ -67,6 +67,7 @@ def run(
     try:
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         _check_parent(lifeline)
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)  # until execve: no crash may write secrets to a disk
         document, files = load()
         _become_command(json.loads(document), files, pipe, programs or {}, supervisor)
     except Failure as known:

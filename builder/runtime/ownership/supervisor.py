@@ -62,6 +62,7 @@ def run(
     status = 1
     try:
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)  # what came with the step may be secret
         libc.set_name("pybuild-owners")
         os.dup2(stderr, 2)
         proc, foreign = procfs.open_proc()
