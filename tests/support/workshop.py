@@ -132,7 +132,7 @@ class Workshop:
             time.sleep(0.005)
 
     def close(self) -> None:
-        """Kill what a test that failed has left at work."""
+        """Kill what a test that failed has left at work, and take leave of the dead."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()
@@ -140,6 +140,7 @@ class Workshop:
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+        reap_orphans()
 
     def run(
         self,
@@ -197,6 +198,7 @@ class Workshop:
     def processes(self, seconds: float = 2) -> list[str]:
         """Command lines of processes that builds started here, once the dying have had time to die."""
         deadline = time.monotonic() + seconds
+        reap_orphans()
         while (left := descendants() - self._others) and time.monotonic() < deadline:
             time.sleep(0.01)
         return [command_line(pid) for pid in left]
@@ -234,6 +236,20 @@ def adopt_orphans() -> None:
     """Whatever a child of ours leaves behind becomes our child, so that it is found (prctl(2))."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def reap_orphans() -> None:
+    """Wait for the dead that became our children when those who started them were killed."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            before, _, after = Path("/proc", name, "stat").read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, parent = after.split()[:2]
+        if (state, int(parent)) == ("Z", os.getpid()) and before.endswith("(pybuild-zygote"):
+            os.waitpid(int(name), os.WNOHANG)
 
 
 def descendants() -> set[int]:
