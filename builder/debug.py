@@ -88,10 +88,11 @@ async def visit(store: Store, kept: FailedStep, standing: Standing, how: Visit) 
         raised_open_files() as before,
     ):
         sweep_ingest(store.folder)
-        sandboxes = Sandboxes(emit, standing)
+        request = how.request
+        sandboxes = Sandboxes(emit, standing, helper=request.network_helper, runtime=request.runtime)
         try:
             images = ImageSource(store, {}, pull=False)
-            async with opened_parts(store, how.request, images, sandboxes) as parts:
+            async with opened_parts(store, request, images, sandboxes) as parts:
                 parts.open_files = before
                 return await _visit(parts, kept, how)
         finally:

@@ -46,7 +46,7 @@ class FailedStep(msgspec.Struct, frozen=True, kw_only=True):
     build: its build's id; time: of the failure, in seconds; place: "Dockerfile:7"; status: 128 + the
     signal, where one killed it. shell: the first word of the stage's SHELL, or "". below, inputs: as the
     step had them; layer: what it changed; adopted: layers made of contexts, for it alone. rung: of
-    isolation.rungs. size: bytes of the lease's own layers.
+    isolation.rungs. size: bytes of the lease's own layers. allow and what follows: as the request had them.
     """
 
     build: str
@@ -65,6 +65,8 @@ class FailedStep(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     allow: tuple[str, ...] = ()
     cdi_spec_dirs: tuple[str, ...] = ()
+    network_helper: str = ""
+    runtime: str = ""
     format: int = _FORMAT
 
     @property
@@ -120,6 +122,8 @@ class Failures:
             rung=rung,
             allow=self.request.allow,
             cdi_spec_dirs=self.request.cdi_spec_dirs,
+            network_helper=self.request.network_helper,
+            runtime=self.request.runtime,
         )
 
     async def keep(

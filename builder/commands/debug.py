@@ -69,6 +69,8 @@ def _request(parsed: Parsed, environ: Mapping[str, str], kept: FailedStep) -> Bu
         ssh=values.ssh(parsed.all("ssh"), environ),
         allow=kept.allow,
         cdi_spec_dirs=kept.cdi_spec_dirs,
+        network_helper=kept.network_helper,
+        runtime=kept.runtime,
     )
 
 
