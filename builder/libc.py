@@ -297,12 +297,13 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
 
 
 _rt_sigaction = _bind_number(134 if _ARM64 else 13, _INT, _POINTER, _POINTER, ctypes.c_size_t)
+_default_action = (ctypes.c_uint64 * 4)()  # SIG_DFL, no flags, empty mask
+_default_address = ctypes.addressof(_default_action)
 
 
 def default_signal(number: int) -> None:
     """Give a signal its default disposition, also those that the C library keeps for itself."""
-    action = (ctypes.c_uint64 * 4)()  # SIG_DFL, no flags, empty mask
-    _check(_rt_sigaction(number, ctypes.addressof(action), None, 8), "rt_sigaction")
+    _check(_rt_sigaction(number, _default_address, None, 8), "rt_sigaction")
 
 
 class _FilterProgram(ctypes.Structure):
