@@ -62,3 +62,26 @@ def test_a_cached_build_tells_no_names_but_its_own(workshop: Workshop) -> None:
     workshop.build("--metadata-file", told)
 
     assert "image.name" not in json.loads(told.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "made"),
+    [("etc/resolv.conf", "../run/systemd/stub.conf", "run"), ("etc/hosts", "/elsewhere/hosts", "elsewhere")],
+)
+def test_what_is_laid_over_a_dangling_link_is_seen_through_it_and_leaves_nothing(
+    workshop: Workshop, path: str, target: str, made: str
+) -> None:
+    link = workshop.context / "root" / path
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    out = workshop.folder / "out"
+
+    workshop.build(
+        "-o", f"type=local,dest={out}",
+        dockerfile=f"FROM busybox\nCOPY root/ /\nRUN grep -c . /{path} > /lines; hostname > /etc/hostname\n",
+    )  # fmt: skip
+
+    assert int((out / "lines").read_text()) > 0
+    assert (out / path).readlink().as_posix() == target
+    assert not (out / made).exists()
+    assert (out / "etc/hostname").read_text() == "buildkitsandbox\n", "a file of the image's, if it wants one"
