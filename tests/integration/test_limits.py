@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.isolation.cgroups import controllers_here
-from builder.runtime.cgroups import read_hierarchies
+from builder.isolation.cgroups import controllers_here, find_site, give_down
+from builder.runtime import cgroups
+from builder.runtime.cgroups import Hierarchy, read_hierarchies
 from builder.runtime.leaves import BuildFolders, sweep
 from tests.support.contexts import events_of, lay, said, steps_run
 from tests.support.machine import Pybuild, needs, needs_root, run
@@ -347,3 +348,70 @@ def test_v2_kills_what_a_dead_build_left_running() -> None:
 
     assert child.wait(5) == -signal.SIGKILL
     assert not os.path.exists(folders.folders[0])
+
+
+@pytest.fixture
+def controller() -> Iterator[str]:
+    """One that v2's root gives to its children, for as long as the test lasts."""
+    if not os.access(unified() or "/none", os.W_OK):
+        pytest.skip("no v2 to write to is mounted")
+    top = Path(unified(), "cgroup.subtree_control")
+    given, there = (path.read_text().split() for path in (top, top.with_name("cgroup.controllers")))
+    if not there:
+        pytest.skip("v2 has no controllers here")
+    if given:
+        yield given[0]
+        return
+    top.write_text(f"+{there[0]}")
+    yield there[0]
+    with contextlib.suppress(OSError):
+        top.write_text(f"-{there[0]}")
+
+
+def test_v2_gives_a_step_its_leaf_in_a_delegated_cgroup_whose_processes_move(
+    controller: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With whatever controller there is: the kernel lets no cgroup have both processes and such children."""
+    name = f"/pybuild-test-{os.getpid()}"
+    own = Path(f"{unified()}{name}")
+    hierarchy = Hierarchy(unified(), name, 2, given := frozenset([controller]))
+    own.mkdir()
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        (own / "cgroup.procs").write_text(str(child.pid))
+        os.setxattr(own, "user.delegate", b"1")
+
+        site = find_site(given, "", [hierarchy])
+        folders = BuildFolders.make(site.parents)
+        give_down(folders.folders[0], given)
+        joined = _join_in_child(f"{site.path}{folders.name}/1", hierarchy, monkeypatch)
+
+        assert (own / "pybuild.host/cgroup.procs").read_text().split() == [str(child.pid)]
+        assert joined == f"0::{name}/{folders.name}/1"
+        assert given <= {*(Path(folders.folders[0]) / "1/cgroup.controllers").read_text().split()}
+        folders.remove()
+        assert sorted(path.name for path in own.iterdir() if path.is_dir()) == ["pybuild.host"]
+    finally:
+        child.kill()
+        child.wait()
+        for folder in (own / "pybuild.host", own):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _join_in_child(path: str, hierarchy: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a process of its own is in after `cgroups.join`: its line of /proc/self/cgroup."""
+    monkeypatch.setattr(cgroups, "read_hierarchies", lambda: [hierarchy])
+    monkeypatch.setitem(cgroups.STATISTICS, 2, tuple(hierarchy.controllers))
+    ours, theirs = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            cgroups.join({"cgroupsPath": path, "resources": {}})
+            os.write(theirs, Path("/proc/self/cgroup").read_bytes())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    os.waitpid(pid, 0)
+    with open(ours, encoding="ascii") as told:
+        return next(line for line in told.read().splitlines() if line.startswith("0::"))
