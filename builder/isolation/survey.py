@@ -17,6 +17,7 @@ from typing import Any
 from builder.errors import SandboxError
 from builder.isolation.choose import stand
 from builder.isolation.rungs import RUNGS, Isolation, Weakening, about, weakenings
+from builder.runtime.foreign.choice import find_installed
 from builder.runtime.probe import probe
 
 _LONGEST = 1 << 16
@@ -144,7 +145,7 @@ def _find_security_modules() -> Finding:
 
 
 def _find_runtimes() -> Finding:
-    names = [name for name in ("runc", "crun", "youki") if shutil.which(name)]
+    names = list(find_installed())
     return Finding(
         "OCI runtimes", bool(names), f"{', '.join(names)}, for --runtime" if names else "none, none needed"
     )

@@ -28,9 +28,15 @@ def is_runtimes_own(mount: Mapping[str, Any]) -> bool:
     return mount["type"] in _RUNTIMES_OWN
 
 
-def has_network_namespace(spec: Mapping[str, Any]) -> bool:
-    """Whether the step has a network of its own. That is made before, and the container has the runtime's."""
-    return any(namespace["type"] == _NETWORK for namespace in spec["linux"]["namespaces"])
+def network_of(spec: Mapping[str, Any]) -> str | None:
+    """The step's network: None for the one that is here, "" for a new one, else the path of its namespace.
+
+    It is entered before, and the container has the runtime's.
+    """
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == _NETWORK:
+            return str(namespace.get("path") or "")
+    return None
 
 
 def plain_config(spec: Mapping[str, Any], root: str, held: int) -> dict[str, Any]:

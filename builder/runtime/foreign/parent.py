@@ -57,11 +57,13 @@ def run(spec: Mapping[str, Any], files: Mapping[str, bytes], errors: int) -> NoR
 
 def _leave_namespaces(spec: Mapping[str, Any]) -> None:
     """Those that the container's are made in, or that it shares: the network, as /sys shows that."""
-    new_network = config.has_network_namespace(spec)
+    network = config.network_of(spec)
     try:
-        libc.unshare(libc.CLONE_NEWNS | (libc.CLONE_NEWNET if new_network else 0))
+        if network:
+            libc.setns(os.open(network, os.O_RDONLY | os.O_CLOEXEC), libc.CLONE_NEWNET)
+        libc.unshare(libc.CLONE_NEWNS | (libc.CLONE_NEWNET if network == "" else 0))
         libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
-        if new_network:
+        if network == "":
             libc.raise_loopback()
     except OSError as error:
         raise because("namespace", "cannot make namespaces", error) from error
