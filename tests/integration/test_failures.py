@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from tests.support.contexts import lay
 from tests.support.machine import CHECKOUT, Pybuild, needs, needs_root, run
+from tests.support.namespaces import has_user_namespaces
+from tests.support.rootless import Rootless
 from tests.support.terminals import Terminal, at_terminal
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
@@ -198,6 +201,39 @@ def test_where_there_is_no_shell_that_is_told(pybuild: Pybuild, context: Path) -
         assert "no shell could be opened: there is no shell in what the step left" in shell.shown
         assert "/bin/bash, /s, /bin/sh" in shell.shown
     assert pybuild("debug", "--", "/app/busybox", "echo", "here").stdout == "here\n"
+
+
+# ── on other rungs ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(not has_user_namespaces(), reason="user namespaces are refused here")
+@pytest.mark.parametrize("rung", ["userns", "single-uid"])
+def test_a_plain_user_goes_there_at_once_and_later(rung: str, busybox_layout: Path) -> None:
+    with closing(Rootless()) as user:
+        shutil.copytree(busybox_layout, user.folder / "busybox")
+        run(["chmod", "-R", "a+rX", user.folder / "busybox"])
+        step = "id -u > made; exit 7"
+        lay(user.context, failing(step, before="RUN chown 1234:1235 .\nUSER 1234:1235\n"))
+        base = f"busybox=oci-layout://{user.folder}/busybox:1"
+        words = ["--on-failure=shell", "--isolation", rung, "--build-context", base, str(user.context)]
+
+        with at_terminal(user.command(words), env={**user.environment, "TERM": "xterm"}, cwd="/") as shell:
+            shell.expect("where it failed")
+            assert shell.answer("tty; id -u; id -g; stat -c %u:%g . made") == [
+                "/dev/pts/0", "1234", "1235", "1234:1235", "1234:1235",
+            ]  # fmt: skip
+            shell.answer("touch other")
+            shell.type("sh -c 'echo sleep''s; exec sleep 4716'\n")
+            shell.expect("sleeps")
+            shell.type("\x03")
+            shell.expect("^C")
+            shell.type("exit\n")
+            assert shell.end() == 1
+            assert shell.is_as_it_was()
+
+        assert user.run("debug", "--diff").stdout == "C /work\nA /work/made\n"
+        done = user.run("debug", "--", "sh", "-c", "id -u; ls; stat -c %u:%g . made")
+        assert done.stdout.splitlines() == ["1234", "made", "1234:1235", "1234:1235"]
 
 
 # ── pybuild debug ────────────────────────────────────────────────────────────────────────────────────────

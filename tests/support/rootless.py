@@ -110,8 +110,13 @@ class Rootless:
             stderr=subprocess.PIPE,
             text=True,
             cwd="/",
-            env={**os.environ, **self._environment()},
+            env=self.environment,
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All variables of its processes."""
+        return {**os.environ, **self._environment()}
 
     def _pybuild(self, words: Sequence[str]) -> list[str]:
         return [self._python, "-m", "builder", *words]
