@@ -32,6 +32,10 @@ class Refusal:
     remedy: str
 
 
+_OWN_RIGHTS = Refusal(
+    "this user has capabilities, which a user namespace would take away",
+    "start pybuild without them, or ask for --isolation userns or single-uid",
+)
 _NO_CHROOT = Refusal(
     "chroot(2) is refused, which who emulates owners needs",
     "start the container with --cap-add SYS_CHROOT, or with --security-opt seccomp=unconfined",
@@ -59,6 +63,8 @@ def stand(wanted: str, store: str) -> Standing:
             code="isolation",
             hint="run pybuild as root (sudo), or inside a container started with --privileged",
         )
+    if wanted == AUTO and _has_rights_of_its_own():
+        return Standing(Isolation(NONE), _OWN_RIGHTS)
     try:
         rung, refused = enter(wanted)
     except SandboxError as error:
@@ -71,6 +77,14 @@ def stand(wanted: str, store: str) -> Standing:
         return Standing(Isolation(NONE), _NO_CHROOT)
     refusal = Refusal(str(refused), refused.remedy) if refused is not None else None
     return Standing(_variant(rung, store), refusal)
+
+
+def _has_rights_of_its_own() -> bool:
+    """Whether a plain user was given capabilities, which count no more inside a user namespace.
+
+    Whoever gave them meant them to count: what is read by them alone, maybe this Python, would be lost.
+    """
+    return os.geteuid() != 0 and bool(libc.capabilities()[0])
 
 
 def may_mount() -> bool:

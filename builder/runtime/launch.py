@@ -79,6 +79,11 @@ class Runtime:
                 raise reason
             try:
                 zygote = start_zygote()
+            except PermissionError as error:
+                raise SandboxError(
+                    "RUN needs this Python's executable, which this user may not open by its path",
+                    hint="install Python and pybuild in folders that this user may enter",
+                ) from error
             except OSError as error:
                 raise SandboxError(f"cannot start a process for RUN: {error.strerror}") from error
         return cls(zygote)
