@@ -19,10 +19,11 @@ _X86_64 = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8")
 _I386 = (b"\xbb", b"\xb9", b"\xba", b"\xbe", b"\xbf")
 
 
-def program(machine: str, calls: Sequence[Call]) -> bytes:
-    """The executable for "x86_64" or "i386"; a call is its number and up to five arguments."""
+def program(machine: str, calls: Sequence[Call], data: bytes = b"") -> bytes:
+    """The executable for "x86_64" or "i386"; a call is its number and up to five arguments. `data` lies at
+    `address_of_data`."""
     header = _HEADERS[machine]
-    size = len(header(0, 0))
+    size = len(header(0, 0, 0)) + len(data)
     code = b"".join(_call(machine, number, arguments, 0) for number, arguments in calls) + _tail(
         machine, 0, 0
     )
@@ -32,7 +33,12 @@ def program(machine: str, calls: Sequence[Call]) -> bytes:
         for index, (number, arguments) in enumerate(calls)
     )
     code += _tail(machine, results, 4 * len(calls))
-    return header(size + len(code), results + 4 * len(calls) - _BASE) + code
+    return header(len(data), size + len(code), results + 4 * len(calls) - _BASE) + data + code
+
+
+def address_of_data(machine: str) -> int:
+    """Where a program finds its data."""
+    return _BASE + len(_HEADERS[machine](0, 0, 0))
 
 
 def results(written: bytes) -> list[int]:
@@ -59,8 +65,8 @@ def _tail(machine: str, start: int, length: int) -> bytes:
     return _call(machine, write, (1, start, length), scratch) + _call(machine, leave, (0,), scratch)
 
 
-def _header64(size: int, memory: int) -> bytes:
-    start = _BASE + 64 + 2 * 56
+def _header64(data: int, size: int, memory: int) -> bytes:
+    start = _BASE + 64 + 2 * 56 + data
     elf = struct.pack(
         "<16sHHIQQQIHHHHHH",
         b"\x7fELF\x02\x01\x01", 2, 62, 1, start, 64, 0, 0, 64, 56, 2, 0, 0, 0,
@@ -69,8 +75,8 @@ def _header64(size: int, memory: int) -> bytes:
     return elf + load + struct.pack("<IIQQQQQQ", _STACK, 6, 0, 0, 0, 0, 0, 16)
 
 
-def _header32(size: int, memory: int) -> bytes:
-    start = _BASE + 52 + 2 * 32
+def _header32(data: int, size: int, memory: int) -> bytes:
+    start = _BASE + 52 + 2 * 32 + data
     elf = struct.pack(
         "<16sHHIIIIIHHHHHH",
         b"\x7fELF\x01\x01\x01", 2, 3, 1, start, 52, 0, 0, 52, 32, 2, 0, 0, 0,
