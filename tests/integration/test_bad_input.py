@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import signal
 import sys
 from collections.abc import Iterator
@@ -290,7 +291,7 @@ class Nobody:
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
         for folder in (workshop.folder, *workshop.folder.parents[:2]):
-            folder.chmod(0o755)
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o055)
         shutil.rmtree(workshop.root)
         home = workshop.folder / "home"
         home.mkdir()
