@@ -94,12 +94,20 @@ def test_all_ends_with_the_builder(steps: Steps) -> None:
     steps.single.process.kill()
     steps.single.process.wait()
     for _ in range(500):
-        if has_ended(pidfd) and not any(Path(f"/proc/{pid}").exists() for pid in family):
+        if has_ended(pidfd) and not any(is_alive(pid) for pid in family):
             break
         time.sleep(0.01)
     assert has_ended(pidfd)
-    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in family if is_alive(pid)]
     os.close(pidfd)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it is not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def has_ended(pidfd: int) -> bool:
