@@ -71,7 +71,8 @@ def met_limits(status: ExitStatus, usage: Usage | None, limits: StepLimits) -> s
     if usage.out_of_memory:
         who = "killed" if lacked_memory(status, usage) else f"{_processes(usage.out_of_memory)} killed"
         allowed = f"{shown_size(limits.memory)} allowed, " if limits.memory else ""
-        told += f": {who} for lack of memory: {allowed}peak {shown_size(usage.memory)}"
+        peak = usage.memory or status.max_rss  # kernels before 5.19 tell none under v2
+        told += f": {who} for lack of memory: {allowed}peak {shown_size(peak)}"
     if usage.forks_refused and limits.pids > 0:
         times = "once" if usage.forks_refused == 1 else f"{usage.forks_refused} times"
         told += f": no new process could be started, {times}: {limits.pids} allowed (--pids-limit)"

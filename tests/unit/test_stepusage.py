@@ -52,6 +52,10 @@ def test_where_nothing_was_asked_for_the_machine_lacked_memory() -> None:
     assert met_limits(ended(137, 9), usage, StepLimits()) == ": killed for lack of memory: peak 60 MiB"
 
 
+def test_without_a_peak_of_all_that_of_the_largest_process_is_told() -> None:
+    assert met_limits(ended(137, 9), Usage(out_of_memory=1), StepLimits()).endswith("peak 10 bytes")
+
+
 def test_processes_that_could_not_be_started_are_told() -> None:
     usage = Usage(forks_refused=2)
     assert met_limits(ended(1), usage, LIMITS) == (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SandboxError
-from builder.isolation import cgroups
+from builder.isolation import cgroups, survey
 from builder.isolation.cgroups import controllers_here, find_site, give_down
 from builder.runtime.cgroups import Hierarchy
 from tests.support.fakecgroups import FakeUnified
@@ -190,3 +190,30 @@ def test_the_doctor_is_told_what_can_be_held(kernel: FakeUnified, monkeypatch: p
     monkeypatch.setattr(cgroups, "read_hierarchies", list)
     assert controllers_here() == (0, ())
     assert kernel.text("run.scope/cgroup.procs") == "40"
+
+
+@pytest.mark.parametrize(
+    ("held", "works", "detail", "remedy"),
+    [
+        (
+            (2, ("memory", "cpu", "pids", "cpuset")),
+            True,
+            "v2, for --memory, --cpus, --pids-limit, --cpuset-cpus",
+            "",
+        ),
+        ((2, ("memory", "pids")), True, "not for --cpus, --cpuset-cpus", "Delegate=yes"),
+        ((1, ()), False, "none can be made here (v1): --memory, --cpus", "--cgroup-parent"),
+        ((0, ()), False, "none are mounted", "mount -t cgroup2"),
+    ],
+)
+def test_the_doctor_tells_which_flags_can_be_had(
+    held: tuple[int, tuple[str, ...]], works: bool, detail: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "controllers_here", lambda: held)
+
+    finding = survey._find_cgroups()
+
+    assert finding.works is works
+    assert detail in finding.detail
+    assert remedy in finding.remedy
+    assert bool(remedy) == bool(finding.remedy)
