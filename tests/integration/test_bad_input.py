@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
