@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from builder import digest as digests
 from builder import memo, prepare
+from builder.aftermath import Aftermath, followed_up
 from builder.attempt import Attempt
 from builder.compiler.remotes import redact
 from builder.errors import BuildError
@@ -32,7 +33,6 @@ from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.sandboxes import Sandboxes
-from builder.session import Aftermath, followed_up
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
@@ -47,11 +47,11 @@ from builder.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from builder.aftermath import Entrance
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
     from builder.isolation.choose import Standing
     from builder.ops.source import Git, Http
     from builder.parts import Parts
-    from builder.session import Entrance
     from builder.snapshots.snapshot import Snapshot
 
     Bases = dict[ImageRequest, BaseImage]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,7 +30,6 @@ from builder.step import Step
 
 if TYPE_CHECKING:
     from builder.digest import Digest
-    from builder.failed import Failures
     from builder.parts import Parts
     from builder.request import BuildRequest
     from builder.runtime.console import Console
@@ -43,76 +41,22 @@ if TYPE_CHECKING:
     OnOutput = Callable[[int, bytes], None]
 
 SHELLS = ("/bin/bash", "/bin/sh")  # before and after the stage's own
-HINT = "`pybuild debug{root}` opens a shell where it failed"
 
 
-@dataclass(frozen=True)
-class Entrance:
-    """A person who wants to go in when a step fails.
-
-    introduce: tells the person the error, and which shell it is that opens.
-    """
-
-    console: Console
-    introduce: Callable[[StepFailed, str], None]
-
-
-@dataclass(frozen=True)
-class Aftermath:
-    """What is done when a build fails of a step.
-
-    failures: where the step is kept, None where it cannot be; entrance: who waits to go in; before: what
-    comes before somebody goes in.
-    """
-
-    failures: Failures | None
-    entrance: Entrance | None
-    before: Callable[[BuildError], None]
-
-
-@contextlib.asynccontextmanager
-async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]:
-    """A block in which steps may fail. Where it fails of one, that step is kept and, where somebody waits
-    at the entrance, entered, when all else has ended."""
-    failures = parts.failures = aftermath.failures
-    try:
-        yield
-    except StepFailed as error:
-        if failures is None:
-            raise
-        if failures.error is not error:
-            failures.drop()
-            raise
-        kept = await parts.thread(failures.finish, parts.layers)
-        if kept is not None:
-            if aftermath.entrance is not None:
-                aftermath.before(error)
-                await _enter_after(error, parts, kept, aftermath.entrance)
-            if error.hint is None:
-                error.hint = hint(parts.store.folder)
-        raise
-    except BaseException:
-        if failures is not None:
-            failures.drop()
-        raise
-
-
-def hint(store: str) -> str:
-    """How to go into what was kept in this store."""
-    from builder.store.root import default_root
-
-    root = "" if store == default_root(os.environ) else f" --root {store}"
-    return HINT.format(root=root)
-
-
-async def _enter_after(error: StepFailed, parts: Parts, kept: FailedStep, entrance: Entrance) -> None:
-    """Open the shell; what stands against it is told with the error."""
+async def enter_after(
+    error: StepFailed,
+    parts: Parts,
+    kept: FailedStep,
+    console: Console,
+    introduce: Callable[[StepFailed, str], None],
+) -> None:
+    """Open the shell at once, once it is introduced; what stands against it is told with the error."""
     try:
         with held(parts.store, kept):
             shell = find_shell(parts, kept)
-            entrance.introduce(error, shell)
+            introduce(error, shell)
             proxy = parts.failures.proxy if parts.failures is not None else ()
-            await enter(parts, kept, (shell,), entrance.console, proxy=proxy)
+            await enter(parts, kept, (shell,), console, proxy=proxy)
     except BuildError as trouble:
         error.notes = (*error.notes, f"no shell could be opened: {trouble.message}")
 

@@ -23,9 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from builder.aftermath import Entrance
     from builder.commands.build_calls import Call
     from builder.result import BuildResult
-    from builder.session import Entrance
     from builder.ui.reader import Reader
 
 USAGE = "pybuild [build] [FLAGS] CONTEXT"

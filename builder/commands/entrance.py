@@ -15,13 +15,13 @@ from builder.ui.stream import Stream, allows_color, paint
 from builder.ui.words import one_line
 
 if TYPE_CHECKING:
+    from builder.aftermath import Entrance
     from builder.errors import StepFailed
-    from builder.session import Entrance
 
 
 def open_entrance(environ: Mapping[str, str]) -> Entrance:
     """The entrance of this process's terminal. Raises UsageError where there is none."""
-    from builder.session import Entrance
+    from builder.aftermath import Entrance
 
     color = allows_color(sys.stderr, environ)
 

@@ -11,6 +11,7 @@ Loaded for steps with a terminal only. Knows no builder.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -104,7 +105,8 @@ def _open(pts: int) -> tuple[int, int, int]:
 
 def _show_console(pts: int, dev: int, name: str) -> None:
     """Mount the slave on a new file /dev/console."""
-    os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dev))
+    with contextlib.suppress(FileExistsError):  # a mount of the step: like runc, over it
+        os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dev))
     tree = libc.clone_tree(pts, name)
     mounts.attach(tree, libc.openat2(dev, "console", os.O_PATH | os.O_NOFOLLOW))
     os.close(tree)

@@ -160,6 +160,25 @@ def test_steps_beside_it_have_ended_when_the_shell_opens(pybuild: Pybuild, conte
         assert shell.end() == 1
 
 
+@pytest.mark.hostile("CVE-2025-52565")
+def test_a_terminal_is_the_step_s_own_whatever_is_mounted_in_dev(pybuild: Pybuild, context: Path) -> None:
+    (context / "pts").mkdir()
+    (context / "canary").write_text("untouched")
+    for name in ("ptmx", "0"):
+        (context / "pts" / name).symlink_to(context / "canary")
+    (context / "console").write_text("")
+    mounts = [("pts", "/dev/pts,rw"), ("console", "/dev/console")]
+    lay(context, failing(flags=" ".join(f"--mount=type=bind,source={s},target={t}" for s, t in mounts)))
+
+    with terminal(pybuild, "--on-failure=shell", context) as shell:
+        shell.expect("where it failed")
+        assert shell.answer("test -c /dev/console && stty size < /dev/console") == ["40 100"]
+        assert shell.answer("test -L /dev/pts/0 && echo covered") == ["covered"]
+        shell.type("exit\n")
+        assert shell.end() == 1
+    assert (context / "canary").read_text() == "untouched"
+
+
 @pytest.mark.parametrize("runtime", [pytest.param(name, marks=needs(name)) for name in ("runc", "crun")])
 def test_a_shell_opens_by_another_runtime_too(pybuild: Pybuild, context: Path, runtime: str) -> None:
     lay(context, failing(before="USER 1234\n", flags="--mount=type=cache,target=/c"))

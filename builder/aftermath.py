@@ -1,0 +1,83 @@
+"""What happens when a build has failed of a RUN: the step is kept, and entered where somebody waits for that.
+
+Every build loads this, and what goes into a step is loaded only when somebody does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError, StepFailed
+
+if TYPE_CHECKING:
+    from builder.failed import Failures
+    from builder.parts import Parts
+    from builder.runtime.console import Console
+
+HINT = "`pybuild debug{root}` opens a shell where it failed"
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """A person who wants to go in when a step fails.
+
+    introduce: tells the person the error, and which shell it is that opens.
+    """
+
+    console: Console
+    introduce: Callable[[StepFailed, str], None]
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What is done when a build fails of a step.
+
+    failures: where the step is kept, None where it cannot be; entrance: who waits to go in; before: what
+    comes before somebody goes in.
+    """
+
+    failures: Failures | None
+    entrance: Entrance | None
+    before: Callable[[BuildError], None]
+
+
+@contextlib.asynccontextmanager
+async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]:
+    """A block in which steps may fail. Where it fails of one, that step is kept and, where somebody waits
+    at the entrance, entered, when all else has ended."""
+    failures = parts.failures = aftermath.failures
+    try:
+        yield
+    except StepFailed as error:
+        if failures is None:
+            raise
+        if failures.error is not error:
+            failures.drop()
+            raise
+        kept = await parts.thread(failures.finish, parts.layers)
+        if kept is not None:
+            if aftermath.entrance is not None:
+                from builder.session import enter_after
+
+                aftermath.before(error)
+                entrance = aftermath.entrance
+                await enter_after(error, parts, kept, entrance.console, entrance.introduce)
+            if error.hint is None:
+                error.hint = hint(parts.store.folder)
+        raise
+    except BaseException:
+        if failures is not None:
+            failures.drop()
+        raise
+
+
+def hint(store: str) -> str:
+    """How to go into what was kept in this store."""
+    from builder.store.root import default_root
+
+    root = "" if store == default_root(os.environ) else f" --root {store}"
+    return HINT.format(root=root)
