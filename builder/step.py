@@ -320,6 +320,12 @@ class Step:
                 hint=f"pass it with --secret id={mount.id},src=FILE or --secret id={mount.id},env=NAME",
             )
         if mount.env is not None:
+            if b"\0" in (value or b""):
+                raise BuildError(
+                    f"secret {mount.id} holds a NUL byte, which the variable {mount.env} cannot",
+                    code="secret",
+                    hint="mount it as a file: leave env out",
+                )
             variables[mount.env] = (value or b"").decode("utf-8", "surrogateescape")
         if value is None or mount.target is None:
             return None

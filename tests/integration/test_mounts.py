@@ -10,20 +10,10 @@ import pytest
 
 from tests.support.contexts import lay, lines_of, steps_run
 from tests.support.machine import CHECKOUT, Pybuild, needs, needs_root, run
-from tests.support.namespaces import has_user_namespaces
+from tests.support.rungs import RUNGS
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
 
-RUNGS = [
-    "root",
-    *(
-        pytest.param(
-            rung,
-            marks=pytest.mark.skipif(not has_user_namespaces(), reason="user namespaces are refused here"),
-        )
-        for rung in ("userns", "single-uid")
-    ),
-]
 SCRIPT = "#!/bin/sh\necho a secret runs\n"
 
 
@@ -73,6 +63,15 @@ RUN ls -d /run /w/* /real/* /nowhere /both 2>/dev/null; true
         "ls: /run: No such file or directory",
         "<>",
     ]  # fmt: skip
+
+
+def test_a_secret_that_no_variable_can_hold_is_told(pybuild: Pybuild, context: Path) -> None:
+    lay(context, "FROM busybox\nRUN --mount=type=secret,id=s,env=S true\n", {"key": b"a\0b"})
+
+    done = pybuild.build(context, f"--secret=id=s,src={context}/key", check=False)
+
+    assert done.returncode == 1
+    assert "secret s holds a NUL byte, which the variable S cannot" in done.stderr
 
 
 # ── tmpfs and bind ───────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.contexts import lay, said, steps_run
 from tests.support.machine import Pybuild, needs, needs_root, run
+from tests.support.rungs import RUNGS
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox", "ssh-agent", "ssh-add", "ssh-keygen")]
 
@@ -100,14 +101,15 @@ def test_keys_from_files_sign_and_are_written_nowhere(
     assert os.listdir(pybuild.root / "ingest") == []
 
 
+@pytest.mark.parametrize("rung", RUNGS)
 def test_the_socket_has_owner_mode_and_place_and_is_in_no_layer(
-    pybuild: Pybuild, context: Path, keys: list[Path]
+    pybuild: Pybuild, context: Path, keys: list[Path], rung: str
 ) -> None:
     options = "type=ssh,target=sub/agent,uid=7,gid=8,mode=0640"
     step = f"WORKDIR /w\nRUN --mount={options} --mount=type=ssh,id=k stat -c '%F %u %g %a' /w/sub/agent; "
     lay_step(context, step + "echo $SSH_AUTH_SOCK; ls /run/buildkit\nRUN ls -A / /w", base="FROM busybox")
 
-    lines = said(pybuild, context, f"--ssh=default={keys[0]}", f"--ssh=k={keys[1]}")
+    lines = said(pybuild, context, f"--isolation={rung}", f"--ssh=default={keys[0]}", f"--ssh=k={keys[1]}")
 
     assert lines[:3] == ["socket 7 8 640", "/w/sub/agent", "ssh_agent.1"]
     assert "run" not in lines
@@ -139,6 +141,25 @@ def test_which_agent_answers_is_no_part_of_what_a_step_is(
 
     assert steps_run(pybuild, context, f"--ssh=default={keys[1]}") == []
     assert steps_run(pybuild, context) == []
+
+
+@pytest.mark.parametrize("where", ["ADD", "context"])
+def test_git_asks_the_agent_called_default(
+    pybuild: Pybuild, context: Path, keys: list[Path], where: str
+) -> None:
+    """`ssh` is one that tells what it finds, as the address leads nowhere."""
+    told, program = context / "told", context / "bin" / "ssh"
+    lay(context, "FROM busybox\nADD git@host.invalid:a/b.git /b\n")
+    lay(context, files={"bin/ssh": f"#!/bin/sh\nssh-add -L > {told} 2>&1\nexit 1\n"})
+    program.chmod(0o755)
+    source = "git@host.invalid:a/b.git" if where == "context" else context
+    path = {"PATH": f"{program.parent}:{os.environ['PATH']}", "SSH_AUTH_SOCK": ""}
+
+    done = pybuild.build(source, f"--ssh=default={keys[0]},{keys[1]}", env=path, check=False)
+
+    assert done.returncode == 1
+    assert [line.strip() for line in told.read_text().splitlines()] == [public(key) for key in keys]
+    assert os.listdir(pybuild.root / "ingest") == []
 
 
 def test_what_is_no_key_is_told(pybuild: Pybuild, context: Path) -> None:
