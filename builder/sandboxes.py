@@ -15,6 +15,7 @@ from builder.errors import SandboxError
 from builder.events import Warned
 from builder.fs.ownership import RECORDED, of_process
 from builder.isolation.labels import Labels, detect
+from builder.isolation.loops import loops
 from builder.isolation.rungs import CHROOT, NONE, ROOT, Isolation, require_full, weakenings
 
 if TYPE_CHECKING:
@@ -132,10 +133,12 @@ class Sandboxes:
             from builder.runtime.ownership.request import with_recorded_owners
 
             spec = with_recorded_owners(spec)
-        if spec.linux.masked_paths and self.labels != Labels():  # an insecure step is under no label
-            from builder.runtime.spec import with_labels
+        from builder.runtime.spec import is_insecure, with_insecure_devices, with_labels
 
-            own = self.labels
+        if is_insecure(spec):  # and under no label
+            if self.isolation.rung == ROOT:
+                spec = with_insecure_devices(spec, loops())
+        elif (own := self.labels) != Labels():
             spec = with_labels(spec, apparmor=own.apparmor, selinux=own.selinux, files=own.files)
         if self._foreign is not None:
             from builder.runtime.foreign.choice import with_runtime

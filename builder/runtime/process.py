@@ -185,8 +185,13 @@ def _switch_user(user: Mapping[str, Any], capabilities: Mapping[str, Any]) -> No
 def _set_capabilities(capabilities: Mapping[str, Any]) -> None:
     permitted = capability_mask(capabilities.get("permitted", ())) & libc.capabilities()[1]
     effective = capability_mask(capabilities.get("effective", ())) & permitted
+    inheritable = capability_mask(capabilities.get("inheritable", ())) & permitted
+    ambient = capability_mask(capabilities.get("ambient", ())) & inheritable
     libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
-    libc.set_capabilities(effective, permitted, 0)
+    libc.set_capabilities(effective, permitted, inheritable)
+    for bit in range(ambient.bit_length()):
+        if ambient >> bit & 1:
+            libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_RAISE, bit)
 
 
 def execute(process: Mapping[str, Any]) -> NoReturn:

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from builder.errors import BuildError
-from builder.runtime.devicenodes import DeviceNode, DeviceRule, device_rules
+from builder.runtime.devicenodes import DeviceNode, DeviceRule, device_rules, insecure_devices
 from builder.runtime.profile import CAPABILITIES, FURTHER_CAPABILITIES, default_section
 
 ROOTFS_ANNOTATION = "org.pybuild.rootfs"
@@ -295,17 +295,21 @@ def sandbox_spec(
     `lower`: absolute folders of the layers, bottom first (none: an empty root); `upper`: the folder that
     gets the changes; `work`: an empty folder beside it. `mounts` are laid in the order given, after the
     sandbox's own; of `devices` each can be opened at its path. `network` is "host" or "none". `insecure`:
-    every capability that the builder has, no seccomp filter, no masked paths, devices can be opened.
+    every capability that the builder has, whoever the user is; no seccomp filter, no masked paths, devices
+    can be opened.
     """
     _check_paths(lower, upper, work, cwd)
     bounding = CAPABILITIES + FURTHER_CAPABILITIES if insecure else CAPABILITIES
-    held = bounding if uid == 0 else ()
+    held = bounding if uid == 0 or insecure else ()
+    handed_on = bounding if insecure else ()
     process = Process(
         user=User(uid=uid, gid=gid, umask=0o022, additional_gids=tuple(groups)),
         args=tuple(argv),
         env=tuple(f"{name}={value}" for name, value in env),
         cwd=cwd,
-        capabilities=CapabilitySets(bounding=bounding, effective=held, permitted=held),
+        capabilities=CapabilitySets(
+            bounding=bounding, effective=held, permitted=held, inheritable=handed_on, ambient=handed_on
+        ),
         rlimits=tuple(rlimits),
         no_new_privileges=no_new_privileges,
     )
@@ -326,6 +330,19 @@ def sandbox_spec(
         ),
         annotations={ROOTFS_ANNOTATION: json.dumps(rootfs)},
     )
+
+
+def with_insecure_devices(spec: RuntimeSpec, loops: int) -> RuntimeSpec:
+    """The spec of an insecure step, with the devices that such a step has besides those asked for."""
+    own = {device.path for device in spec.linux.devices}
+    more = tuple(device for device in insecure_devices(loops) if device.path not in own)
+    linux = msgspec.structs.replace(spec.linux, devices=(*spec.linux.devices, *more))
+    return msgspec.structs.replace(spec, linux=linux)
+
+
+def is_insecure(spec: RuntimeSpec) -> bool:
+    """Whether the step was granted all rights."""
+    return not spec.linux.masked_paths
 
 
 def with_labels(spec: RuntimeSpec, *, apparmor: str = "", selinux: str = "", files: str = "") -> RuntimeSpec:

@@ -147,6 +147,19 @@ async def test_insecure_gives_what_the_builder_has(sandbox: Sandbox) -> None:
     assert "1" in said
 
 
+async def test_an_insecure_step_of_a_user_has_what_the_builder_has_too(sandbox: Sandbox) -> None:
+    said = await sandbox.says(
+        "grep -E '^Cap(Eff|Amb|Inh)' /proc/self/status; unshare -m true && echo unshared",
+        insecure=True,
+        uid=1000,
+    )
+    own = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")
+    )
+    assert {line.split()[1] for line in said[:3]} == {own.split()[1]}
+    assert said[3:] == ["unshared"]
+
+
 async def test_devices_are_six_nodes_and_links(sandbox: Sandbox) -> None:
     said = await sandbox.says(
         "cd /dev; echo $(ls); stat -c '%n %a %t:%T' null zero full random urandom tty; "

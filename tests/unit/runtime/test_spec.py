@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from builder.errors import BuildError
+from builder.runtime.devicenodes import DeviceNode
 from builder.runtime.spec import (
     ROOTFS_ANNOTATION,
     UNLIMITED,
@@ -18,8 +19,10 @@ from builder.runtime.spec import (
     Tmpfs,
     decode,
     encode,
+    is_insecure,
     parse_ulimit,
     sandbox_spec,
+    with_insecure_devices,
 )
 
 
@@ -84,6 +87,31 @@ def test_insecure_has_no_filter_and_no_masks_and_all_capabilities() -> None:
     assert insecure.linux.masked_paths == insecure.linux.readonly_paths == ()
     assert len(insecure.process.capabilities.bounding) == 41
     assert json.loads(insecure.annotations[ROOTFS_ANNOTATION])["nodev"] is False
+    assert is_insecure(insecure)
+    assert not is_insecure(spec())
+
+
+def test_insecure_steps_of_any_user_hand_their_capabilities_on_and_no_others_do() -> None:
+    for uid in (0, 1000):
+        sets = spec(insecure=True, uid=uid).process.capabilities
+        assert sets.bounding == sets.effective == sets.permitted == sets.inheritable == sets.ambient
+        sets = spec(uid=uid).process.capabilities
+        assert sets.inheritable == sets.ambient == ()
+
+
+def test_insecure_steps_have_the_references_devices_besides_their_own() -> None:
+    own = DeviceNode(path="/dev/fuse", type="c", major=10, minor=229, file_mode=0o600)
+
+    devices = with_insecure_devices(spec(insecure=True, devices=[own]), 2).linux.devices
+
+    assert devices[0] == own
+    assert [device.path for device in devices].count("/dev/fuse") == 1
+    assert {device.path for device in devices} >= {
+        "/dev/kmsg",
+        "/dev/loop-control",
+        "/dev/loop0",
+        "/dev/loop1",
+    }
 
 
 def test_relative_paths_are_refused() -> None:
