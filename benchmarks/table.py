@@ -21,6 +21,8 @@ def table_of(data: dict[str, Any]) -> str:
     """The lines of one file's figures."""
     if "benchmarks" not in data:
         return _commands(data)
+    if any("start" in row["extra_info"] for row in data["benchmarks"]):
+        return _start(data)
     is_language = any("parse_ratio" in row["extra_info"] for row in data["benchmarks"])
     return _language(data) if is_language else _parts(data)
 
@@ -76,6 +78,29 @@ def _language(data: dict[str, Any]) -> str:
         name = row["name"].removeprefix("test_").partition("[")[0].replace("_", " ")
         other = (row["params"] or {}).get("name", "").replace("_", "-")
         lines.append(f"| {name} | {other} | {_ms(row['stats']['min'])} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _start(data: dict[str, Any]) -> str:
+    lines = [
+        f"The start of a step on a root of 30 layers, and back, at {data['commit_info']['id'][:12]}.\n",
+        "| by | goal | best | median | of runc's best | of its median |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in data["benchmarks"]:
+        more = row["extra_info"]
+        runc = more.get("start", {}).get("runc")
+        for name, found in more.get("start", {}).items():
+            cells = [f"{found[what] / runc[what]:.2f}" if runc else "" for what in ("best", "median")]
+            goal = f"{more['goal']} of runc" if name.startswith("pybuild") else ""
+            lines.append(
+                f"| {name} | {goal} | {_ms(found['best'])} | {_ms(found['median'])} | {' | '.join(cells)} |"
+            )
+        if found := more.get("step"):
+            lines.append(
+                f"| a whole cheap RUN step | {_ms(more['goal'])} | {_ms(found['best'])} | "
+                f"{_ms(found['median'])} |  |  |"
+            )
     return "\n".join(lines) + "\n"
 
 
