@@ -48,7 +48,7 @@ def test_the_steps_own_faults_are_not_the_sandboxs(step: str, kind: type[BuildEr
 )
 def test_lines_do_not_depend_on_how_bytes_arrive(chunks: list[bytes]) -> None:
     lines: list[bytes] = []
-    stream = _Stream(1)
+    stream = _Stream(1, as_lines=True)
     for chunk in chunks:
         stream.feed(chunk, lambda _, line: lines.append(line))
         assert len(stream.rest) < LONGEST_LINE
