@@ -71,6 +71,8 @@ class Sandboxes:
         from builder.runtime.probe import probe
         from builder.runtime.spawn import start_zygote
 
+        if self.isolation.rung == CHROOT:
+            return
         if self._zygote is None and self._reason() is None and probe() is None:
             with contextlib.suppress(OSError):
                 self._zygote = start_zygote()
@@ -89,6 +91,10 @@ class Sandboxes:
                 raise reason
             if self._full:
                 require_full(self.isolation, host_network=self._network != "none" and not self._helper)
+            if self.isolation.rung == CHROOT and (self._helper or self._wanted):
+                flag = f"--network {self._helper}" if self._helper else "--runtime"
+                message = f"{flag} needs namespaces, and --isolation chroot has none"
+                raise SandboxError(message, code="isolation")
             if self._helper:
                 from builder.isolation.network import refuse_missing
 
@@ -97,6 +103,8 @@ class Sandboxes:
                 self._groups.check()
             if self._wanted:
                 self._foreign = self._find_foreign()
+            if self.isolation.rung == CHROOT:
+                self._zygote = self._start_without_namespaces()
             self._runtime = Runtime.start(self._zygote)
             for weakening in weakenings(self.isolation):
                 self._emit(Warned(time=time.time(), message=weakening.line))
@@ -117,6 +125,10 @@ class Sandboxes:
 
     def fit(self, spec: RuntimeSpec, network: StepNetwork | None = None) -> RuntimeSpec:
         """A step's sandbox, as it can be had on this rung."""
+        if self.isolation.rung == CHROOT:
+            from builder.runtime.chroot.request import with_chroot
+
+            return with_chroot(spec)
         if network is not None:
             from builder.runtime.spec import with_network
 
@@ -201,6 +213,14 @@ class Sandboxes:
                 hint="without --runtime, steps are run by pybuild itself",
             )
         return find_runtime(self._wanted)
+
+    def _start_without_namespaces(self) -> Zygote:
+        from builder.runtime.spawn import start_zygote
+
+        try:
+            return start_zygote(chroot=True)
+        except OSError as error:
+            raise SandboxError(f"cannot start a process for RUN: {error.strerror}") from error
 
     def _reason(self) -> SandboxError | None:
         """Why there is no rung to run steps on."""

@@ -7,6 +7,7 @@ cannot have is no error here: a build may have no RUN, and does all else without
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,7 @@ from builder import libc
 from builder.errors import SandboxError
 from builder.fs import ownership
 from builder.isolation.enter import enter
-from builder.isolation.rungs import AUTO, NONE, ROOT, Isolation
+from builder.isolation.rungs import AUTO, CHROOT, COPY, NONE, ROOT, Isolation
 from builder.isolation.snapshotter import choose_snapshotter
 
 TYPE_CHECKING = False
@@ -65,6 +66,9 @@ def stand(wanted: str, store: str) -> Standing:
         )
     if wanted == AUTO and _has_rights_of_its_own():
         return Standing(Isolation(NONE), _OWN_RIGHTS)
+    if wanted == CHROOT:
+        _check_chroot(store)
+        return Standing(Isolation(CHROOT, snapshotter=COPY))
     try:
         rung, refused = enter(wanted)
     except SandboxError as error:
@@ -90,6 +94,31 @@ def _has_rights_of_its_own() -> bool:
 def may_mount() -> bool:
     """Whether this process may make mounts and namespaces as it is."""
     return os.geteuid() == 0 and bool(libc.capabilities()[0] & _CAP_SYS_ADMIN)
+
+
+def _check_chroot(store: str) -> None:
+    """Raise SandboxError, with what to do, where steps cannot run by chroot(2) alone."""
+    if os.geteuid() != 0:
+        reason, remedy = "only root may change the root folder", "run pybuild as root"
+    elif not _works_in_child(partial(os.chroot, "/")):
+        reason, remedy = "chroot(2) is refused", "start the container with --cap-add SYS_CHROOT"
+    elif not _works_in_child(partial(_try_device, store)):
+        reason = f"no device can be made and used in {store}"
+        remedy = "start the container with --cap-add MKNOD, and put the store where devices may be"
+    else:
+        return
+    raise SandboxError(f"--isolation chroot: {reason}", code="isolation", hint=remedy)
+
+
+def _try_device(store: str) -> None:
+    """Make /dev/null in the store, and open it."""
+    os.makedirs(store, exist_ok=True)
+    name = os.path.join(store, f".device-trial-{os.getpid()}-{os.urandom(4).hex()}")
+    os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    try:
+        os.close(os.open(name, os.O_WRONLY))
+    finally:
+        os.unlink(name)
 
 
 def _variant(rung: str, store: str) -> Isolation:

@@ -60,7 +60,7 @@ def weakenings(isolation: Isolation) -> tuple[Weakening, ...]:
         (isolation.rung == CHROOT, _NO_NAMESPACES),
         (isolation.outer_proc, _OUTER_PROC),
         (isolation.outer_hostname, _OUTER_HOSTNAME),
-        (isolation.snapshotter == COPY, _COPIES),
+        (isolation.snapshotter == COPY and isolation.rung != CHROOT, _COPIES),
     )
     return tuple(weakening for is_so, weakening in lacks if is_so)
 

@@ -99,9 +99,9 @@ def _prepare(process: Mapping[str, Any]) -> bool:
     """What is done with all rights; whether the working folder is entered already."""
     os.umask(process["user"].get("umask", 0o022))
     reachable = _enter(process["cwd"], may_fail=True)
-    _drop_bounding(capability_mask(process.get("capabilities", {}).get("bounding", ())))
     if process.get("noNewPrivileges"):
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    _drop_bounding(capability_mask(process.get("capabilities", {}).get("bounding", ())))
     return reachable
 
 
@@ -166,13 +166,15 @@ def _drop_bounding(keep: int) -> None:
         except OSError as error:
             if error.errno == errno.EINVAL:  # past the last capability of this kernel
                 return
+            if error.errno == errno.EPERM and libc.prctl(libc.PR_GET_NO_NEW_PRIVS):
+                return  # no execve(2) can gain one then: capabilities(7)
             raise because("identity", "cannot drop a capability", error) from error
 
 
 def _switch_user(user: Mapping[str, Any], capabilities: Mapping[str, Any]) -> None:
     try:
         libc.prctl(libc.PR_SET_KEEPCAPS, 1)
-        os.setgroups(user.get("additionalGids", ()))
+        _set_groups(user)
         os.setresgid(user["gid"], user["gid"], user["gid"])
         os.setresuid(user["uid"], user["uid"], user["uid"])
         libc.prctl(libc.PR_SET_KEEPCAPS, 0)
@@ -180,6 +182,15 @@ def _switch_user(user: Mapping[str, Any], capabilities: Mapping[str, Any]) -> No
     except OSError as error:
         what = f"cannot become user {user['uid']}:{user['gid']}"
         raise because("identity", what, error) from error
+
+
+def _set_groups(user: Mapping[str, Any]) -> None:
+    """Root of a container without CAP_SETGID stays in its groups."""
+    try:
+        os.setgroups(user.get("additionalGids", ()))
+    except PermissionError:
+        if user["uid"] != os.geteuid():
+            raise
 
 
 def _set_capabilities(capabilities: Mapping[str, Any]) -> None:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOTFS_ANNOTATION = "org.pybuild.rootfs"
+CHROOT_ANNOTATION = "org.pybuild.chroot"
 
-_DEVICES = {
+DEVICES = {
     "null": os.makedev(1, 3),
     "zero": os.makedev(1, 5),
     "full": os.makedev(1, 7),
@@ -53,7 +54,22 @@ def enter(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Make the spec's root filesystem this process's root, with standard input from its /dev/null, or all
     streams from a terminal of its own (`terminals`)."""
     labels.announce(spec["process"])
-    RootFilesystem(spec, files).enter()
+    if CHROOT_ANNOTATION in spec.get("annotations", {}):
+        _enter_chroot(spec["root"]["path"])
+    else:
+        RootFilesystem(spec, files).enter()
+
+
+def _enter_chroot(root: str) -> None:
+    """By chroot(2) alone; all that is in the root was put there before."""
+    try:
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.chroot(root)
+        os.chdir("/")
+    except OSError as error:
+        raise because("root", "cannot enter the root filesystem", error) from error
 
 
 class RootFilesystem:
@@ -176,7 +192,7 @@ class RootFilesystem:
             self._fill_dev(tree)
 
     def _fill_dev(self, dev: int) -> None:
-        for name, number in _DEVICES.items():
+        for name, number in DEVICES.items():
             if not self.closed and _makes_node(name, number, dev):
                 continue
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=dev))
@@ -263,7 +279,7 @@ class RootFilesystem:
             raise
 
     def _clone_null(self) -> int:
-        number = _DEVICES["null"]
+        number = DEVICES["null"]
         try:
             return libc.clone_tree(self.stage.tree, "node-null")
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from _thread import allocate_lock, start_new_thread
 from builder import libc
 from builder.runtime import sealed
 
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from builder.runtime.zygote import main; main()"
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from builder.runtime.{} import main; main()"
 _CONTROL = 3
 
 
@@ -32,13 +32,21 @@ class Zygote:
         self._parent.release()
 
 
-def start_zygote() -> Zygote:
-    """Start it, as a child of a thread that lives as long (it dies with that). Raises OSError."""
-    program, path = sealed.open_program()
+def start_zygote(*, chroot: bool = False) -> Zygote:
+    """Start it, as a child of a thread that lives as long (it dies with that). Raises OSError.
+
+    chroot: without namespaces, and from the executable as it is (see `chroot.server`).
+    """
+    if chroot:
+        program, path = os.open("/proc/self/exe", libc.O_PATH), os.readlink("/proc/self/exe")
+    else:
+        program, path = sealed.open_program()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        parent = _Parent(program, [path, *sealed.FLAGS, "-c", _START, packages], theirs.fileno())
+        start = _START.format("chroot.server" if chroot else "zygote")
+        argv = [path, *sealed.FLAGS, "-c", start, packages]
+        parent = _Parent(program, argv, theirs.fileno(), 0 if chroot else libc.CLONE_NEWPID)
         return Zygote(parent.start(), ours, parent)
     except OSError:
         ours.close()
@@ -49,12 +57,13 @@ def start_zygote() -> Zygote:
 
 
 class _Parent:
-    """A thread whose next child is process 1 of a new PID namespace.
+    """A thread whose next child is process 1 of a new PID namespace, if such are its `namespaces`.
 
     A thread of its own, because in a user namespace nobody gets back into the PID namespace around it.
     """
 
-    def __init__(self, program: int, argv: list[str], control: int) -> None:
+    def __init__(self, program: int, argv: list[str], control: int, namespaces: int) -> None:
+        self._namespaces = namespaces
         self._program, self._argv, self._control = program, argv, control
         self._born, self._ended = allocate_lock(), allocate_lock()
         self._error: OSError | None = None
@@ -77,7 +86,7 @@ class _Parent:
 
     def _live(self) -> None:
         try:
-            libc.unshare(libc.CLONE_NEWPID)
+            libc.unshare(self._namespaces)
             self._pid = _spawn(self._program, self._argv, self._control)
         except OSError as error:
             self._error = error

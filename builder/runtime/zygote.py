@@ -48,13 +48,15 @@ def main() -> NoReturn:
     os.chdir("/")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 ignores it then
     with socket.socket(fileno=CONTROL) as control:
-        zygote = _Zygote(control)
+        zygote = Server(control)
         gc.freeze()
         zygote.serve()
     os._exit(0)
 
 
-class _Zygote:
+class Server:
+    """What serves the socketpair; `_fork_step` and `_kill` are all that knows of namespaces."""
+
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
@@ -105,13 +107,7 @@ class _Zygote:
         try:
             if len(descriptors) == _DESCRIPTORS:
                 channel, supervisor = self._start_supervisor(*descriptors)
-            libc.unshare(libc.CLONE_NEWPID)
-            try:
-                pid = os.fork()
-                if pid == 0:
-                    self._become_step(descriptors, channel)
-            finally:
-                libc.setns(self.namespace, libc.CLONE_NEWPID)
+            pid = self._fork_step(descriptors, channel)
         except OSError as error:
             if supervisor >= 0:
                 self._abandon(supervisor)
@@ -124,6 +120,17 @@ class _Zygote:
         if supervisor >= 0:
             self._watch(self.supervisors, supervisor, number)
         self._tell({"id": number, "pid": _host_pid(self._watch(self.steps, pid, number))})
+
+    def _fork_step(self, descriptors: list[int], channel: int) -> int:
+        """The pid of a new process that becomes the step, as process 1 of a PID namespace."""
+        libc.unshare(libc.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_step(descriptors, channel)
+        finally:
+            libc.setns(self.namespace, libc.CLONE_NEWPID)
+        return pid
 
     def _watch(self, processes: dict[int, tuple[int, int]], pid: int, number: int) -> int:
         pidfd = os.pidfd_open(pid)

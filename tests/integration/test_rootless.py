@@ -152,6 +152,7 @@ class TestRealPrograms:
         self, debian_user: Rootless, secrets: list[str], system_of_root: ReadImage, rung: str
     ) -> None:
         lay(debian_user.context, SYSTEM)
+        debian_user.root = debian_user.home / f"store-{rung}"  # else one rung has made all
         out = debian_user.home / f"system-{rung}"
 
         done = debian_user.build(
@@ -170,6 +171,7 @@ class TestRealPrograms:
         self, debian_user: Rootless, tmp_path: Path, rung: str
     ) -> None:
         lay(debian_user.context, OWNERS, {"hello": "hello\n"})
+        debian_user.root = debian_user.home / f"store-{rung}"
         out = debian_user.home / f"owners-{rung}"
         flags = [*base_flag(debian_user, "debian"), "--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}"]
         pinned = "type=oci,tar=false,rewrite-timestamp=true,dest="
