@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +15,7 @@ from tests.support.contexts import lay, said, steps_run
 from tests.support.machine import Pybuild, needs, needs_root, run
 from tests.support.namespaces import has_user_namespaces
 from tests.support.rootless import Rootless
+from tests.support.workshop import Workshop, stop
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
 
@@ -73,6 +77,54 @@ def test_a_step_that_fails_does_so_in_the_same_words(pybuild: Pybuild, context: 
         in done.stderr
     )
     assert "last words" in done.stderr
+
+
+SLEEPS = "FROM busybox\nRUN sleep 7654321 & sleep 7654321; true\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_build_that_is_stopped_leaves_nothing_of_its_containers(
+    workshop: Workshop, runtime: str, number: signal.Signals
+) -> None:
+    workshop.dockerfile(SLEEPS)
+    build = workshop.start("--runtime", runtime, workshop.context)
+    workshop.wait_until(lambda: len(sleepers()) == 2)
+
+    outcome = stop(build, number, 10)
+
+    assert outcome.status != 0
+    assert workshop.processes() == []
+    assert sleepers() == []
+    assert workshop.mounts() == []
+    assert containers() == []
+    workshop.check_usable("--runtime", runtime)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_step_that_takes_too_long_ends_with_its_container(workshop: Workshop, runtime: str) -> None:
+    outcome = workshop.fail("--runtime", runtime, "--step-timeout=1s", dockerfile=SLEEPS)
+
+    assert "1 s" in outcome.message or "1s" in outcome.message
+    assert sleepers() == []
+    assert containers() == []
+
+
+def sleepers() -> list[str]:
+    """The sleeping processes of these steps."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if line.read_bytes() == b"sleep\x007654321\0":
+                found.append(line.parent.name)
+    return found
+
+
+def containers() -> list[str]:
+    """What a runtime keeps of its containers, and their cgroups."""
+    kept = [folder for name in ("runc", "crun") for folder in Path("/run", name).glob("step")]
+    groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == "step"]
+    return [*map(str, kept), *groups]
 
 
 # --- without root ---
