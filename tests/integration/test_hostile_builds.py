@@ -451,7 +451,8 @@ def test_no_cgroup_can_be_written_to_nor_mounted(workshop: Workshop, canary: Pat
     outcome = attack(
         workshop,
         "FROM busybox\n"
-        "RUN cd /sys/fs/cgroup; mkdir made && echo written; mkdir /c; mount -t cgroup -o memory c /c; mount -t cgroup2 c /c; "
+        "RUN cd /sys/fs/cgroup; mkdir made && echo written; mkdir /c; "
+        "mount -t cgroup -o memory c /c; mount -t cgroup2 c /c; "
         "find . -name release_agent -o -name cgroup.procs | while read -r f; do echo 1 > $f; done; "
         "mount -o remount,rw /sys/fs/cgroup; unshare -Urm true || echo denied; ls -A /c\n",
     )
