@@ -178,6 +178,20 @@ RUN ls /c /d 2>&1; true
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_mount_is_written_by_who_may(pybuild: Pybuild, context: Path, rung: str) -> None:
+    """Also where users are emulated."""
+    mounts = "--mount=type=cache,target=/c --mount=target=/in,rw --mount=type=cache,target=/own,uid=7"
+    tries = (
+        "for d in /c /in; do touch $d/x 2>&1; test -w $d || echo none; done; touch /own/x; stat -c %u /own/x"
+    )
+
+    lines = run_lines(pybuild, context, f"USER 7\nRUN {mounts} {tries}", "--isolation", rung)
+
+    refused = ["touch: /c/x: Permission denied", "none", "touch: /in/x: Permission denied", "none"]
+    assert lines == [*refused, "7"]
+
+
 def test_the_caches_of_one_rung_are_not_those_of_another(pybuild: Pybuild, context: Path) -> None:
     step = "RUN --mount=type=cache,target=/c ls /c; touch /c/$RUNG && chown 3:4 /c/$RUNG"
 

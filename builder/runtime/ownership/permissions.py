@@ -5,8 +5,9 @@ they leap: pip writes to a user's home where the system's folders cannot be writ
 So access(2), making files, and opening them for writing are refused to who could not do that with real
 owners. Reading, removing, renaming and changing modes are not: no build relies on being refused those.
 
-Only files of the step's root file system count; of mounts not all owners may be known. Folders on the way
-are taken to be searchable. See path_resolution(7), access(2).
+Only files of the step's root file system count, and of mounts that show the store's or a layer's: of others
+(/proc, memory) not all owners may be known. Folders on the way are taken to be searchable. See
+path_resolution(7), access(2).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from builder.runtime.ownership.targets import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from builder.runtime.ownership.credentials import Credentials
     from builder.runtime.ownership.identity import Handler, Identity
     from builder.runtime.ownership.records import Records
@@ -33,11 +36,13 @@ _AT_EACCESS = 0x200
 class Permissions:
     """Answers for files of one step."""
 
-    def __init__(self, targets: Targets, identity: Identity, records: Records) -> None:
+    def __init__(
+        self, targets: Targets, identity: Identity, records: Records, mounts: Iterable[str] = ()
+    ) -> None:
         self._targets = targets
         self._identity = identity
         self._records = records
-        self._device = os.stat("/").st_dev
+        self._devices = {os.stat(path).st_dev for path in ("/", *filter(os.path.exists, mounts))}
 
     def handlers(self) -> dict[str, Handler]:
         """By name; the same for every architecture."""
@@ -55,7 +60,7 @@ class Permissions:
             return
         status = os.stat(path, follow_symlinks=follow)
         kind = stat.S_IFMT(status.st_mode)
-        if status.st_dev != self._device or kind not in (stat.S_IFREG, stat.S_IFDIR):
+        if status.st_dev not in self._devices or kind not in (stat.S_IFREG, stat.S_IFDIR):
             return
         record = self._records.of(path, follow=follow) or Record(0, 0)
         if not credentials.grants(held, status.st_mode, record.uid, record.gid, wanted):

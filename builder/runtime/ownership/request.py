@@ -24,7 +24,8 @@ def with_recorded_owners(spec: RuntimeSpec, machine: str = "") -> RuntimeSpec:
     mounts = tuple(_without_owners(mount, owners) for mount in spec.mounts)
     believed = spec.process.capabilities
     held = msgspec.structs.replace(believed, effective=believed.bounding, permitted=believed.bounding)
-    told = {"owners": owners, "capabilities": believed.permitted}
+    kept = [mount.destination for mount in spec.mounts if mount.type in ("bind", "overlay")]
+    told = {"owners": owners, "capabilities": believed.permitted, "mounts": kept}
     architectures = list(ARCHITECTURES[machine or platform.machine()])
     section = notifying_section(spec.linux.seccomp, architectures)
     return msgspec.structs.replace(

@@ -41,7 +41,7 @@ from builder.runtime.process import capability_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any, NoReturn
 
     from builder.runtime.ownership.identity import Handler
@@ -86,7 +86,8 @@ def _supervise(
     records = Records(targets.exchange, handover.known_owners(described, files))
     initial = _initial(spec["process"], described)
     identity = Identity(targets, Lineage(initial), records)
-    supervisor = Supervisor(targets, identity, records, os.uname().machine)
+    mounts = described.get("mounts", ())
+    supervisor = Supervisor(targets, identity, records, os.uname().machine, mounts)
     supervisor.serve()
     return records.final()
 
@@ -99,12 +100,19 @@ def _initial(process: Mapping[str, Any], described: Mapping[str, Any]) -> Creden
 
 
 class Supervisor:
-    """Answers the calls of one listener."""
+    """Answers the calls of one listener. `mounts`: as `handover` has it."""
 
-    def __init__(self, targets: Targets, identity: Identity, records: Records, machine: str) -> None:
+    def __init__(
+        self,
+        targets: Targets,
+        identity: Identity,
+        records: Records,
+        machine: str,
+        mounts: Iterable[str] = (),
+    ) -> None:
         self._targets = targets
         self._owners = Owners(targets, identity, records)
-        self._permissions = Permissions(targets, identity, records)
+        self._permissions = Permissions(targets, identity, records, mounts)
         self._peers = Peers(targets, identity.lineage)
         self._creation = Creation(targets, identity, records, self._permissions)
         self._identity = identity
