@@ -35,6 +35,7 @@ from builder.snapshots import graft
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, Entry, LayerId
 from builder.snapshots.tree import TooManyLinks, Tree
+from builder.snapshots.unpack import no_content
 from builder.solver.cache import Cache
 from builder.sources.archive import Archives, is_archive
 from builder.sources.shelf import NewLayer, SecretOf, Shelf, open_new
@@ -168,7 +169,7 @@ class _Reading:
         plain = ["context-empty", 1]
         layer = self.shelf.find(plain)
         if layer is None:
-            layer = self.shelf.layers.create([], _no_content, unpacked=True)
+            layer = self.shelf.layers.create([], no_content, unpacked=True)
             self.shelf.keep(plain, layer, "make an empty context", 0.0)
         return layer
 
@@ -271,10 +272,6 @@ def _get(tree: Tree, path: str) -> Entry | None:
         return tree.get(tree.resolve("/" + path))
     except TooManyLinks:
         return None
-
-
-def _no_content(entry: Entry) -> BinaryIO:
-    raise AssertionError(f"{entry.path} is in a context without files")
 
 
 def _no_digest(_layer: LayerId, entry: Entry) -> Digest:

@@ -26,14 +26,14 @@ from builder.runtime import spec
 from builder.runtime.ownership.handover import TABLE
 from builder.runtime.ownership.request import table
 from builder.snapshots import graft, owners
+from builder.snapshots.accounts import read_accounts
 from builder.snapshots.edit import COPY
 from builder.snapshots.snapshot import Snapshot
-from builder.snapshots.unpack import write_tree
+from builder.snapshots.unpack import no_content, write_tree
 from builder.stepcaches import StepCaches
 from builder.stepfiles import resolve_source
 from builder.store.failure import full_disk_hint
 from builder.store.ingest import IngestFolder
-from builder.worker import accounts, no_content
 
 if TYPE_CHECKING:
     from builder.graph.definition import Vertex
@@ -134,7 +134,7 @@ class Step:
         parts, op = self.parts, self.op
         refuse_impossible(op)
         tree = parts.layers.tree(self.below)
-        user = owners.resolve_user(op.user, *accounts(parts.layers, tree))
+        user = owners.resolve_user(op.user, *read_accounts(parts.layers, tree))
         folder = stack.enter_context(IngestFolder(parts.store.folder))
         secrets: dict[str, bytes] = {}
         devices = parts.devices.edits(op.devices, uid=user.uid, gid=user.gid)

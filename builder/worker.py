@@ -21,8 +21,10 @@ from builder.oci.spec import LayerBlob
 from builder.ops.files import PathItem
 from builder.ops.source import MAIN_CONTEXT
 from builder.snapshots import graft, owners, selection
+from builder.snapshots.accounts import read_accounts
 from builder.snapshots.archive import Archive
 from builder.snapshots.snapshot import Entry, LayerId, Snapshot
+from builder.snapshots.unpack import no_content
 from builder.sources.archive import Archives
 
 if TYPE_CHECKING:
@@ -144,7 +146,7 @@ class Worker:
         return self.parts.layers.create(entries, content, unpacked=unpacked)
 
     def _owner(self, text: str, tree: Tree, *, nowhere: bool) -> tuple[int, int]:
-        files = accounts(self.parts.layers, tree) if owners.needs_files(text) else (None, None)
+        files = read_accounts(self.parts.layers, tree) if owners.needs_files(text) else (None, None)
         return owners.resolve_chown(text, *files, nowhere=nowhere)
 
     def _now(self) -> int:
@@ -184,23 +186,3 @@ class Contents:
             raise KeyError(entry.path)
         layer, source = origin
         return self.archives.open(source) if layer == Archives.layer else self.layers.open(layer, source)
-
-
-def no_content(entry: Entry) -> BinaryIO:
-    """The content of entries that have none."""
-    raise KeyError(entry.path)
-
-
-def accounts(layers: LayerStore, tree: Tree) -> tuple[bytes | None, bytes | None]:
-    """The bytes of /etc/passwd and /etc/group in a tree, None for what is not there."""
-    passwd, group = (read_account(layers, tree, path) for path in (owners.PASSWD, owners.GROUP))
-    return passwd, group
-
-
-def read_account(layers: LayerStore, tree: Tree, path: str) -> bytes | None:
-    """One of these files; `owners.find` has checked that it is small and regular."""
-    node = owners.find(tree, path)
-    if node is None:
-        return None
-    with layers.open(node.layer, node.entry) as file:
-        return file.read()

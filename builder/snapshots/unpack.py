@@ -423,3 +423,8 @@ def write_tree(
                 tree.add(entry)
         for entry in links:
             tree.add(entry)
+
+
+def no_content(entry: Entry) -> BinaryIO:
+    """The content of entries that have none: nobody asks for it."""
+    raise KeyError(entry.path)
