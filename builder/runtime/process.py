@@ -82,17 +82,14 @@ def become_recorded(process: Mapping[str, Any], program: bytes | None, superviso
 
     _check_ids(process["user"])
     reachable = _prepare(process)
+    libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
     try:
         if program is None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         handover.send(supervisor, libc.load_notifying_filter(program))
     except OSError as error:
         raise _not_loaded(error) from error
-    try:
-        _set_capabilities(process.get("capabilities", {}))
-    except OSError as error:
-        raise because("identity", "cannot give up capabilities", error) from error
-    _finish(process, reachable=reachable)
+    _finish(process, reachable=reachable)  # of capabilities, execve(2) leaves root the bounding set
 
 
 def _prepare(process: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from builder import libc
 from builder.fs.ownership import Record
 from builder.runtime.ownership import credentials
 from builder.runtime.ownership.rules import O_CREAT, O_TMPFILE
-from builder.runtime.ownership.targets import AT_FDCWD
+from builder.runtime.ownership.targets import AT_FDCWD, split_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,11 +78,6 @@ class Creation:
             gid = 0 if above is None else above.gid
         return Record(uid, gid) if uid or gid else None
 
-    def _split(self, text: bytes) -> tuple[bytes, bytes]:
-        """(the folder's path, the name in it) of a path; the name may be no name."""
-        parent, slash, name = text.rstrip(b"/").rpartition(b"/")
-        return parent or (b"/" if slash else b"."), name
-
     def _prepare(self, call: Call) -> None:
         """Take the umask of the process, which is still there."""
         umask = self._targets.umask(call)
@@ -98,7 +93,7 @@ class Creation:
         kind: tuple[int, int] = (0, 0),
     ) -> int | None:
         """Make one file: `make` gets a path of this process. `kind`: type and number of a device."""
-        above, name = self._split(text)
+        above, name = split_path(text)
         parent, _ = self._targets.locate(call, folder, above)
         held = self._identity.of(call)
         owner = self._owner(held, parent)
@@ -188,7 +183,7 @@ class Creation:
         text = self._targets.read_path(call, address)
         if not unnamed and (flags & os.O_DIRECTORY or text.endswith(b"/")):
             return None  # the kernel makes nothing then
-        parts = (text, b".") if unnamed else self._split(text)
+        parts = (text, b".") if unnamed else split_path(text)
         parent, _ = self._targets.locate(call, folder, parts[0])
         owner = self._owner(held, parent)
         if owner is None and held.effective & credentials.CAP_DAC_OVERRIDE:

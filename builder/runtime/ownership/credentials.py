@@ -3,7 +3,7 @@
 The one idea: a process's credentials are a value, and each call that changes them is a function from the
 old value to the new one, or to the errno with which the kernel refuses. Who may do what is decided by the
 effective capabilities, which follow the user ids as in the kernel (capabilities(7), "effect of user ID
-changes"), PR_SET_KEEPCAPS included. Securebits and ambient capabilities are as nobody had touched them.
+changes"), PR_SET_KEEPCAPS and ambient ones included. Securebits are as nobody had touched them.
 
 Pure: knows no processes and no files. Rules as in kernel/sys.c, kernel/groups.c and security/commoncap.c
 of Linux 6.x; see credentials(7), setresuid(2), setfsuid(2), capset(2), execve(2).
@@ -35,19 +35,21 @@ if TYPE_CHECKING:
         effective: int
         permitted: int
         inheritable: int
+        ambient: int
         bounding: int
         keeps: bool
 
 else:
     Credentials = namedtuple(
         "Credentials",
-        "ruid euid suid fsuid rgid egid sgid fsgid groups effective permitted inheritable bounding keeps",
+        "ruid euid suid fsuid rgid egid sgid fsgid groups "
+        "effective permitted inheritable ambient bounding keeps",
     )
 
 UNCHANGED = 0xFFFFFFFF  # (uid_t) -1
 MOST_GROUPS = 65536
 
-CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1 << 0, 1 << 1, 1 << 2
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_MKNOD = 1 << 6, 1 << 7, 1 << 8, 1 << 27
 # what belongs to the file system user: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID,
 # LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE (CAP_FS_SET of the kernel)
@@ -58,11 +60,19 @@ _S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def credentials_of(
-    uid: int, gid: int, groups: tuple[int, ...] = (), capabilities: int = 0, bounding: int = 0
+    uid: int,
+    gid: int,
+    groups: tuple[int, ...] = (),
+    capabilities: int = 0,
+    bounding: int = 0,
+    ambient: int = 0,
 ) -> Credentials:
-    """Those of a process that is `uid` and `gid` in every respect, and holds these capabilities."""
+    """Those of a process that is `uid` and `gid` in every respect, and holds these capabilities.
+
+    ambient: which of these its programs inherit.
+    """
     ids = (uid, uid, uid, uid, gid, gid, gid, gid, tuple(sorted(groups)))
-    return Credentials(*ids, capabilities, capabilities, 0, bounding, False)
+    return Credentials(*ids, capabilities, capabilities, ambient, ambient, bounding, False)
 
 
 def in_group(held: Credentials, gid: int) -> bool:
@@ -173,16 +183,26 @@ def capset(held: Credentials, effective: int, permitted: int, inheritable: int) 
         raise _refusal(errno.EPERM)
     if (gained and not held.effective & CAP_SETPCAP) or inheritable & ~(held.inheritable | held.bounding):
         raise _refusal(errno.EPERM)
-    return held._replace(effective=effective, permitted=permitted, inheritable=inheritable)
+    ambient = held.ambient & permitted & inheritable
+    return held._replace(effective=effective, permitted=permitted, inheritable=inheritable, ambient=ambient)
+
+
+def raise_ambient(held: Credentials, capability: int) -> Credentials:
+    """See PR_CAP_AMBIENT_RAISE of prctl(2)."""
+    if not held.permitted & held.inheritable & capability:
+        raise _refusal(errno.EPERM)
+    return held._replace(ambient=held.ambient | capability)
 
 
 def executed(held: Credentials, mode: int, owner: int, group: int) -> Credentials:
     """After execve(2) of a program with that mode and those owners: set-id bits count, ids are saved."""
     euid = owner if mode & _S_ISUID else held.euid
     egid = group if mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP else held.egid
-    permitted = held.bounding | held.inheritable if 0 in (held.ruid, euid) else 0
+    ambient = held.ambient if (euid, egid) == (held.ruid, held.rgid) else 0
+    permitted = held.bounding | held.inheritable if 0 in (held.ruid, euid) else ambient
+    effective = permitted if euid == 0 else ambient
     new = held._replace(euid=euid, suid=euid, fsuid=euid, egid=egid, sgid=egid, fsgid=egid)
-    return new._replace(permitted=permitted, effective=permitted if euid == 0 else 0, keeps=False)
+    return new._replace(permitted=permitted, effective=effective, ambient=ambient, keeps=False)
 
 
 def may_give(held: Credentials, owner: int, uid: int, gid: int) -> bool:
@@ -209,14 +229,16 @@ def grants(held: Credentials, mode: int, owner: int, group: int, wanted: int) ->
 
 def _fixed(before: Credentials, after: Credentials) -> Credentials:
     """With the capabilities that a change of user ids leaves (cap_emulate_setxuid of the kernel)."""
-    effective, permitted = after.effective, after.permitted
-    if 0 in before[0:3] and 0 not in after[0:3] and not after.keeps:
-        effective = permitted = 0
+    effective, permitted, ambient = after.effective, after.permitted, after.ambient
+    if 0 in before[0:3] and 0 not in after[0:3]:
+        ambient = 0
+        if not after.keeps:
+            effective = permitted = 0
     if before.euid == 0 != after.euid:
         effective = 0
     elif before.euid != 0 == after.euid:
         effective = permitted
-    return after._replace(effective=effective, permitted=permitted)
+    return after._replace(effective=effective, permitted=permitted, ambient=ambient)
 
 
 def _or(number: int, before: int) -> int:

@@ -1,11 +1,11 @@
 """What a step's process 1 and its supervisor agree on: the annotation, the table, and the two descriptors.
 
 The annotation `org.pybuild.ownership` of a spec asks for a supervisor. It is one JSON object,
-{"capabilities": [NAME, ...], "owners": {PATH: [UID, GID], ...}, "mounts": [PATH, ...]}: what the command
-believes to hold, absolute paths in the root that belong to others (mounts of the step), and mounts whose
-files have records as those of the root have. What symlinks and the like of the layers below belong to comes
-with the step's files, under the name TABLE, as such an object of paths, because it can be long; it may be
-absent.
+{"capabilities": [NAME, ...], "ambient": [NAME, ...], "owners": {PATH: [UID, GID], ...},
+"mounts": [PATH, ...]}: what the command believes to hold, absolute paths in the root that belong to others
+(mounts of the step), and mounts whose files have records as those of the root have. What symlinks and the
+like of the layers below belong to comes with the step's files, under the name TABLE, as such an object of
+paths, because it can be long; it may be absent.
 
 process 1 sends one byte with two descriptors, the listener and its root, over the socketpair that the
 zygote made; end of file instead means that no step came to be.

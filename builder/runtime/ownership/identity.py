@@ -17,7 +17,7 @@ import struct
 
 from builder.runtime.ownership import credentials as rules
 from builder.runtime.ownership.layouts import narrow, widen
-from builder.runtime.ownership.rules import PR_GET_KEEPCAPS, ROOTS
+from builder.runtime.ownership.rules import PR_CAP_AMBIENT, PR_GET_KEEPCAPS, ROOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _S_ISUID, _S_ISGID = 0o4000, 0o2000
 _CAPABILITY_WORDS = {0x19980330: 1, 0x20071026: 2, 0x20080522: 2}  # by version of the structure
+_AMBIENT_CLEAR_ALL = 4
+_CAPABILITIES = 41  # as many as Linux 6.x has
 _NO_LIMIT = (1 << 64) - 1
 
 # name -> (its rule, how many ids it takes)
@@ -207,13 +209,33 @@ class Identity:
     # --- capabilities and limits ---
 
     def prctl(self, call: Call) -> int:
-        """PR_SET_KEEPCAPS and PR_GET_KEEPCAPS, see prctl(2)."""
+        """PR_SET_KEEPCAPS, PR_GET_KEEPCAPS and PR_CAP_AMBIENT, see prctl(2)."""
         held = self.of(call)
+        if call.id_at(0) == PR_CAP_AMBIENT:
+            return self._ambient(call, held, call.args[1], call.args[2])
         if call.id_at(0) == PR_GET_KEEPCAPS:
             return int(held.keeps)
         if call.args[1] > 1:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._become(call, held, held._replace(keeps=bool(call.args[1])))
+        return 0
+
+    def _ambient(self, call: Call, held: Credentials, what: int, number: int) -> int:
+        bit = 1 << number if number < _CAPABILITIES else 0
+        if any(call.args[3:5]) or (not bit if what != _AMBIENT_CLEAR_ALL else number):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        match what:
+            case 1:  # PR_CAP_AMBIENT_IS_SET
+                return int(bool(held.ambient & bit))
+            case 2:  # PR_CAP_AMBIENT_RAISE
+                after = rules.raise_ambient(held, bit)
+            case 3:  # PR_CAP_AMBIENT_LOWER
+                after = held._replace(ambient=held.ambient & ~bit)
+            case 4:
+                after = held._replace(ambient=0)
+            case _:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._become(call, held, after)
         return 0
 
     def capget(self, call: Call) -> int | None:

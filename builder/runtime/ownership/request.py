@@ -23,9 +23,11 @@ def with_recorded_owners(spec: RuntimeSpec, machine: str = "") -> RuntimeSpec:
     owners: dict[str, tuple[int, int]] = {}
     mounts = tuple(_without_owners(mount, owners) for mount in spec.mounts)
     believed = spec.process.capabilities
-    held = msgspec.structs.replace(believed, effective=believed.bounding, permitted=believed.bounding)
+    all_held = {"effective": believed.bounding, "permitted": believed.bounding}
+    held = msgspec.structs.replace(believed, **all_held, inheritable=(), ambient=())
     kept = [mount.destination for mount in spec.mounts if mount.type in ("bind", "overlay")]
-    told = {"owners": owners, "capabilities": believed.permitted, "mounts": kept}
+    believes = {"capabilities": believed.permitted, "ambient": believed.ambient}
+    told = {"owners": owners, "mounts": kept, **believes}
     architectures = list(ARCHITECTURES[machine or platform.machine()])
     section = notifying_section(spec.linux.seccomp, architectures)
     return msgspec.structs.replace(

@@ -35,7 +35,10 @@ FILES = _names("""
 chown lchown fchown fchownat stat lstat fstat newfstatat mkdir mkdirat mknod mknodat symlink symlinkat
 creat openat2 bind listxattr llistxattr flistxattr
 """)
-PERMISSIONS = _names("access faccessat faccessat2")
+PERMISSIONS = _names("""
+access faccessat faccessat2 unlink unlinkat rmdir rename renameat renameat2 link linkat chmod fchmod fchmodat
+fchmodat2
+""")
 ROOTS = _names("chroot pivot_root unshare setns")  # after these a process may see other files than the step
 PROCESS = _names("execve execveat capget capset")
 # i386's further names for the same
@@ -46,7 +49,7 @@ I386 = (
 
 _CREATING = (("open", 1), ("openat", 2))
 SOL_SOCKET, SO_PEERCRED = 1, 17
-PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8
+PR_GET_KEEPCAPS, PR_SET_KEEPCAPS, PR_CAP_AMBIENT = 7, 8, 47
 
 SOCKETCALL_BIND, SOCKETCALL_GETSOCKOPT = 2, 15  # linux/net.h
 _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 0))
@@ -65,7 +68,7 @@ def notify_rules() -> list[dict[str, Any]]:
     rules.append({"names": ["getsockopt"], "action": NOTIFY, "args": peer})
     kinds = (SOCKETCALL_BIND, SOCKETCALL_GETSOCKOPT)
     rules += [_masked("socketcall", 0, 0xFFFFFFFF, kind, NOTIFY) for kind in kinds]
-    options = (PR_GET_KEEPCAPS, PR_SET_KEEPCAPS)
+    options = (PR_GET_KEEPCAPS, PR_SET_KEEPCAPS, PR_CAP_AMBIENT)
     rules += [_masked("prctl", 0, 0xFFFFFFFF, option, NOTIFY) for option in options]
     return rules
 

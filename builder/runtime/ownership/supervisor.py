@@ -96,7 +96,9 @@ def _initial(process: Mapping[str, Any], described: Mapping[str, Any]) -> Creden
     user = process["user"]
     held = capability_mask(described.get("capabilities", ()))
     bounding = capability_mask(process.get("capabilities", {}).get("bounding", ()))
-    return credentials_of(user["uid"], user["gid"], tuple(user.get("additionalGids", ())), held, bounding)
+    ambient = capability_mask(described.get("ambient", ()))
+    groups = tuple(user.get("additionalGids", ()))
+    return credentials_of(user["uid"], user["gid"], groups, held, bounding, ambient)
 
 
 class Supervisor:

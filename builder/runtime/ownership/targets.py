@@ -256,3 +256,9 @@ class Targets:
     def _add_descriptor(self, number: int, flags: int, descriptor: int, cloexec: int) -> int:
         request = bytearray(layouts.ADD_DESCRIPTOR.pack(number, flags, descriptor, 0, cloexec))
         return int(fcntl.ioctl(self.listener, _ADD_DESCRIPTOR, request, True))
+
+
+def split_path(path: bytes) -> tuple[bytes, bytes]:
+    """(the folder's path, the name in it) of a path; the name may be no name."""
+    parent, slash, name = path.rstrip(b"/").rpartition(b"/")
+    return parent or (b"/" if slash else b"."), name

@@ -281,6 +281,23 @@ def test_a_user_is_refused_what_is_not_its_own(steps: Steps) -> None:
     assert not {"new", "p", "usr"} & {path.name for path in steps.upper.iterdir()}
 
 
+def test_a_user_removes_and_renames_only_what_it_may(steps: Steps) -> None:
+    prepared = """
+    touch /tmp/root /tmp/app /home/app/root /f; chown app /tmp/app; mkdir /d; touch /d/f; chown app /d/f
+    """
+    command = """
+    rm -f /f; mv /f /g; mv /tmp/app /f; rm -f /tmp/root; mv /tmp/root /tmp/new
+    rm -f /d/f; ln /d/f /d/g; rmdir /d; chmod 777 /f
+    chmod 600 /d/f && rm -f /nothing && mv /tmp/app /tmp/own && rm /tmp/own && echo own
+    rm -f /home/app/root && ln /d/f /home/app/f && mv /home/app/f /home/app/g && rm /home/app/g && echo home
+    """
+    told = steps.run(f"{prepared} su app -c '{command}'; ls /d /f /tmp")
+    assert told["out"] == ["own", "home", "/f", "", "/d:", "f", "", "/tmp:", "root"], told
+    reasons = [line.rpartition(": ")[2] for line in told["err"]]
+    denied, forbidden = "Permission denied", "Operation not permitted"
+    assert reasons == [denied] * 3 + [forbidden] * 2 + [denied] * 3 + [forbidden]
+
+
 def test_a_user_that_is_of_the_group_may_write(steps: Steps) -> None:
     prepared = "mkdir /g; chown 0:8 /g; chmod 0775 /g; touch /g/f; chown 0:8 /g/f; chmod 664 /g/f"
     command = "touch /g/new && echo a > /g/f && test -w /g && echo ok"

@@ -50,6 +50,7 @@ CALLS = st.one_of(
     st.tuples(st.sampled_from(["setresuid", "setresgid"]), IDS, IDS, IDS),
     st.tuples(st.just("setgroups"), st.lists(st.sampled_from([5, 6, 7]), max_size=3)),
     st.tuples(st.just("keep"), st.booleans()),
+    st.tuples(st.just("ambient"), st.sampled_from([0, 7])),
     st.tuples(
         st.just("capset"), st.sampled_from([0, 1, CAP_CHOWN | 0xC0, ALL]), st.sampled_from([0, 0xC1, ALL])
     ),
@@ -67,12 +68,15 @@ class Kernel:
         if name == "keep":
             libc.prctl(libc.PR_SET_KEEPCAPS, int(arguments[0]))
             return 0
-        if name == "capset":
-            try:
-                libc.set_capabilities(arguments[0], arguments[1], 0)
-            except OSError as error:
-                return error.errno or 0
-            return 0
+        try:
+            if name == "capset":
+                libc.set_capabilities(arguments[0], arguments[1], arguments[1])
+                return 0
+            if name == "ambient":
+                libc.prctl(libc.PR_CAP_AMBIENT, 2, arguments[0])
+                return 0
+        except OSError as error:
+            return error.errno or 0
         if name == "setgroups":
             groups = (ctypes.c_uint32 * len(arguments[0]))(*arguments[0])
             arguments = (len(arguments[0]), groups)
@@ -88,8 +92,8 @@ class Kernel:
             lines = dict(line.split(b":", 1) for line in file)
         uids, gids = ([int(number) for number in lines[kind].split()] for kind in (b"Uid", b"Gid"))
         groups = sorted(int(number) for number in lines[b"Groups"].split())
-        effective, permitted, _ = libc.capabilities()
-        return [*uids, *gids, groups, effective & ALL, permitted & ALL]
+        sets = (int(lines[kind], 16) & ALL for kind in (b"CapEff", b"CapPrm", b"CapInh", b"CapAmb"))
+        return [*uids, *gids, groups, *sets]
 
 
 def live(calls: list[tuple[Any, ...]]) -> list[list[Any]]:
@@ -125,7 +129,9 @@ def imagine(calls: list[tuple[Any, ...]]) -> list[list[Any]]:
             if name == "keep":
                 held = held._replace(keeps=arguments[0])
             elif name == "capset":
-                held = model.capset(held, *arguments, 0)
+                held = model.capset(held, *arguments, arguments[1])
+            elif name == "ambient":
+                held = model.raise_ambient(held, 1 << arguments[0])
             elif name == "setgroups":
                 held = model.setgroups(held, tuple(arguments[0]))
             else:
@@ -134,7 +140,7 @@ def imagine(calls: list[tuple[Any, ...]]) -> list[list[Any]]:
             code = error.errno or 0
         if name in ("setfsuid", "setfsgid"):
             code = 0
-        told.append([code, [*held[0:8], list(held.groups), held.effective, held.permitted]])
+        told.append([code, [*held[0:8], list(held.groups), *held[9:13]]])
     return told
 
 
@@ -174,6 +180,12 @@ def test_roots_programs_give_the_bounding_set_and_no_more() -> None:
     assert model.executed(user, 0o4755, 0, 0)[9:11] == (0xFF, 0xFF)
     assert model.executed(user, 0o755, 0, 0)[9:11] == (0, 0)
     assert model.executed(user._replace(ruid=0), 0o755, 0, 0)[9:11] == (0, 0xFF)
+
+
+def test_ambient_capabilities_go_to_programs_but_not_to_set_id_ones() -> None:
+    user = credentials_of(1000, 1000, (), 7, 0xFF, 3)
+    assert model.executed(user, 0o755, 0, 0)[9:13] == (3, 3, 3, 3)
+    assert model.executed(user, 0o4755, 2000, 0)[9:13] == (0, 0, 3, 0)
 
 
 @pytest.mark.parametrize(
