@@ -45,7 +45,8 @@ class FailedStep(msgspec.Struct, frozen=True, kw_only=True):
 
     build: its build's id; time: of the failure, in seconds; place: "Dockerfile:7"; status: 128 + the
     signal, where one killed it. shell: the first word of the stage's SHELL, or "". below, inputs: as the
-    step had them; layer: what it changed; adopted: layers made of contexts, for it alone. rung: of
+    step had them; layer: what it changed; adopted: layers made of contexts, for it alone; redacted: paths
+    where a secret's value was taken out. rung: of
     isolation.rungs. size: bytes of the lease's own layers. allow and what follows: as the request had them.
     """
 
@@ -62,6 +63,7 @@ class FailedStep(msgspec.Struct, frozen=True, kw_only=True):
     layer: str
     rung: str
     adopted: tuple[str, ...] = ()
+    redacted: tuple[str, ...] = ()
     size: int = 0
     allow: tuple[str, ...] = ()
     cdi_spec_dirs: tuple[str, ...] = ()
@@ -127,9 +129,9 @@ class Failures:
         )
 
     async def keep(
-        self, step: FailedStep, error: StepFailed, commit: Callable[[], Awaitable[LayerId]]
+        self, step: FailedStep, error: StepFailed, commit: Callable[[], Awaitable[tuple[str, ...]]]
     ) -> None:
-        """Keep a step, whose changes `commit` makes the layer that it names.
+        """Keep a step, whose changes `commit` makes the layer that it names; it tells what it took out.
 
         Where that cannot be done (the disk may be full), nothing is kept and nothing is said.
         """
@@ -139,7 +141,7 @@ class Failures:
             self.kept, self.error = step, error
             try:
                 _write(self._folder, step)
-                await commit()
+                self.kept = msgspec.structs.replace(step, redacted=await commit())
             except (BuildError, OSError):
                 self.drop()
             except BaseException:

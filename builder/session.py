@@ -96,7 +96,7 @@ async def enter(
 
 
 def withheld(kept: FailedStep, secrets: Mapping[str, bytes], agents: Sequence[str]) -> list[str]:
-    """The secrets and agents that the step had and nobody gives now, as lines."""
+    """What of the step's is not there any more: secrets and agents that nobody gives now; as lines."""
     lines = []
     for mount in kept.op.mounts:
         if isinstance(mount, SecretMount) and mount.id not in secrets:
@@ -104,6 +104,7 @@ def withheld(kept: FailedStep, secrets: Mapping[str, bytes], agents: Sequence[st
             lines.append(f"secret {mount.id} ({where}) was not kept; --secret id={mount.id},... gives it")
         elif isinstance(mount, SshMount) and mount.id not in agents:
             lines.append(f"ssh agent {mount.id} is not there; --ssh {mount.id} gives it")
+    lines += [f"/{path} held a secret, which was taken out" for path in kept.redacted]
     return list(dict.fromkeys(lines))
 
 

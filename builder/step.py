@@ -119,8 +119,22 @@ class Step:
         await failures.keep(
             step,
             error,
-            lambda: parts.thread(parts.layers.commit, edit, self.below, stubs, self.owners, as_it_is=True),
+            lambda: parts.thread(self._leave, edit, stubs),
         )
+
+    def _leave(self, edit: Edit, stubs: Sequence[str]) -> tuple[str, ...]:
+        """Make what the failed step left a layer, but for the values of its secrets; the paths that held
+        one. Blocking."""
+        from builder.fs.redaction import TooMuch, take_out
+
+        given = self.parts.secrets
+        ids = {mount.id for mount in self.op.mounts if isinstance(mount, SecretMount)}
+        try:
+            held = take_out(edit.upper, [given[name] for name in ids & given.keys()])
+        except TooMuch as error:
+            raise BuildError("too much to look through for secrets", code="not-kept") from error
+        self.parts.layers.commit(edit, self.below, stubs, self.owners, as_it_is=True)
+        return held
 
     def begin(self, stack: contextlib.AsyncExitStack) -> Edit:
         """Make the folders that the step writes into. They are the stack's before anybody else has them: who

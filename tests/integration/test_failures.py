@@ -312,13 +312,18 @@ def test_values_of_secrets_are_not_kept(pybuild: Pybuild, context: Path, tmp_pat
     given = ("--secret", f"id=s,src={tmp_path}/secret")
     flags = "--mount=type=secret,id=s,target=/s,env=S,required=true"
     proxy = "http://user:password-of-a-proxy@127.0.0.1:1/"
-    failed(pybuild, context, failing(flags=flags), *given, "--build-arg", f"HTTP_PROXY={proxy}")
+    step = "cp /s copy; echo kept > kept; exit 7"
+    failed(pybuild, context, failing(step, flags=flags), *given, "--build-arg", f"HTTP_PROXY={proxy}")
 
-    show = ("--", "sh", "-c", "cat /s; echo $S. $HTTP_PROXY")
+    show = ("--", "sh", "-c", "cat /s; echo $S. $HTTP_PROXY; cat kept")
     done = pybuild("debug", *show)
-    assert done.stdout == ".\n"
-    assert done.stderr == "secret s (/s) was not kept; --secret id=s,... gives it\n"
-    assert pybuild("debug", *given, *show).stdout == f"{SECRET}{SECRET}.\n"
+    assert done.stdout == ".\nkept\n"
+    assert done.stderr.splitlines() == [
+        "secret s (/s) was not kept; --secret id=s,... gives it",
+        "/work/copy held a secret, which was taken out",
+    ]
+    assert pybuild("debug", *given, *show).stdout == f"{SECRET}{SECRET}.\nkept\n"
+    assert pybuild("debug", "--", "stat", "-c", "%s", "copy").stdout == "0\n"
     for value in (SECRET, "password-of-a-proxy"):
         assert run(["grep", "-rl", value, str(pybuild.root)], check=False).stdout == ""
 

@@ -131,9 +131,9 @@ async def test_the_first_that_fails_is_kept(store: Store, layers: LayerStore) ->
     failures = Failures(store, f"{store.folder}/builds/b", request(store))
     one, two = (described(failures, LayerId(letter * 16), Exec((), (), "/"), ()) for letter in "ab")
 
-    async def commit() -> LayerId:
+    async def commit() -> tuple[str, ...]:
         assert [step.layer for step in kept_steps(store)] == [one.layer]  # named before it is there
-        return one.layer
+        return ()
 
     await failures.keep(one, ERROR, commit)
     await failures.keep(two, StepFailed("too", status=1), commit)
@@ -146,7 +146,7 @@ async def test_nothing_is_kept_where_that_fails(store: Store) -> None:
     (store.root / "builds" / "b").mkdir()
     failures = Failures(store, f"{store.folder}/builds/b", request(store))
 
-    async def commit() -> LayerId:
+    async def commit() -> tuple[str, ...]:
         raise OSError(28, "No space left on device")
 
     await failures.keep(described(failures, LayerId("a" * 16), Exec((), (), "/"), ()), ERROR, commit)
@@ -163,8 +163,8 @@ async def test_contexts_become_layers_of_the_store(store: Store, layers: LayerSt
     layer = make_layer(layers)
     failures = Failures(store, f"{store.folder}/builds/b", request(store))
 
-    async def commit() -> LayerId:
-        return layer
+    async def commit() -> tuple[str, ...]:
+        return ("a/path",)
 
     await failures.keep(described(failures, layer, Exec((), (), "/"), ((layer,), (lent,))), ERROR, commit)
     kept = failures.finish(layers)
@@ -173,6 +173,7 @@ async def test_contexts_become_layers_of_the_store(store: Store, layers: LayerSt
     assert kept == find(store)
     assert kept is not None
     assert kept.size == 5
+    assert kept.redacted == ("a/path",)
     (own,) = kept.adopted
     assert kept.inputs == ((layer,), (own,))
     later = LayerStore(store.root / "layers", store.blobs)
