@@ -98,7 +98,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         pull=parsed.switch("pull"),
         network=network,
         network_helper=helper,
-        add_hosts=values.add_hosts(parsed.all("add-host")) if "add-host" in parsed else (),
+        add_hosts=values.add_hosts(parsed.all("add-host"), helper) if "add-host" in parsed else (),
         shm_size=values.byte_size(parsed.text("shm-size"), "--shm-size") if parsed.text("shm-size") else 0,
         ulimits=tuple(values.ulimit(text) for text in parsed.all("ulimit")),
         secrets=tuple({s.id: s for s in (values.secret(t, environ) for t in parsed.all("secret"))}.values()),

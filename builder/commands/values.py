@@ -163,10 +163,11 @@ def ssh(values: Iterable[str], environ: Mapping[str, str]) -> tuple[SshSpec, ...
     return agents(values, environ)
 
 
-def add_hosts(values: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def add_hosts(values: Iterable[str], helper: str = "") -> tuple[tuple[str, str], ...]:
     """`NAME:IP` or `NAME=IP` texts (several by commas) as pairs; `host-gateway` is this machine.
 
-    RUN steps share the machine's network, so the machine is 127.0.0.1 to them.
+    RUN steps that share the machine's network have it as 127.0.0.1; by a `helper` (pasta, slirp4netns) they
+    have one of their own, from which the machine is not to be reached.
     """
     import ipaddress
 
@@ -176,6 +177,9 @@ def add_hosts(values: Iterable[str]) -> tuple[tuple[str, str], ...]:
         if address.startswith("[") and address.endswith("]"):
             address = address[1:-1]
         if address == "host-gateway":
+            if helper:
+                message = f"--add-host {text}: by {helper} steps do not reach this machine"
+                raise UsageError(message, hint="without --network they share its network")
             address = "127.0.0.1"
         try:
             ipaddress.ip_address(address)

@@ -139,6 +139,13 @@ def test_hosts_without_a_name_or_an_address_are_refused(text: str) -> None:
         values.add_hosts([text])
 
 
+def test_this_machine_is_reached_in_its_own_network_alone() -> None:
+    assert values.add_hosts(["a:host-gateway"]) == (("a", "127.0.0.1"),)
+    assert values.add_hosts(["a:10.0.0.1"], "pasta") == (("a", "10.0.0.1"),)
+    with pytest.raises(UsageError, match="pasta"):
+        values.add_hosts(["a:host-gateway"], "pasta")
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [
