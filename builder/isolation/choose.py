@@ -67,7 +67,7 @@ def stand(wanted: str, store: str) -> Standing:
     if wanted == AUTO and _has_rights_of_its_own():
         return Standing(Isolation(NONE), _OWN_RIGHTS)
     if wanted == CHROOT:
-        _check_chroot(store)
+        check_chroot(store)
         return Standing(Isolation(CHROOT, snapshotter=COPY))
     try:
         rung, refused = enter(wanted)
@@ -96,7 +96,7 @@ def may_mount() -> bool:
     return os.geteuid() == 0 and bool(libc.capabilities()[0] & _CAP_SYS_ADMIN)
 
 
-def _check_chroot(store: str) -> None:
+def check_chroot(store: str) -> None:
     """Raise SandboxError, with what to do, where steps cannot run by chroot(2) alone."""
     if os.geteuid() != 0:
         reason, remedy = "only root may change the root folder", "run pybuild as root"

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from builder.errors import SandboxError
-from builder.isolation.choose import stand
+from builder.isolation.choose import check_chroot, stand
 from builder.isolation.rungs import RUNGS, Isolation, Weakening, about, weakenings
 from builder.runtime.foreign.choice import find_installed
 from builder.runtime.probe import probe
@@ -51,7 +51,7 @@ def survey(store: str) -> Survey:
     if rung:
         weaker = weakenings(Isolation(**tried[rung]["isolation"]))
     rows = tuple(Finding(name, row["works"], row["detail"], row["remedy"]) for name, row in tried.items())
-    return Survey(rung, weaker, rows, tuple(check() for check in _FURTHER))
+    return Survey(rung, weaker, rows, (_find_chroot(store), *(check() for check in _FURTHER)))
 
 
 def to_json(found: Survey) -> dict[str, Any]:
@@ -99,6 +99,14 @@ def _in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return _row("", works=False, detail="the trial broke off")
     row: dict[str, Any] = json.loads(told)
     return row
+
+
+def _find_chroot(store: str) -> Finding:
+    try:
+        check_chroot(store)
+    except SandboxError as error:
+        return Finding("chroot", False, error.message, error.hint or "")
+    return Finding("chroot", True, "no isolation; only where it is asked for, with --isolation chroot")
 
 
 def _find_seccomp() -> Finding:
