@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -108,6 +109,32 @@ def test_a_step_that_takes_too_long_ends_with_its_container(workshop: Workshop, 
     assert "1 s" in outcome.message or "1s" in outcome.message
     assert sleepers() == []
     assert containers() == []
+
+
+ON_V2 = """
+umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
+mkdir /sys/fs/cgroup/$NAME; echo $$ > /sys/fs/cgroup/$NAME/cgroup.procs
+"$@"; status=$?
+echo $$ > /sys/fs/cgroup/cgroup.procs; rmdir /sys/fs/cgroup/$NAME || exit 99
+exit $status
+"""
+
+
+@needs("unshare")
+@pytest.mark.skipif("cgroup2" not in Path("/proc/filesystems").read_text(), reason="no v2 of cgroups here")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_of_v2_cgroups_a_step_sees_its_own_alone(workshop: Workshop, runtime: str) -> None:
+    workshop.dockerfile("FROM busybox\nRUN cd /sys/fs/cgroup; echo found: * $(tail -n 1 /proc/self/cgroup)\n")
+    before = ["unshare", "--mount", "sh", "-c", ON_V2, "sh"]
+    name = {"NAME": f"pybuild-test-{os.getpid()}"}
+    outcome = workshop.run("--runtime", runtime, workshop.context, before=before, env=name)
+
+    assert outcome.status == 0, outcome.err
+    (seen,) = re.findall(r"^#\d+ [\d.]+ found: (.*)$", outcome.err, re.MULTILINE)
+    *files, own = seen.split()
+    assert own == "0::/"
+    assert "cgroup.type" in files, "it is not the machine's root"
+    assert [name for name in files if "." not in name] == [], "no other cgroup is in it"
 
 
 def sleepers() -> list[str]:

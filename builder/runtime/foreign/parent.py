@@ -14,6 +14,7 @@ Invariant: the runtime makes no cgroup, nor changes one: it is told so, or they 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -56,12 +57,14 @@ def run(spec: Mapping[str, Any], files: Mapping[str, bytes], errors: int) -> NoR
 
 
 def _leave_namespaces(spec: Mapping[str, Any]) -> None:
-    """Those that the container's are made in, or that it shares: the network, as /sys shows that."""
+    """Those that the container's are made in, or that what is mounted here shows: the network and cgroups."""
     network = config.network_of(spec)
     try:
         if network:
             libc.setns(os.open(network, os.O_RDONLY | os.O_CLOEXEC), libc.CLONE_NEWNET)
         libc.unshare(libc.CLONE_NEWNS | (libc.CLONE_NEWNET if network == "" else 0))
+        with contextlib.suppress(OSError):  # taken where the kernel grants it, as by `init`
+            libc.unshare(libc.CLONE_NEWCGROUP)
         libc.mount("", "/", "", libc.MS_REC | libc.MS_PRIVATE)
         if network == "":
             libc.raise_loopback()
