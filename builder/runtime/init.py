@@ -165,7 +165,11 @@ def _leave_namespaces(spec: Mapping[str, Any]) -> None:
         _join_network(paths["network"])
     _unshare(flags)
     if "network" in kinds:
-        libc.raise_loopback()
+        try:
+            libc.raise_loopback()
+        except OSError as error:
+            what = "cannot switch on the loopback device of a step's own network, which takes CAP_NET_ADMIN"
+            raise because("namespace", what, error) from error
     if spec.get("hostname"):
         try:
             libc.sethostname(spec["hostname"])

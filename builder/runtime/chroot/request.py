@@ -28,8 +28,6 @@ def with_chroot(spec: RuntimeSpec) -> RuntimeSpec:
         raise _impossible("a network other than the one around it", "--network none")
     if spec.linux.devices:
         raise _impossible("devices", "RUN --device")
-    if spec.linux.cgroups_path:
-        raise _impossible("limits of its own", "--memory and its kin")
     if spec.process.terminal:
         raise _impossible("a terminal", "--on-failure=shell")
     linux = msgspec.structs.replace(
