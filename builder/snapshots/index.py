@@ -23,6 +23,7 @@ import json
 import os
 
 from builder.digest import HEX
+from builder.errors import StoreError
 from builder.fs.ownership import MAPPED, REAL, RECORDED
 from builder.snapshots.snapshot import Entry
 
@@ -149,6 +150,31 @@ def read_boot(folder: str, name: str = BOOT) -> str | None:
         return os.readlink(os.path.join(folder, name))
     except OSError:
         return None
+
+
+def is_whole(tree: str, boot: str) -> bool:
+    """Whether a layer's folder of bytes is there, made in this boot or with a barrier behind it."""
+    folder, name = os.path.split(tree)
+    return os.path.isdir(tree) and read_boot(folder, tree_boot(name)) in (None, boot, PROMOTED)
+
+
+def note_digest(folder: str, path: str, digest: Digest) -> None:
+    """Append to a layer's digests. One write(2) of a short line, so lines of two writers do not mix."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(os.path.join(folder, DIGESTS), flags, 0o600)
+    try:
+        os.write(fd, digest_line(path, digest))
+    finally:
+        os.close(fd)
+
+
+def lost(layer: str) -> StoreError:
+    """The error for a layer that is not there, or has lost its bytes."""
+    return StoreError(
+        f"layer {layer} is no longer whole in the store",
+        code="layer-lost",
+        hint="build again with --no-cache, or pull the base image again with --pull",
+    )
 
 
 def _is_digest(text: object) -> bool:

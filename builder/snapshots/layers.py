@@ -23,12 +23,12 @@ import os
 from _thread import allocate_lock
 
 from builder.digest import Digest, from_hex, parse
-from builder.errors import StoreError
 from builder.fs.owning import Owning
 from builder.snapshots import index
-from builder.snapshots.edit import COPY, OVERLAY, Edit, is_id, new_id
-from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId
-from builder.snapshots.tree import Node, Tree
+from builder.snapshots.edit import OVERLAY, Edit, is_id, new_id
+from builder.snapshots.lent import Lent
+from builder.snapshots.snapshot import OPAQUE, WHITEOUT, Entry, LayerId
+from builder.snapshots.tree import Tree
 from builder.store.failure import told_as
 
 TYPE_CHECKING = False
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from builder.oci.spec import LayerBlob
     from builder.snapshots.snapshot import Snapshot
     from builder.store.blobs import BlobStore
-    from builder.store.ingest import IngestFolder
 
     Content = Callable[[Entry], BinaryIO]
 
@@ -75,15 +74,14 @@ class LayerStore:
         self._digests: dict[tuple[str, str], Digest] = {}
         self._present: set[str] = set()
         self._unpacked: set[str] = set()
-        self._lent: dict[str, str] = {}
-        self._scratch: IngestFolder | None = None
+        self._lent = Lent(self)
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────
 
     def exists(self, snapshot: Snapshot) -> bool:
         """Whether all layers are there with their bytes. Layers that a crash may have hurt are dropped."""
         for layer in snapshot:
-            if layer in self._present or layer in self._lent:
+            if layer in self._present or layer in self._lent.folders:
                 continue
             if not self._is_present(layer):
                 return False
@@ -95,9 +93,9 @@ class LayerStore:
         found = self._entries.get(layer)
         if found is None:
             with told_as(self.folder, "reading a layer"):
-                found = index.read_index(self._path(layer)) if is_id(layer) else None
+                found = index.read_index(self.path(layer)) if is_id(layer) else None
             if found is None:
-                raise lost(layer)
+                raise index.lost(layer)
             self._entries[layer] = found
         return found
 
@@ -131,7 +129,7 @@ class LayerStore:
 
     def blob_digests(self, layer: LayerId) -> list[Digest]:
         """The blobs that the layer is known to have (had), for the garbage collector."""
-        return index.read_blob_digests(self._path(layer))
+        return index.read_blob_digests(self.path(layer))
 
     # ── bytes ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,8 +142,8 @@ class LayerStore:
         from builder.fs.rooted import open_root, opened
         from builder.snapshots.forms import open_lent, open_stored
 
-        if layer in self._lent:
-            return open_lent(self._lent[layer], entry)
+        if layer in self._lent.folders:
+            return open_lent(self._lent.folders[layer], entry)
         folder = self.unpacked(layer)
         with told_as(self.folder, f"reading {entry.path!r} of a layer"), opened(open_root(folder)) as fd:
             return open_stored(fd, entry.hardlink or entry.path)
@@ -164,8 +162,9 @@ class LayerStore:
                 while data := file.read(CHUNK):
                     hasher.update(data)
             found = self._digests[key] = from_hex(hasher.hexdigest())
-            if layer not in self._lent:
-                self._note_digest(layer, key[1], found)
+            if layer not in self._lent.folders:
+                with told_as(self.folder, "noting a digest"):
+                    index.note_digest(self.path(layer), key[1], found)
         return found
 
     def unpacked(self, layer: LayerId) -> Path:
@@ -175,13 +174,16 @@ class LayerStore:
         """
         from pathlib import Path
 
-        if layer in self._lent:
-            return self._unpack_lent(layer)
-        tree = Path(self._path(layer), self.tree_name)
+        if layer in self._lent.folders:
+            with told_as(self.folder, "unpacking a context"):
+                return self._lent.unpacked(layer)
+        tree = Path(self.path(layer), self.tree_name)
         if layer not in self._unpacked:
+            from builder.snapshots import conversion
+
             with self.lock("tree", layer), told_as(self.folder, "unpacking a layer"):
-                if not self._has_tree(layer):
-                    self._unpack(layer)
+                if not self.has_tree(layer):
+                    conversion.unpack(self, layer)
             self._unpacked.add(layer)
         return tree
 
@@ -191,17 +193,17 @@ class LayerStore:
         A layer of a foreign image is its own blob as it came, whatever is asked for. `clamp`, in
         nanoseconds, is the latest mtime in the tar. Raises StoreError if the layer has lost its bytes.
         """
-        from builder.snapshots import forms
+        from builder.snapshots import conversion, forms
 
-        folder = self._path(layer)
+        folder = self.path(layer)
         key = forms.blob_key(compression, clamp)
         with self.lock("blob", layer), told_as(self.folder, "packing a layer"):
-            known = {} if layer in self._lent else forms.read_blobs(folder)
+            known = {} if layer in self._lent.folders else forms.read_blobs(folder)
             for name in (forms.IMPORTED, key):
-                if name in known and self._has_blob(known[name]):
+                if name in known and self.has_blob(known[name]):
                     return known[name]
-            blob = self._make_blob(layer, known, compression, clamp)
-            if layer not in self._lent:
+            blob = conversion.pack(self, layer, known, compression, clamp)
+            if layer not in self._lent.folders:
                 forms.remember_blob(folder, key, blob)
             return blob
 
@@ -213,48 +215,18 @@ class LayerStore:
         Raises BuildError (changed-during-build) where the bytes are not those of an entry's digest;
         then, as on every error, nothing is left.
         """
-        from pathlib import Path
+        from builder.snapshots import making
 
-        from builder.oci.compression import Compression
-        from builder.oci.layer import canonical
-        from builder.snapshots import forms
-
-        with told_as(self.folder, "writing a layer"), self._ingest() as work:
-            folder = os.path.join(work.path, "layer")
-            os.mkdir(folder, 0o700)
-            rows = canonical(entries)
-            if unpacked:
-                rows = forms.write_folder(Path(folder, self.tree_name), rows, content, self.owning.way)
-            else:
-                compression = Compression()
-                blob, rows = forms.write_blob(self.blobs, rows, content, compression)
-                forms.remember_blob(folder, forms.blob_key(compression, None), blob)
-            return self.place(new_id(), folder, rows)
+        with told_as(self.folder, "writing a layer"):
+            return making.create(self, entries, content, unpacked=unpacked)
 
     def edit(self, below: Snapshot = (), snapshotter: str = OVERLAY) -> Edit:
         """New folders for an overlay on `below`, whose root has the mode and owner that it has there; by COPY
         what is below is in it already, to be used without an overlay. Raises BuildError."""
-        from builder.fs.rooted import open_root, opened
-        from builder.snapshots import copies
+        from builder.snapshots import making
 
-        tree = self.tree(below)
-        root = tree.get(".")
         with told_as(self.folder, "making a folder to work in"):
-            ingest = self._ingest()
-            try:
-                edit = Edit(ingest, self.tree_name)
-                if root is not None and root.kind == FOLDER and not root.implied:
-                    with opened(open_root(edit.upper)) as fd:
-                        self.owning.give(fd, "/", root.uid, root.gid)
-                        os.fchmod(fd, root.mode)
-                if snapshotter == COPY:
-                    self.copy(edit.upper, tree)
-                    with opened(open_root(edit.upper)) as fd:
-                        edit.copied = copies.look(fd, edit.work)
-            except BaseException:
-                ingest.close()
-                raise
-        return edit
+            return making.begin(self, below, snapshotter)
 
     def commit(
         self,
@@ -272,26 +244,10 @@ class LayerStore:
         stays just as it was left, for who mounts it and hands it to nobody. Raises BuildError for a path
         that is too long.
         """
-        from builder.fs.rooted import open_root, opened
-        from builder.snapshots import changes, copies
-        from builder.snapshots.forms import open_file, same_bytes
+        from builder.snapshots import making
 
-        with edit, told_as(self.folder, "committing a step"), opened(open_root(edit.upper)) as fd:
-
-            def is_same(path: str, node: Node) -> bool:
-                with open_file(fd, path) as new, self.open(node.layer, node.entry) as old:
-                    return same_bytes(new, old)
-
-            tree = self.tree(below)
-            if edit.copied is None:
-                upper = changes.read(fd, self.owning)
-            else:
-                upper = copies.read(fd, edit.copied, tree, self.owning)
-            changes.own(upper, tree, owners or {})
-            entries = changes.compare(upper, tree, stubs, is_same)
-            if not as_it_is or edit.copied is not None:
-                changes.tidy(fd, upper, entries, tree)
-            return self.place(edit.id, edit.folder, entries)
+        with told_as(self.folder, "committing a step"):
+            return making.commit(self, edit, below, stubs, owners or {}, as_it_is=as_it_is)
 
     def is_plain(self, snapshot: Snapshot) -> bool:
         """Whether the folder of its only layer shows just what is there."""
@@ -328,31 +284,17 @@ class LayerStore:
         """A layer of this process alone, whose bytes lie in a folder of the user's."""
         layer = new_id()
         self._entries[layer] = list(entries)
-        self._lent[layer] = os.path.abspath(folder)
+        self._lent.folders[layer] = os.path.abspath(folder)
         return layer
 
     def is_lent(self, layer: LayerId) -> bool:
         """Whether it is a layer of this process alone."""
-        return layer in self._lent
+        return layer in self._lent.folders
 
     def adopt(self, lent: LayerId) -> LayerId:
         """Make a layer of this process alone one of the store. Nobody may use that one any more."""
-        with told_as(self.folder, "keeping a context"), self._ingest() as work:
-            tree = self._unpack_lent(lent)
-            folder = os.path.join(work.path, "layer")
-            os.mkdir(folder, 0o700)
-            os.rename(tree, os.path.join(folder, self.tree_name))
-            self._unpacked.discard(lent)
-            return self.place(new_id(), folder, self.entries(lent))
-
-    def place(self, layer: LayerId, folder: str, entries: list[Entry]) -> LayerId:
-        """Make a finished folder of ROOT/ingest the layer `layer`. For who makes layers."""
-        index.write_index(folder, entries)
-        index.mark_boot(folder, self.boot)
-        os.rename(folder, self._path(layer))
-        self._entries[layer] = entries
-        self._present.add(layer)
-        return layer
+        with told_as(self.folder, "keeping a context"):
+            return self._lent.adopt(lent)
 
     # ── how they stay, and go ────────────────────────────────────────────────────────────────────────────
 
@@ -361,14 +303,14 @@ class LayerStore:
         from builder.snapshots import durable
 
         with told_as(self.folder, "marking a layer"):
-            durable.promote(durable.find_unpromoted([self._path(layer) for layer in layers], self.boot))
+            durable.promote(durable.find_unpromoted([self.path(layer) for layer in layers], self.boot))
 
     def barrier(self, layers: Iterable[LayerId]) -> None:
         """Bring the store's file system to the disk and promote the layers, if any of them needs it."""
         from builder.snapshots import durable
 
         with told_as(self.folder, "writing layers to the disk"):
-            durable.pass_barrier(self.folder, [self._path(layer) for layer in layers], self.boot)
+            durable.pass_barrier(self.folder, [self.path(layer) for layer in layers], self.boot)
 
     def delete(self, layer: LayerId) -> None:
         """Remove a layer; it is gone at once, whatever then happens. One that is not there is no error."""
@@ -376,147 +318,77 @@ class LayerStore:
             self._present.discard(layer)
             self._unpacked.discard(layer)
             self._entries.pop(layer, None)
-            self._lent.pop(layer, None)
+            self._lent.folders.pop(layer, None)
             for snapshot in [snapshot for snapshot in self._trees if layer in snapshot]:
                 del self._trees[snapshot]
         with told_as(self.folder, "removing a layer"):
-            self._remove(self._path(layer))
+            self._remove(self.path(layer))
 
     def close(self) -> None:
         """Remove what was made for this process alone."""
-        if self._scratch is not None:
-            self._scratch.close()
-            self._scratch = None
+        self._lent.close()
 
-    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── for who makes layers ─────────────────────────────────────────────────────────────────────────────
 
-    def _path(self, layer: LayerId) -> str:
+    def path(self, layer: LayerId) -> str:
+        """The layer's folder, be it there or not. Raises StoreError for what is no id."""
         if not is_id(layer):
-            raise lost(layer)
+            raise index.lost(layer)
         return os.path.join(self.folder, layer)
 
-    def _ingest(self) -> IngestFolder:
-        from builder.store.ingest import IngestFolder
+    def place(self, layer: LayerId, folder: str, entries: list[Entry]) -> LayerId:
+        """Make a finished folder of ROOT/ingest the layer `layer`."""
+        index.write_index(folder, entries)
+        index.mark_boot(folder, self.boot)
+        os.rename(folder, self.path(layer))
+        self._entries[layer] = entries
+        self._present.add(layer)
+        return layer
 
-        return IngestFolder(self.store)
+    def has_tree(self, layer: LayerId) -> bool:
+        """Whether there is a folder that can be trusted; one that a crash may have hurt is removed."""
+        tree = os.path.join(self.path(layer), self.tree_name)
+        if not os.path.isdir(tree):
+            return False
+        if index.is_whole(tree, self.boot):
+            return True
+        self._remove(tree)
+        return False
+
+    def has_blob(self, blob: LayerBlob) -> bool:
+        """Whether the blob's bytes are in the store."""
+        return self.blobs.stat(parse(blob.descriptor.digest)) is not None
 
     def lock(self, kind: str, name: str) -> LockType:
+        """The lock of this process on one thing of a kind."""
         with self._guard:
             return self._locks.setdefault(f"{kind}:{name}", allocate_lock())
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _is_present(self, layer: LayerId) -> bool:
         if not is_id(layer):
             return False
-        boot = index.read_boot(self._path(layer))
+        boot = index.read_boot(self.path(layer))
         if boot is None:
             return False
         if boot not in (self.boot, index.PROMOTED):
             self.delete(layer)
             return False
-        if self._has_tree(layer) or (self._any_way and any(map(self._is_whole_tree, self._trees_of(layer)))):
+        if self.has_tree(layer) or (self._any_way and self._has_any_tree(layer)):
             return True
         return any(self.blobs.stat(digest) is not None for digest in self.blob_digests(layer))
 
-    def _has_tree(self, layer: LayerId) -> bool:
-        """Whether there is a folder that can be trusted; one that a crash may have hurt is removed."""
-        tree = os.path.join(self._path(layer), self.tree_name)
-        if not os.path.isdir(tree):
-            return False
-        if self._is_whole_tree(tree):
-            return True
-        self._remove(tree)
-        return False
-
-    def _trees_of(self, layer: LayerId) -> Iterator[str]:
-        """The places of all the folders that a layer may have."""
-        return (os.path.join(self._path(layer), name) for name in index.TREES)
-
-    def _is_whole_tree(self, tree: str) -> bool:
-        folder, name = os.path.split(tree)
-        made = index.read_boot(folder, index.tree_boot(name))
-        return os.path.isdir(tree) and made in (None, self.boot, index.PROMOTED)
+    def _has_any_tree(self, layer: LayerId) -> bool:
+        """The same of a folder made in whatever way."""
+        folder = self.path(layer)
+        return any(index.is_whole(os.path.join(folder, name), self.boot) for name in index.TREES)
 
     def _remove(self, path: str) -> None:
-        with self._ingest() as work:
+        from builder.store.ingest import IngestFolder
+
+        with IngestFolder(self.store) as work:
             try:
                 os.rename(path, os.path.join(work.path, "gone"))
             except FileNotFoundError:
                 return
-
-    def _has_blob(self, blob: LayerBlob) -> bool:
-        return self.blobs.stat(parse(blob.descriptor.digest)) is not None
-
-    def _unpack(self, layer: LayerId) -> None:
-        """Make a layer's folder from one of its blobs."""
-        from pathlib import Path
-
-        from builder.snapshots import forms
-
-        folder = self._path(layer)
-        entries = self.entries(layer)
-        blob = next((b for b in forms.read_blobs(folder).values() if self._has_blob(b)), None)
-        if blob is None:
-            raise lost(layer)
-        with self._ingest() as work:
-            made, tree = os.path.join(work.path, self.tree_name), os.path.join(folder, self.tree_name)
-            forms.unpack_blob(self.blobs, blob, entries, Path(made), self.owning.way)
-            index.mark_boot(folder, self.boot, index.tree_boot(self.tree_name))
-            try:
-                os.rename(made, tree)
-            except OSError:
-                if not os.path.isdir(tree):
-                    raise  # else another process was faster, and its folder is as good
-
-    def _make_blob(
-        self, layer: LayerId, known: dict[str, LayerBlob], compression: Compression, clamp: int | None
-    ) -> LayerBlob:
-        """Make a blob from the folder, or from a blob of the same tar if there is no folder."""
-        from builder.fs.rooted import open_root, opened
-        from builder.snapshots import forms
-
-        if layer not in self._lent and not self._has_tree(layer):
-            for key, blob in known.items():
-                same_tar = key != forms.IMPORTED and key.rpartition(":")[2] == (
-                    "" if clamp is None else str(clamp)
-                )
-                if same_tar and self._has_blob(blob):
-                    return forms.recompress(self.blobs, blob, compression)
-        with opened(open_root(self.unpacked(layer))) as fd:
-            return forms.pack_folder(self.blobs, fd, self.entries(layer), compression, clamp)
-
-    def _unpack_lent(self, layer: LayerId) -> Path:
-        """The entries of a context as a folder of their own, for as long as this process lives."""
-        from pathlib import Path
-
-        from builder.snapshots import forms
-
-        with self.lock("tree", layer), told_as(self.folder, "unpacking a context"):
-            with self._guard:
-                if self._scratch is None:
-                    self._scratch = self._ingest()
-            tree = Path(self._scratch.path, layer)
-            if layer not in self._unpacked:
-                forms.write_folder(
-                    tree, self.entries(layer), lambda entry: self.open(layer, entry), self.owning.way
-                )
-                self._unpacked.add(layer)
-        return tree
-
-    def _note_digest(self, layer: LayerId, path: str, digest: Digest) -> None:
-        """Append to the layer's digests. One write(2) of a short line, so lines of two writers do not mix."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        with told_as(self.folder, "noting a digest"):
-            fd = os.open(os.path.join(self._path(layer), index.DIGESTS), flags, 0o600)
-            try:
-                os.write(fd, index.digest_line(path, digest))
-            finally:
-                os.close(fd)
-
-
-def lost(layer: str) -> StoreError:
-    """The error for a layer that is not there, or has lost its bytes."""
-    return StoreError(
-        f"layer {layer} is no longer whole in the store",
-        code="layer-lost",
-        hint="build again with --no-cache, or pull the base image again with --pull",
-    )
