@@ -202,8 +202,6 @@ class Sandboxes:
         lacking = ""
         if self.records_owners:
             lacking = "owners of files are emulated here, which only pybuild's own runtime does"
-        elif self.isolation.rung == CHROOT:
-            lacking = "it needs namespaces, and this is a chroot alone"
         elif self.isolation.outer_proc:
             lacking = "it needs a new /proc, and that is refused here"
         if lacking:

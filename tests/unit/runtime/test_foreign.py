@@ -174,17 +174,18 @@ def test_an_outcome_is_told_apart_from_a_failure() -> None:
 @pytest.mark.parametrize(
     ("isolation", "told"),
     [
-        (Isolation(CHROOT), "it needs namespaces"),
-        (Isolation(USERNS, outer_proc=True), "it needs a new /proc"),
+        (Isolation(CHROOT), "--runtime needs namespaces, and --isolation chroot has none"),
+        (
+            Isolation(USERNS, outer_proc=True),
+            "--runtime runc cannot be used with --isolation userns: it needs a new /proc",
+        ),
     ],
 )
 def test_where_no_other_runtime_can_run_that_is_said(isolation: Isolation, told: str) -> None:
     events: list[Event] = []
     sandboxes = Sandboxes(events.append, Standing(isolation), runtime="runc")
-    with pytest.raises(SandboxError, match=f"--runtime runc cannot be used with .*: {told}") as caught:
+    with pytest.raises(SandboxError, match=told):
         sandboxes.start()
-    assert caught.value.code == "runtime"
-    assert "without --runtime" in (caught.value.hint or "")
 
 
 def test_a_missing_runtime_is_no_matter_until_a_step_is_run() -> None:
