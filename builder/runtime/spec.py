@@ -299,17 +299,13 @@ def sandbox_spec(
     can be opened.
     """
     _check_paths(lower, upper, work, cwd)
-    bounding = CAPABILITIES + FURTHER_CAPABILITIES if insecure else CAPABILITIES
-    held = bounding if uid == 0 or insecure else ()
-    handed_on = bounding if insecure else ()
+    capabilities = _capabilities(uid, insecure)
     process = Process(
         user=User(uid=uid, gid=gid, umask=0o022, additional_gids=tuple(groups)),
         args=tuple(argv),
         env=tuple(f"{name}={value}" for name, value in env),
         cwd=cwd,
-        capabilities=CapabilitySets(
-            bounding=bounding, effective=held, permitted=held, inheritable=handed_on, ambient=handed_on
-        ),
+        capabilities=capabilities,
         rlimits=tuple(rlimits),
         no_new_privileges=no_new_privileges,
     )
@@ -326,7 +322,9 @@ def sandbox_spec(
             masked_paths=() if insecure else tuple(masked_paths),
             readonly_paths=() if insecure else tuple(readonly_paths),
             resources=None if insecure else Resources(devices=device_rules(devices)),
-            seccomp=None if insecure else default_section(bounding, machine or platform.machine()),
+            seccomp=None
+            if insecure
+            else default_section(capabilities.bounding, machine or platform.machine()),
         ),
         annotations={ROOTFS_ANNOTATION: json.dumps(rootfs)},
     )
@@ -402,6 +400,15 @@ def parse_ulimit(text: str) -> Rlimit:
     if first > last:
         raise BuildError(f"the ulimit {text!r} has a soft limit above its hard limit", code="ulimit")
     return Rlimit(type=f"RLIMIT_{name.upper()}", soft=first, hard=last)
+
+
+def _capabilities(uid: int, insecure: bool) -> CapabilitySets:
+    bounding = CAPABILITIES + FURTHER_CAPABILITIES if insecure else CAPABILITIES
+    held = bounding if uid == 0 or insecure else ()
+    handed_on = bounding if insecure else ()
+    return CapabilitySets(
+        bounding=bounding, effective=held, permitted=held, inheritable=handed_on, ambient=handed_on
+    )
 
 
 def _check_paths(lower: Sequence[str], upper: str, work: str, cwd: str) -> None:
