@@ -83,7 +83,6 @@ def openat2(folder: int, path: str | bytes, flags: int, mode: int = 0, resolve: 
 
 
 OVERLAYFS_MAGIC = 0x794C7630
-TMPFS_MAGIC = 0x01021994
 CGROUP2_MAGIC = 0x63677270
 PROC_MAGIC = 0x9FA0
 

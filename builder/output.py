@@ -69,7 +69,7 @@ async def deliver(exports: list[Export], program: Program, snapshot: Snapshot, p
         begun = time.time()
         parts.emit(ExportStarted(time=begun, name=str(export)))
         if export.kind in ("tar", "local"):
-            await parts.thread(_export_tree, export, program, snapshot, parts)
+            await parts.thread(_export_tree, export, snapshot, parts)
         else:
             image = await _image(export, program, snapshot, parts, delivered)
             await parts.thread(_export_image, export, image, parts, delivered)
@@ -169,7 +169,7 @@ def _export_image(export: Export, image: Image, parts: Parts, delivered: Deliver
         oci.export(image, parts.store.blobs, export)
 
 
-def _export_tree(export: Export, program: Program, snapshot: Snapshot, parts: Parts) -> None:
+def _export_tree(export: Export, snapshot: Snapshot, parts: Parts) -> None:
     tree = parts.layers.tree(snapshot)
     if export.kind == "local":
         local.export(tree, parts.layers.open, export)

@@ -96,34 +96,6 @@ def stat_in(root_fd: int, path: str, *, follow: bool = True) -> os.stat_result:
         return os.fstat(fd)
 
 
-def readlink_in(root_fd: int, path: str) -> str:
-    """The target text of a symlink in the root; EINVAL where it is none."""
-    fd, name = open_parent(root_fd, path)
-    with opened(fd):
-        return os.readlink(name, dir_fd=fd)
-
-
-def read_file_in(root_fd: int, path: str, limit: int) -> bytes:
-    """The bytes of a regular file in the root (links followed inside it).
-
-    A fifo or a device is never opened for reading (EINVAL), and more than `limit` bytes is EFBIG: both
-    are what hostile images offer as /etc/passwd.
-    """
-    with opened(open_in(root_fd, path, os.O_PATH)) as fd:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-    with opened(open_in(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as fd:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        pieces, room = [], limit + 1
-        while room and (piece := os.read(fd, min(room, 1 << 20))):
-            pieces.append(piece)
-            room -= len(piece)
-    if not room:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-    return b"".join(pieces)
-
-
 def make_folders(root_fd: int, path: str, mode: int = 0o755) -> list[str]:
     """Make the folders of `path` that are not there; the paths made, outermost first.
 

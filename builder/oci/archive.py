@@ -61,7 +61,7 @@ def load(stream: Readable, blobs: BlobStore, platform: Platform, name: str) -> l
     except ImageError as error:
         raise ImageError(f"{name}: {error.message}", code=error.code, hint=error.hint) from error
     if members.has("index.json"):
-        loaded = _from_index(members, blobs, platform)
+        loaded = _from_index(members, platform)
     elif members.has("manifest.json"):
         loaded = _from_docker(members, blobs)
     else:
@@ -163,7 +163,7 @@ def _ingest(reader: Readable, blobs: BlobStore) -> tuple[Digest, int]:
 # ── OCI archives ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_index(members: _Members, blobs: BlobStore, platform: Platform) -> list[Loaded]:
+def _from_index(members: _Members, platform: Platform) -> list[Loaded]:
     index = documents.parse_index(members.read("index.json", documents.MAX_MANIFEST), members.name)
     docker_names = _docker_names(members)
     found: dict[str, tuple[Descriptor, dict[Reference, None]]] = {}

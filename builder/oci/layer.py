@@ -48,7 +48,6 @@ AUFS_PREFIX = ".wh..wh."
 OPAQUE_NAME = ".wh..wh..opq"
 UNREADABLE = (".wh.", ".wh..", ".wh...")  # removals of "", "." and ".."
 KEPT_XATTRS = ("security.capability",)
-EMPTY_DIGEST = digest.of_bytes(b"")
 CHUNK = 1 << 18
 
 MEDIA_TYPES = {

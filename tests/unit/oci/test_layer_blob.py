@@ -116,7 +116,7 @@ def test_files_that_are_called_as_removals_are_written_and_come_back_by_the_inde
         Entry(".wh.a", FILE, size=1, digest=digest.of_bytes(b"x")),
         Entry(".wh.d", FOLDER),
         Entry(".wh.d/.wh.b", SYMLINK, 0o777, link="x"),
-        Entry(".wh.d/a", FILE, digest=layer.EMPTY_DIGEST),
+        Entry(".wh.d/a", FILE, digest=digest.of_bytes(b"")),
         Entry(".wh.d/b", WHITEOUT),
         Entry(".wh.d/gone", WHITEOUT),
         Entry("a", WHITEOUT),
