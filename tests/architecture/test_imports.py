@@ -17,7 +17,8 @@ from tests.support.machine import CHECKOUT, run
 # What a process that has nothing to build must not pay for.
 HEAVY = {
     "argparse", "asyncio", "cryptography", "ctypes", "dataclasses", "httpx", "isal", "lark", "logging",
-    "msgspec", "networkx", "pathlib", "rich", "shutil", "socket", "subprocess", "tempfile", "typing", "zstandard",
+    "msgspec", "networkx", "pathlib", "rich", "shutil", "socket", "subprocess", "tempfile", "typing",
+    "zstandard",
     "builder.build", "builder.compiler", "builder.runtime", "builder.dockerfile.parser",
 }  # fmt: skip
 
