@@ -300,6 +300,7 @@ def sandbox_spec(
     """
     _check_paths(lower, upper, work, cwd)
     capabilities = _capabilities(uid, insecure)
+    seccomp = None if insecure else default_section(CAPABILITIES, machine or platform.machine())
     process = Process(
         user=User(uid=uid, gid=gid, umask=0o022, additional_gids=tuple(groups)),
         args=tuple(argv),
@@ -322,9 +323,7 @@ def sandbox_spec(
             masked_paths=() if insecure else tuple(masked_paths),
             readonly_paths=() if insecure else tuple(readonly_paths),
             resources=None if insecure else Resources(devices=device_rules(devices)),
-            seccomp=None
-            if insecure
-            else default_section(capabilities.bounding, machine or platform.machine()),
+            seccomp=seccomp,
         ),
         annotations={ROOTFS_ANNOTATION: json.dumps(rootfs)},
     )
