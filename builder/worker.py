@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from builder.digest import Digest
 from builder.events import Progress
 from builder.graph.selection import Selection
-from builder.oci.spec import LayerBlob
 from builder.ops.files import PathItem
 from builder.ops.source import MAIN_CONTEXT
 from builder.snapshots import graft, owners, selection
@@ -29,6 +28,7 @@ from builder.sources.archive import Archives
 
 if TYPE_CHECKING:
     from builder.graph.definition import Vertex
+    from builder.oci.spec import LayerBlob
     from builder.ops.exec import Exec
     from builder.ops.files import Copy, MakeDir
     from builder.ops.source import Git, Http, Image, Local
@@ -47,19 +47,15 @@ class Worker:
     async def pull(self, op: Image) -> Snapshot:
         """Fetch and unpack a base image's layers, all at the same time."""
         parts = self.parts
-        manifest, config = await parts.images.manifest(op)
+        contents = await parts.images.contents(op)
         unpacked = self.vertex.digest in parts.unpack
-        blobs = [
-            LayerBlob(descriptor, diff_id, 0)
-            for descriptor, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
-        ]
 
         async def one(blob: LayerBlob) -> LayerId:
             await parts.images.fetch(op, blob.descriptor, self._progress)
             return await parts.thread(parts.layers.import_blob, blob, unpacked=unpacked)
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(blob)) for blob in blobs]
+            tasks = [group.create_task(one(blob)) for blob in contents.layers]
         return await parts.thread(parts.layers.settle, [task.result() for task in tasks])
 
     async def read_context(self, op: Local) -> Snapshot:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 
 from builder.fs.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
@@ -75,61 +74,6 @@ def open_in(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
 def open_folder(root_fd: int, path: str) -> int:
     """A readable descriptor of a folder in the root; links are followed inside it."""
     return open_in(root_fd, path, FOLDER_FLAGS)
-
-
-def open_parent(root_fd: int, path: str) -> tuple[int, str]:
-    """(descriptor, name) for the `*at` calls: the folder that holds `path`, and its last component.
-
-    Links on the way are followed inside the root, one in the last place is not. The name is `.` where
-    the path is the root itself or ends in `..`; it is never `..` and holds no slash. The caller closes
-    the descriptor.
-    """
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if not parts or parts[-1] == "..":
-        return open_folder(root_fd, "/".join(parts) or "."), "."
-    return open_folder(root_fd, "/".join(parts[:-1]) or "."), parts[-1]
-
-
-def stat_in(root_fd: int, path: str, *, follow: bool = True) -> os.stat_result:
-    """stat(2) (or lstat(2)) of a path in the root."""
-    with opened(open_in(root_fd, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))) as fd:
-        return os.fstat(fd)
-
-
-def make_folders(root_fd: int, path: str, mode: int = 0o755) -> list[str]:
-    """Make the folders of `path` that are not there; the paths made, outermost first.
-
-    Links to folders are followed inside the root, a dangling link is ENOENT, a file in the way is
-    ENOTDIR. The mode is exact, whatever the umask.
-    """
-    made = []
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    for count in range(1, len(parts) + 1):
-        here = "/".join(parts[:count])
-        if parts[count - 1] == ".." or _is_folder(root_fd, here):
-            continue
-        fd, name = open_parent(root_fd, here)
-        with opened(fd):
-            os.mkdir(name, 0o700, dir_fd=fd)
-            with opened(os.open(name, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)) as new:
-                os.fchmod(new, mode)
-        made.append(here)
-    return made
-
-
-def _is_folder(root_fd: int, path: str) -> bool:
-    """Whether there is a folder; a file there is ENOTDIR, a dangling link is ENOENT."""
-    try:
-        kind = stat_in(root_fd, path).st_mode
-    except FileNotFoundError:
-        try:
-            stat_in(root_fd, path, follow=False)
-        except FileNotFoundError:
-            return False
-        raise
-    if not stat.S_ISDIR(kind):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-    return True
 
 
 class _Walk:

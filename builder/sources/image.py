@@ -93,23 +93,19 @@ class ImageSource:
             raise _explained(error, request) from error.__cause__
         return BaseImage(digest=digests.parse(descriptor.digest), config=config)
 
-    async def manifest(self, op: Image) -> tuple[Manifest, ImageConfig]:
-        """The documents of a resolved image, from the store, else once more from where it came."""
+    async def contents(self, op: Image) -> Contents:
+        """The documents of a resolved image, from the store, else once more from where it came.
+
+        Its layers are blobs that `fetch` brings. Raises ImageError or StoreError.
+        """
         origin = self._origin(op.locator)
         descriptor = Descriptor("", op.digest, self._store.blobs.stat(digests.parse(op.digest)) or -1)
         if descriptor.size < 0:
             descriptor = await self._again(origin, digests.parse(op.digest))
-        return await self._documents(origin, descriptor)
-
-    async def contents(self, op: Image) -> Contents:
-        """The documents of a resolved image, and its layers as blobs that `fetch` brings."""
-        manifest, config = await self.manifest(op)
+        manifest, config = await self._documents(origin, descriptor)
         documents.check_layers(manifest, config, _shown(op.locator))
-        layers = tuple(
-            LayerBlob(descriptor, diff_id, 0)
-            for descriptor, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
-        )
-        return Contents(manifest, config, layers)
+        pairs = zip(manifest.layers, config.rootfs.diff_ids, strict=True)
+        return Contents(manifest, config, tuple(LayerBlob(layer, diff_id, 0) for layer, diff_id in pairs))
 
     async def fetch(self, op: Image, descriptor: Descriptor, progress: ProgressOf) -> None:
         """Bring a layer's blob into the store, unless it is there. Many may ask: one download per blob.
