@@ -295,18 +295,16 @@ def sandbox_spec(
     `lower`: absolute folders of the layers, bottom first (none: an empty root); `upper`: the folder that
     gets the changes; `work`: an empty folder beside it. `mounts` are laid in the order given, after the
     sandbox's own; of `devices` each can be opened at its path. `network` is "host" or "none". `insecure`:
-    every capability that the builder has, whoever the user is; no seccomp filter, no masked paths, devices
-    can be opened.
+    every capability of the builder's for any user, no seccomp filter, no masked paths, all devices open.
     """
     _check_paths(lower, upper, work, cwd)
-    capabilities = _capabilities(uid, insecure)
     seccomp = None if insecure else default_section(CAPABILITIES, machine or platform.machine())
     process = Process(
         user=User(uid=uid, gid=gid, umask=0o022, additional_gids=tuple(groups)),
         args=tuple(argv),
         env=tuple(f"{name}={value}" for name, value in env),
         cwd=cwd,
-        capabilities=capabilities,
+        capabilities=_capabilities(uid, insecure),
         rlimits=tuple(rlimits),
         no_new_privileges=no_new_privileges,
     )
