@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,8 @@ PROTOCOLS = "https:http:ssh:git"
 MAX_OUTPUT = 64 << 20  # bytes: the refs of a very large repository
 MAX_TOLD = 64 << 10
 SSH = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o ConnectTimeout=30 -o "
+NO_KEY = re.compile(r"permission denied \([a-z,-]*publickey", re.IGNORECASE)  # as ssh says it
+NO_KEY_HINT = "pass an agent or a key that the server knows: --ssh default or --ssh default=KEY"
 PASSED_ON = (
     "PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "all_proxy", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH",
@@ -45,7 +48,8 @@ class GitFailed(BuildError):
     code = "git-failed"
 
     def __init__(self, what: str, said: str) -> None:
-        super().__init__(f"{what}: {reason_of(said)}")
+        hint = NO_KEY_HINT if NO_KEY.search(said) else None
+        super().__init__(f"{what}: {reason_of(said)}", hint=hint)
         self.said = said
 
 

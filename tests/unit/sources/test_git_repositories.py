@@ -18,7 +18,7 @@ from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, FOLDER, SYMLINK, Entry, LayerId
 from builder.solver.cache import Cache
 from builder.sources import git
-from builder.sources.gitcommand import GitCommand, reason_of
+from builder.sources.gitcommand import GitCommand, GitFailed, reason_of
 from builder.sources.gitcredentials import credentials, without_credentials
 from builder.sources.shelf import Shelf
 from builder.store.root import open_store
@@ -534,6 +534,20 @@ def test_gits_errors_come_before_what_else_it_says() -> None:
     assert reason_of("hint\nremote: denied by host\n") == "denied by host"
     assert reason_of("") == "git ended without a word"
     assert "hunter2" not in reason_of("fatal: unable to access 'https://u:hunter2@host/': x")
+
+
+@pytest.mark.parametrize(
+    ("said", "hinted"),
+    [
+        ("git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.", True),
+        ("git@host: Permission denied (password,publickey,keyboard-interactive).", True),
+        ("fatal: unable to create: Permission denied", False),
+    ],
+)
+def test_who_has_no_key_is_told_how_one_is_passed(said: str, hinted: bool) -> None:
+    hint = GitFailed("fetching x", said).hint
+
+    assert bool(hint and "--ssh default" in hint) == hinted
 
 
 # ── credentials ──────────────────────────────────────────────────────────────────────────────────────────
