@@ -134,43 +134,19 @@ def machine_platform() -> tuple[str, str]:
 
 
 def parse_platform(text: str) -> tuple[str, str, str]:
-    """`os/architecture[/variant]` normalised as containerd does. Raises UsageError."""
-    parts = text.lower().split("/")
+    """`os/architecture[/variant]`, "" for the machine's, in the names that images use. Raises UsageError."""
+    from builder.oci.platform import parse
+
+    machine = ("linux", *machine_platform())
     if text in ("local", ""):
-        return ("linux", *machine_platform())
-    if len(parts) == 1:  # an operating system alone, or an architecture alone
-        parts = (
-            [parts[0], machine_platform()[0]]
-            if parts[0] in ("linux", "windows", "darwin")
-            else ["linux", *parts]
-        )
-    if not 2 <= len(parts) <= 3 or not all(
-        p and p.replace("_", "").replace(".", "").isalnum() for p in parts
-    ):
-        raise UsageError(
-            f"platform {text!r} is not of the form os/architecture[/variant]", hint="for example linux/arm64"
-        )
-    system, architecture, variant = [*parts, ""][:3]
-    system = {"macos": "darwin"}.get(system, system)
-    architecture, variant = _architecture(architecture, variant)
+        return machine
+    try:
+        system, architecture, variant, version = parse(text, machine)
+    except ValueError as error:
+        raise UsageError(str(error), hint="for example linux/arm64") from error
+    if version:
+        raise UsageError(f"platform {text!r}: a system's version cannot be asked for", hint="leave it out")
     return system, architecture, variant
-
-
-def _architecture(architecture: str, variant: str) -> tuple[str, str]:
-    match architecture:
-        case "x86_64" | "x86-64" | "amd64":
-            return "amd64", "" if variant == "v1" else variant
-        case "aarch64" | "arm64":
-            return "arm64", "" if variant in ("8", "v8") else variant
-        case "armhf":
-            return "arm", "v7"
-        case "armel":
-            return "arm", "v6"
-        case "arm":
-            return "arm", {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
-        case "i386":
-            return "386", ""
-    return architecture, variant
 
 
 def context_folder(context: str) -> str:

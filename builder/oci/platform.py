@@ -1,28 +1,89 @@
-"""Choosing among the manifests of an index, as containerd does: the platform, else one it can run. Pure."""
+"""Platforms: the names people and images write, in the one spelling that is compared; and what fits what.
+
+`os/architecture[/variant]`, `arm64`, `linux`: as containerd has it (GOOS and GOARCH; x86_64 is amd64, arm
+without a variant is v7). Pure, and on the path of a fully cached build: plain tuples of (os, architecture, variant).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 
-from builder.oci.spec import Descriptor, Platform
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
+    from builder.oci.spec import Descriptor, Platform
+
+    Names = tuple[str, str, str]
+
+COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
+SYSTEM = re.compile(r"([A-Za-z0-9_.-]+)(?:\(([A-Za-z0-9_.-]*)\))?")
+SYSTEMS = frozenset({
+    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux",
+    "netbsd", "openbsd", "plan9", "solaris", "windows", "zos", "macos",
+})  # fmt: skip
+ARCHITECTURES = frozenset({
+    "386", "amd64", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle", "mips64",
+    "mips64le", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64",
+    "wasm",
+})  # fmt: skip
 _ARM = ("v8", "v7", "v6", "v5")
-_SYNONYMS = {
-    ("amd64", "v1"): "", ("arm64", "v8"): "", ("arm64", "8"): "", ("arm", ""): "v7",
-    ("arm", "5"): "v5", ("arm", "6"): "v6", ("arm", "7"): "v7", ("arm", "8"): "v8",
-}  # fmt: skip
 
 
-def canonical(platform: Platform) -> tuple[str, str, str]:
-    """(os, architecture, variant) in the one spelling that is compared."""
-    architecture = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386"}.get(
-        platform.architecture.lower(), platform.architecture.lower()
-    )
-    variant = platform.variant.lower()
-    return platform.os.lower(), architecture, _SYNONYMS.get((architecture, variant), variant)
+def parse(text: str, machine: Names) -> tuple[str, str, str, str]:
+    """The platform that `text` names, and the version of its system: `windows(10.0.1)/amd64` has one.
+
+    What is not said is taken from `machine`. Raises ValueError with a message that names the text.
+    """
+    parts = text.split("/")
+    system = SYSTEM.fullmatch(parts[0])
+    if system is None or len(parts) > 3 or not all(COMPONENT.fullmatch(part) for part in parts[1:]):
+        raise ValueError(f"platform {text!r} is not of the form os/architecture[/variant]")
+    name, version = system[1].lower(), system[2] or ""
+    if len(parts) == 1:
+        return _parse_one(text, name, version, machine)
+    return (*normalise(name, parts[1], parts[2] if len(parts) == 3 else ""), version)
 
 
-def runnable(platform: Platform) -> list[tuple[str, str, str]]:
+def _parse_one(text: str, name: str, version: str, machine: Names) -> tuple[str, str, str, str]:
+    """A system alone, or an architecture alone."""
+    if name in SYSTEMS:
+        return (*normalise(name, *machine[1:]), version)
+    names = normalise(machine[0], name, "")
+    if names[1] not in ARCHITECTURES:
+        raise ValueError(f"platform {text!r} is neither a known operating system nor a known architecture")
+    return (*names, "")
+
+
+def normalise(system: str, architecture: str, variant: str) -> Names:
+    """(os, architecture, variant) in the words that images use."""
+    system = {"macos": "darwin"}.get(system.lower(), system.lower())
+    architecture, variant = architecture.lower(), variant.lower()
+    match architecture:
+        case "i386":
+            architecture, variant = "386", ""
+        case "x86_64" | "x86-64" | "amd64":
+            architecture, variant = "amd64", {"v1": ""}.get(variant, variant)
+        case "aarch64" | "arm64":
+            architecture = "arm64"
+            variant = {"8": "", "v8": "", "v8.0": "", "9": "v9", "9.0": "v9", "v9.0": "v9"}.get(
+                variant, variant
+            )
+        case "armhf":
+            architecture, variant = "arm", "v7"
+        case "armel":
+            architecture, variant = "arm", "v6"
+        case "arm":
+            variant = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
+    return system, architecture, variant
+
+
+def canonical(platform: Platform) -> Names:
+    """The names of a platform, in the one spelling that is compared."""
+    return normalise(platform.os, platform.architecture, platform.variant)
+
+
+def runnable(platform: Platform) -> list[Names]:
     """What a machine of this platform runs, best first: itself, older variants, its 32-bit forebears."""
     system, architecture, variant = canonical(platform)
     if architecture == "amd64":

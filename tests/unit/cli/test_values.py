@@ -253,6 +253,13 @@ def test_one_platform_is_normalised_and_several_are_refused() -> None:
         values.platform(["linux/a/b/c"])
 
 
+def test_a_platform_that_nothing_is_built_for_is_refused() -> None:
+    with pytest.raises(UsageError, match="neither a known operating system nor a known architecture"):
+        values.platform(["nonsense"])
+    with pytest.raises(UsageError, match="version"):
+        values.platform(["windows(10.0.17763)/amd64"])
+
+
 def test_entitlements_include_what_the_network_grants() -> None:
     assert values.entitlements(["security.insecure"], "host") == ("network.host", "security.insecure")
     assert values.entitlements([], "none") == ()

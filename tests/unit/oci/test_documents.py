@@ -175,6 +175,8 @@ def test_any_document_is_understood_or_refused(document: dict[str, Any]) -> None
         ("linux/riscv64", ["linux/riscv64"], "linux/riscv64"),
         ("linux/amd64", ["windows/amd64", "unknown/unknown"], None),
         ("linux/arm/v6", ["linux/arm/v7"], None),
+        ("linux/arm64", ["linux/amd64", "linux/arm64/v8.0"], "linux/arm64/v8.0"),
+        ("linux/arm/v7", ["linux/armhf"], "linux/armhf"),
     ],
 )
 def test_the_best_platform_is_chosen(wanted: str, offered: list[str], chosen: str | None) -> None:
