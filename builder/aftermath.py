@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, StepFailed
+from builder.isolation.rungs import CHROOT
 
 if TYPE_CHECKING:
     from builder.failed import Failures
     from builder.parts import Parts
     from builder.runtime.console import Console
 
-HINT = "`pybuild debug{root}` opens a shell where it failed"
+SHELL = "`pybuild debug{root}` opens a shell where it failed"
+COMMAND = "`pybuild debug{root} -- COMMAND` runs a command where it failed"  # where there are no terminals
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]
                 entrance = aftermath.entrance
                 await enter_after(error, parts, kept, entrance.console, entrance.introduce)
             if error.hint is None:
-                error.hint = hint(parts.store.folder)
+                error.hint = hint(parts.store.folder, kept.rung)
         raise
     except BaseException:
         if failures is not None:
@@ -75,9 +77,9 @@ async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]
         raise
 
 
-def hint(store: str) -> str:
-    """How to go into what was kept in this store."""
+def hint(store: str, rung: str) -> str:
+    """How to go into what was kept in this store, of a step on this rung."""
     from builder.store.root import default_root
 
     root = "" if store == default_root(os.environ) else f" --root {store}"
-    return HINT.format(root=root)
+    return (COMMAND if rung == CHROOT else SHELL).format(root=root)

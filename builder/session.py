@@ -19,6 +19,7 @@ from builder.compiler.program import Program
 from builder.errors import BuildError, StepFailed
 from builder.failed import FailedStep, held
 from builder.graph.definition import About, Definition, Vertex
+from builder.isolation.rungs import CHROOT
 from builder.oci.spec import ImageConfig
 from builder.ops.exec import BindMount, Exec, SecretMount, SshMount
 from builder.parts import open_parts
@@ -53,6 +54,7 @@ async def enter_after(
     """Open the shell at once, once it is introduced; what stands against it is told with the error."""
     try:
         with held(parts.store, kept):
+            _check_terminal(parts)
             shell = find_shell(parts, kept)
             introduce(error, shell)
             proxy = parts.failures.proxy if parts.failures is not None else ()
@@ -75,6 +77,8 @@ async def enter(
     without a terminal; `proxy` are the proxy variables. Raises BuildError as a step does, and StepFailed
     where the command cannot be run.
     """
+    if console is not None:
+        _check_terminal(parts)
     op = msgspec.structs.replace(kept.op, argv=tuple(argv), proxy=tuple(proxy))
     inputs = tuple(kept.input(number) for number in range(len(kept.inputs)))
     step = Step(parts, _vertex(op, kept), op, kept.snapshot, inputs)
@@ -93,6 +97,16 @@ async def enter(
             lent = stack.enter_context(console.lent())
             status = await runtime.run(spec, ignore, prepared.secrets, on_terminal=lent.take)
     return status.code
+
+
+def _check_terminal(parts: Parts) -> None:
+    """Raise BuildError where steps can have none."""
+    if parts.sandboxes.isolation.rung == CHROOT:
+        raise BuildError(
+            "a chroot alone cannot give a terminal",
+            code="no-terminal",
+            hint="`pybuild debug -- COMMAND` runs a command there without one",
+        )
 
 
 def withheld(kept: FailedStep, secrets: Mapping[str, bytes], agents: Sequence[str]) -> list[str]:

@@ -255,6 +255,16 @@ def test_a_plain_user_goes_there_at_once_and_later(rung: str, busybox_layout: Pa
         assert done.stdout.splitlines() == ["1234", "made", "1234:1235", "1234:1235"]
 
 
+def test_a_chroot_has_no_terminal_but_takes_commands(pybuild: Pybuild, context: Path) -> None:
+    lay(context, failing("echo new > made; exit 7"))
+    with terminal(pybuild, "--on-failure=shell", "--isolation", "chroot", context) as shell:
+        assert shell.end() == 1
+        assert "no shell could be opened: a chroot alone cannot give a terminal" in shell.shown
+        assert "`pybuild debug -- COMMAND` runs a command where it failed" in shell.shown
+
+    assert pybuild("debug", "--", "cat", "made").stdout == "new\n"
+
+
 # ── pybuild debug ────────────────────────────────────────────────────────────────────────────────────────
 
 
