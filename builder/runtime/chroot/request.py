@@ -14,16 +14,31 @@ from builder.runtime.rootfs import CHROOT_ANNOTATION
 from builder.runtime.spec import CapabilitySets, RuntimeSpec
 
 _DROPPED = frozenset(("CAP_SYS_CHROOT", "CAP_MKNOD"))
-_OWN = frozenset(("/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup"))
-_COPIED = frozenset(("/etc/hosts", "/etc/resolv.conf"))
+# (type, destination) of what every sandbox has, once: what is not given, and what is copied in
+_LEFT_OUT = frozenset(
+    {
+        ("proc", "/proc"),
+        ("tmpfs", "/dev"),
+        ("devpts", "/dev/pts"),
+        ("tmpfs", "/dev/shm"),
+        ("mqueue", "/dev/mqueue"),
+        ("sysfs", "/sys"),
+        ("cgroup", "/sys/fs/cgroup"),
+    }
+)
+_COPIED = frozenset({("bind", "/etc/hosts"), ("bind", "/etc/resolv.conf")})
 
 
 def with_chroot(spec: RuntimeSpec) -> RuntimeSpec:
     """The spec for chroot alone. Raises BuildError that names what the step asks for and cannot have."""
-    copied = [mount for mount in spec.mounts if mount.type == "bind" and mount.destination in _COPIED]
+    copied, own = [], {*_LEFT_OUT, *_COPIED}
     for mount in spec.mounts:
-        if mount not in copied and mount.destination not in _OWN:
-            raise _impossible(f"a mount at {mount.destination}", "a mount")
+        key = mount.type, mount.destination
+        if key not in own:
+            raise _impossible(f"a mount at {mount.destination}", "the mount")
+        own.discard(key)
+        if key in _COPIED:
+            copied.append(mount)
     if any(namespace.type == "network" for namespace in spec.linux.namespaces):
         raise _impossible("a network other than the one around it", "--network none")
     if spec.linux.devices:
