@@ -6,7 +6,7 @@ Every build loads this, and what goes into a step is loaded only when somebody d
 from __future__ import annotations
 
 import contextlib
-import os
+import shlex
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,12 +39,13 @@ class Aftermath:
     """What is done when a build fails of a step.
 
     failures: where the step is kept, None where it cannot be; entrance: who waits to go in; before: what
-    comes before somebody goes in.
+    comes before somebody goes in; root_flag: --root as this build was given it.
     """
 
     failures: Failures | None
     entrance: Entrance | None
     before: Callable[[BuildError], None]
+    root_flag: str = ""
 
 
 @contextlib.asynccontextmanager
@@ -69,7 +70,7 @@ async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]
                 entrance = aftermath.entrance
                 await enter_after(error, parts, kept, entrance.console, entrance.introduce)
             if error.hint is None:
-                error.hint = hint(parts.store.folder, kept.rung)
+                error.hint = hint(aftermath.root_flag, kept.rung)
         raise
     except BaseException:
         if failures is not None:
@@ -77,9 +78,7 @@ async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]
         raise
 
 
-def hint(store: str, rung: str) -> str:
-    """How to go into what was kept in this store, of a step on this rung."""
-    from builder.store.root import default_root
-
-    root = "" if store == default_root(os.environ) else f" --root {store}"
+def hint(root_flag: str, rung: str) -> str:
+    """How to go into what was kept of a step on this rung, for who gave this build that `--root`."""
+    root = f" --root {shlex.quote(root_flag)}" if root_flag else ""
     return (COMMAND if rung == CHROOT else SHELL).format(root=root)

@@ -88,17 +88,21 @@ async def build(
         )
         ending = _Ending(say, begun)
         failures = Failures(store, say.folder, request) if say.folder else None
-        aftermath = Aftermath(failures, entrance, lambda error: ending.say_failed(error.message, error.code))
+
+        def tell(error: BuildError) -> None:
+            ending.say_failed(error.message, error.code)
+
+        aftermath = Aftermath(failures, entrance, tell, request.root_flag)
         try:
             secret = bool(request.secrets or request.ssh)
             with without_dumps(secret), raised_open_files() as before:
                 return await _build(request, store, say, begun, standing, before, aftermath)
         except BuildError as error:
-            ending.say_failed(error.message, error.code)
+            tell(error)
             raise
         except OSError as error:
             told = unexplained(error, store.folder)
-            ending.say_failed(told.message, told.code)
+            tell(told)
             raise told from error
         except asyncio.CancelledError:
             ending.say_failed("interrupted", "interrupted")

@@ -72,7 +72,7 @@ class BuildRequest(Value):
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
     `network` implies. network_helper: the program that connects steps, "" for the host's own network.
     cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
-    folder. jobs 0 is the default.
+    folder; root_flag: --root as it was given. jobs 0 is the default.
     isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "". runtime: name or path of an
     OCI runtime that carries steps out, "" for our own.
     """
@@ -107,4 +107,5 @@ class BuildRequest(Value):
     isolation: str = "auto"
     runtime: str = ""
     require_isolation: str = ""
+    root_flag: str = ""
     limits: StepLimits = StepLimits()

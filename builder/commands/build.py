@@ -84,6 +84,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
     return BuildRequest(
         context=_context(parsed.words),
         root=root_of(parsed, environ),
+        root_flag=parsed.text("root"),
         dockerfile=parsed.text("file") or None,
         tags=tuple(dict.fromkeys(values.image_name(text, "-t") for text in parsed.all("tag"))),
         build_args=args,

@@ -1,7 +1,7 @@
 """Platforms: the names people and images write, in the one spelling that is compared; and what fits what.
 
 `os/architecture[/variant]`, `arm64`, `linux`: as containerd has it (GOOS and GOARCH; x86_64 is amd64, arm
-without a variant is v7). Pure, and on the path of a fully cached build: plain tuples of (os, architecture, variant).
+without a variant is v7). Pure, and on the path of a fully cached build: tuples (os, architecture, variant).
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ def test_a_bare_context_takes_every_default() -> None:
         (["--metadata-file", "m.json"], "metadata_file", "m.json"),
         (["--jobs", "3"], "jobs", 3),
         (["--root", "/elsewhere"], "root", "/elsewhere"),
+        (["--root", "else where"], "root_flag", "else where"),
         (["--build-context", "b=docker-image://debian"], "contexts", {"b": "docker-image://debian"}),
     ],
 )
