@@ -17,7 +17,7 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from builder.compiler.remotes import redact
@@ -85,16 +85,8 @@ class GitCommand:
             hint = "install git, or fetch the files beforehand"
             raise BuildError(f"{what}: there is no git program", code="no-git", hint=hint)
         command = [program, *(word for setting in SETTINGS for word in ("-c", setting)), *arguments]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=folder or self.home,
-            env=self._environment(git_dir, work_tree, local=local),
-            start_new_session=True,
-            umask=0o022,
-        )
+        environment = self._environment(git_dir, work_tree, local=local)
+        process = await _start(command, folder or self.home, environment)
         assert process.stdout is not None
         assert process.stderr is not None
         told = asyncio.ensure_future(_read_tail(process.stderr))
@@ -146,6 +138,34 @@ def reason_of(said: str) -> str:
 def _plain(data: bytes) -> str:
     text = data.decode("utf-8", "replace").replace("\r", "\n")
     return "".join(char for char in text if char == "\n" or char.isprintable())
+
+
+async def _start(
+    command: Sequence[str], folder: str, environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """Start a program in a session of its own.
+
+    A cancellation that comes meanwhile takes effect when it has started: asyncio would end the program alone,
+    not what it has started, and then wait for all who hold its pipes.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+            umask=0o022,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 async def _read_all(stream: asyncio.StreamReader, what: str) -> bytes:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -625,20 +628,36 @@ async def test_ssh_is_told_nothing_of_this_machine_and_asks_nobody(tmp_path: Pat
     assert "SSH_AUTH_SOCK=/mine\n" in (tmp_path / "env").read_text()
 
 
-async def test_a_git_that_is_cancelled_ends_with_all_its_helpers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["while it starts", "while it runs"])
+async def test_a_git_that_is_cancelled_ends_with_all_its_helpers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     program = tmp_path / "git"
     program.write_text(
         f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child\necho $$ > {tmp_path}/self\nwait\n"
     )
     program.chmod(0o755)
+
+    class Started(subprocess.Popen[bytes]):
+        """Cancelled when it has a helper, before asyncio knows of it."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            while not has_line(tmp_path / "self"):
+                time.sleep(0.01)
+            task.cancel()
+
+    if when == "while it starts":
+        monkeypatch.setattr(subprocess, "Popen", Started)
     command = GitCommand(str(tmp_path), "x", environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     task = asyncio.ensure_future(command.run("waiting", "x"))
-    while not (tmp_path / "self").exists() or not (tmp_path / "self").read_text():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    if when == "while it runs":
+        while not has_line(tmp_path / "self"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        task.cancel()
 
-    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
+        await asyncio.wait_for(asyncio.shield(task), 60)
 
     for name in ("self", "child"):
         pid = int((tmp_path / name).read_text())
@@ -648,3 +667,7 @@ async def test_a_git_that_is_cancelled_ends_with_all_its_helpers(tmp_path: Path)
             await asyncio.sleep(0.01)
         else:
             raise AssertionError(f"{name} still runs")
+
+
+def has_line(path: Path) -> bool:
+    return path.exists() and path.read_text().endswith("\n")
