@@ -86,7 +86,8 @@ def become_recorded(process: Mapping[str, Any], program: bytes | None, superviso
     try:
         if program is None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        handover.send(supervisor, libc.load_notifying_filter(program))
+        root = handover.open_root()
+        handover.send(supervisor, libc.load_notifying_filter(program), root)
     except OSError as error:
         raise _not_loaded(error) from error
     _finish(process, reachable=reachable)  # of capabilities, execve(2) leaves root the bounding set

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _S_ISGID = 0o2000
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 _OPEN_FLAGS = 0o37777703  # open(2) overlooks all others, openat2(2) does not
+_WANTED = (os.R_OK, os.W_OK, os.R_OK | os.W_OK, os.R_OK | os.W_OK)  # by O_ACCMODE
 _OPEN_HOW = struct.Struct("<QQQ")
 _LONGEST_ADDRESS = 110  # sizeof(struct sockaddr_un)
 
@@ -181,7 +182,7 @@ class Creation:
         if flags & os.O_PATH or (not creating and held.effective & credentials.CAP_DAC_OVERRIDE):
             return None
         text = self._targets.read_path(call, address)
-        if not unnamed and (flags & os.O_DIRECTORY or text.endswith(b"/")):
+        if creating and not unnamed and (flags & os.O_DIRECTORY or text.endswith(b"/")):
             return None  # the kernel makes nothing then
         parts = (text, b".") if unnamed else split_path(text)
         parent, _ = self._targets.locate(call, folder, parts[0])
@@ -214,7 +215,7 @@ class Creation:
             os.close(place)
 
     def _is_there(self, call: Call, held: Credentials, folder: int, text: bytes, flags: int) -> bool:
-        """Whether nothing would be made; EACCES where what is there may not be written."""
+        """Whether nothing would be made; EACCES where what is there may not be opened so."""
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
         follow = not (exclusive or flags & os.O_NOFOLLOW)
         try:
@@ -222,6 +223,7 @@ class Creation:
             os.stat(path, follow_symlinks=follow)
         except FileNotFoundError:
             return False
-        if flags & (os.O_ACCMODE | os.O_TRUNC) and not exclusive:
-            self._permissions.demand(held, path, os.W_OK, follow=follow)
+        if not exclusive:
+            wanted = _WANTED[flags & os.O_ACCMODE] | (os.W_OK if flags & os.O_TRUNC else 0)
+            self._permissions.demand(held, path, wanted, follow=follow)
         return True

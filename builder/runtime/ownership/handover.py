@@ -45,9 +45,13 @@ def known_owners(described: Mapping[str, Any], files: Mapping[str, bytes]) -> di
     return {"/" + path.lstrip("/"): (int(uid), int(gid)) for path, (uid, gid) in owners.items()}
 
 
-def send(channel: int, listener: int) -> None:
-    """Hand the listener over, and the root that this process has. Imports nothing: calls wait by now."""
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def open_root() -> int:
+    """A descriptor of the root that this process has, to hand over: opened before calls wait."""
+    return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def send(channel: int, listener: int, root: int) -> None:
+    """Hand the listener over, and the root. Imports and opens nothing: calls wait by now."""
     content = listener.to_bytes(_WORD, "little") + root.to_bytes(_WORD, "little")
     with socket.socket(fileno=channel) as end:
         end.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, content)])

@@ -3,12 +3,13 @@
 Handlers as in `identity`. The kernel would let the step's one id do everything. But programs look before
 they leap: pip writes to a user's home where the system's folders cannot be written, and leaves there what
 it may not remove; scripts ask `test -w`. So access(2), opening files for writing, making, renaming and
-removing them, and changing their modes are refused to who could not do that with real owners. Reading is
-not: a step of a user would pay for each file that it opens, and no build relies on being refused that.
+removing them, and changing their modes are refused to who could not do that with real owners; reading,
+too, in a step that is a user's from its start. In one of root's each opened file would have to be asked
+about, for the few that a daemon may not read.
 
-Only files of the step's root file system count, and of mounts that show the store's or a layer's: of others
-(/proc, memory) not all owners may be known. Folders on the way are taken to be searchable. See
-path_resolution(7), access(2), unlink(2), chmod(2).
+Only files of the step's root file system count, its secrets, and those of mounts that show the store's or a
+layer's: of others (/proc, memory) not all owners may be known. Folders on the way are taken to be
+searchable. See path_resolution(7), access(2), unlink(2), chmod(2).
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Permissions:
         """(status, record) of a file; without a record where owners do not count."""
         status = os.stat(path, follow_symlinks=follow)
         kind = stat.S_IFMT(status.st_mode)
-        if status.st_dev not in self._devices or kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        counts = status.st_dev in self._devices or self._records.knows(status)
+        if not counts or kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
             return status, None
         return status, self._records.of(path, follow=follow) or Record(0, 0)
 

@@ -36,11 +36,14 @@ class Records:
         self._exchange = exchange
         self._made: dict[bytes, tuple[Record, str]] = {}  # by device, inode and birth
         self._below: dict[bytes, tuple[Record, str]] = {}  # by device and inode
+        self._known: set[tuple[int, int]] = set()  # device and inode of what came with the step
         self._inodes: set[int] = set()  # of both: most files are not among them
         for path, (uid, gid) in below.items():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 found = self._identity(os.fsencode(path), follow=False)
                 self._below[found[:16]] = Record(uid, gid), path
+                status = os.lstat(path)
+                self._known.add((status.st_dev, status.st_ino))
                 self._inodes.add(int.from_bytes(found[:8], "little"))
 
     def of(self, path: bytes, *, follow: bool = True) -> Record | None:
@@ -60,6 +63,10 @@ class Records:
             return None
         kept = self._made.get(identity) or self._below.get(identity[:16])
         return None if kept is None else kept[0]
+
+    def knows(self, status: os.stat_result) -> bool:
+        """Whether the file's owner came with the step, wherever it lies."""
+        return (status.st_dev, status.st_ino) in self._known
 
     def put(self, file: int, record: Record) -> None:
         """Write the record of an open file (O_PATH will do)."""

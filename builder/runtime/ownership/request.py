@@ -29,7 +29,8 @@ def with_recorded_owners(spec: RuntimeSpec, machine: str = "") -> RuntimeSpec:
     believes = {"capabilities": believed.permitted, "ambient": believed.ambient}
     told = {"owners": owners, "mounts": kept, **believes}
     architectures = list(ARCHITECTURES[machine or platform.machine()])
-    section = notifying_section(spec.linux.seccomp, architectures)
+    reading = "CAP_DAC_OVERRIDE" not in believed.permitted
+    section = notifying_section(spec.linux.seccomp, architectures, reading=reading)
     return msgspec.structs.replace(
         spec,
         process=msgspec.structs.replace(spec.process, capabilities=held),
@@ -45,7 +46,7 @@ def _without_owners(mount: Mount, owners: dict[str, tuple[int, int]]) -> Mount:
         return mount
     told = dict(option.partition("=")[::2] for option in mount.options)
     owner = int(told.get("uid") or 0), int(told.get("gid") or 0)
-    if any(owner):
+    if any(owner) or "x-file" in told:  # what is known of a secret guards it (`permissions`)
         owners[mount.destination] = owner
     kept = tuple(option for option in mount.options if not option.startswith(("uid=", "gid=")))
     return msgspec.structs.replace(mount, options=kept)

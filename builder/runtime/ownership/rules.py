@@ -55,11 +55,13 @@ SOCKETCALL_BIND, SOCKETCALL_GETSOCKOPT = 2, 15  # linux/net.h
 _LIMITS = (("prlimit64", 1), ("setrlimit", 0), ("getrlimit", 0), ("ugetrlimit", 0))
 
 
-def notify_rules() -> list[dict[str, Any]]:
-    """The rules; they have to stand before those that allow."""
+def notify_rules(*, reading: bool = False) -> list[dict[str, Any]]:
+    """The rules; they have to stand before those that allow. `reading`: every open(2) is asked about."""
     rules = [_masked("statx", 3, _STATX_OWNERSHIP, 0, ALLOW)]
     names = {*IDENTITY, *FILES, *PERMISSIONS, *ROOTS, *PROCESS, *I386, "statx"}
     rules.append({"names": sorted(names), "action": NOTIFY})
+    if reading:
+        rules.append({"names": [name for name, _ in _CREATING], "action": NOTIFY})
     for name, index in _CREATING:
         rules += [_masked(name, index, flag, flag, NOTIFY) for flag in (O_CREAT, O_TMPFILE)]
         rules += [_masked(name, index, O_ACCMODE, mode, NOTIFY) for mode in (O_WRONLY, O_RDWR)]
@@ -73,7 +75,9 @@ def notify_rules() -> list[dict[str, Any]]:
     return rules
 
 
-def notifying_section(section: Mapping[str, Any] | None, architectures: list[str]) -> dict[str, Any]:
+def notifying_section(
+    section: Mapping[str, Any] | None, architectures: list[str], *, reading: bool = False
+) -> dict[str, Any]:
     """The section with these rules before its own; without one, all else is allowed.
 
     A call that is asked about can be let go on, and then nothing else refuses it. So what the section does
@@ -81,13 +85,11 @@ def notifying_section(section: Mapping[str, Any] | None, architectures: list[str
     """
     if section is None:
         free = {"defaultAction": ALLOW, "architectures": architectures}
-        return {**free, "syscalls": notify_rules()}
+        return {**free, "syscalls": notify_rules(reading=reading)}
     plain = [rule for rule in section["syscalls"] if rule["action"] == ALLOW and not rule.get("args")]
     allowed = {name for rule in plain for name in rule["names"]}
-    rules = [
-        {**rule, "names": [name for name in rule["names"] if name in allowed]} for rule in notify_rules()
-    ]
-    return {**section, "syscalls": [*(rule for rule in rules if rule["names"]), *section["syscalls"]]}
+    asked = [{**rule, "names": sorted(allowed & {*rule["names"]})} for rule in notify_rules(reading=reading)]
+    return {**section, "syscalls": [*(rule for rule in asked if rule["names"]), *section["syscalls"]]}
 
 
 def _masked(name: str, index: int, mask: int, value: int, action: str) -> dict[str, Any]:

@@ -310,3 +310,18 @@ def test_a_user_that_is_of_the_group_may_write(steps: Steps) -> None:
 def test_root_may_write_everything(steps: Steps) -> None:
     command = "mkdir -m 0 /d; chown 5 /d; touch /d/f; chmod 0 /d/f; echo a > /d/f; test -w /d/f && echo ok"
     assert steps.says(command) == ["ok"]
+
+
+def test_a_step_of_a_user_reads_only_what_it_may(steps: Steps) -> None:
+    secrets = [
+        {"target": "/run/roots", "name": "secret"},
+        {"target": "/run/apps", "name": "secret", "uid": 1000},
+        {"target": "/run/all", "name": "secret", "mode": 0o444},
+    ]
+    steps.says("echo a > /private; chmod 600 /private; echo b > /ours; chown 0:8 /ours; chmod 640 /ours")
+    command = "cat /private; cat /run/roots; cat /ours /etc/passwd > /dev/null && cat /run/apps /run/all"
+    told = steps.run(command, kept=True, secrets=secrets, **APP)
+    assert told["out"] == ["secretsecret"], told
+    assert told["err"] == [
+        f"cat: can't open '{path}': Permission denied" for path in ("/private", "/run/roots")
+    ]

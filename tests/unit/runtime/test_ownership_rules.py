@@ -64,6 +64,14 @@ def test_opening_is_asked_about_where_it_may_make_or_change_a_file() -> None:
     assert run(PROGRAM, I386, syscalls.I386["open"], 0, O_CREAT) == NOTIFY
 
 
+def test_a_step_of_a_user_is_asked_about_whatever_it_opens() -> None:
+    for uid, expected in ((0, ALLOW), (1000, NOTIFY)):
+        recorded = with_recorded_owners(spec(uid=uid), "x86_64")
+        assert recorded.linux.seccomp is not None
+        assembled = seccomp.assemble(recorded.linux.seccomp)
+        assert run(assembled, X86_64, syscalls.X86_64["openat"], 0, 0, O_CLOEXEC) == expected
+
+
 def test_statx_is_asked_about_where_owner_type_or_mode_are_wanted() -> None:
     assert answer("statx", 0, 0, 0, 0x7FF) == NOTIFY
     assert answer("statx", 0, 0, 0, 0x8) == NOTIFY
