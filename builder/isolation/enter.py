@@ -275,10 +275,10 @@ def _read_status(name: str) -> str:
     """A field of /proc/self/status; see proc(5)."""
     try:
         with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-            fields = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+            rows = (line.partition(":") for line in file)
+            return next((value.strip() for field, _, value in rows if field == name), "")
     except OSError:
         return ""
-    return fields.get(name, "")
 
 
 def _read(path: str) -> str:
