@@ -271,22 +271,24 @@ def _is_replaceable(path: str) -> bool:
 def _write_files(request: BuildRequest, result: BuildResult) -> None:
     """The files for scripts: the manifest's digest, and the metadata with buildx's names."""
     if request.iidfile:
-        _write_whole(request.iidfile, result.image or "")
+        _write(request.iidfile, result.image or "")
     if request.metadata_file:
         import json
 
-        _write_whole(request.metadata_file, json.dumps(result.metadata, indent=2, sort_keys=True))
+        _write(request.metadata_file, json.dumps(result.metadata, indent=2, sort_keys=True))
 
 
-def _write_whole(path: str, text: str) -> None:
+def _write(path: str, text: str) -> None:
     """Write a file so that nobody sees half of it; what is no regular file is written in place."""
-    place = os.path.realpath(path) if _is_replaceable(path) else ""
-    temporary = f"{place}.{os.getpid()}.tmp" if place else path
+    from builder.fs.whole import write_whole
+
+    data = text.encode()
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        if place:
-            os.replace(temporary, place)
+        if _is_replaceable(path):
+            write_whole(os.path.realpath(path), data, 0o666)
+        else:
+            with open(path, "wb") as file:
+                file.write(data)
     except OSError as error:
         raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
 

@@ -23,7 +23,7 @@ FLAGS = (
     Flag(name="build-arg", kind="list", metavar="NAME[=VALUE]", group=WITH,
          help="value of an ARG; without = the environment's"),
     Flag(name="build-context", kind="list", metavar="NAME=SOURCE", group=WITH,
-         help="a further context: a folder, oci-layout://DIR[:TAG|@DIGEST] or docker-image://NAME"),
+         help="a further context: a folder, an address, oci-layout://DIR[:TAG|@DIGEST] or docker-image://NAME"),
     Flag(name="secret", kind="list", metavar="id=NAME,...", group=WITH,
          help="a secret for RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]"),
     Flag(name="ssh", kind="list", metavar="ID[=SOCKET|KEY]", group=WITH,
@@ -58,7 +58,8 @@ FLAGS = (
     Flag(name="on-failure", metavar="shell", group=HOW,
          help="open a shell where a RUN step has failed (see also `pybuild debug`)"),
     Flag(name="isolation", metavar="RUNG", group=HOW,
-         help="how RUN is isolated: auto (default), root, userns, single-uid; see `pybuild doctor`"),
+         help="how RUN is isolated: auto (default), root, userns, single-uid, or chroot, "
+         "which is no isolation; see `pybuild doctor`"),
     Flag(name="runtime", metavar="NAME|PATH", group=HOW,
          help="have steps carried out by an OCI runtime: runc, crun or a path (default: pybuild itself)"),
     Flag(name="require-isolation", metavar="full", group=HOW,

@@ -19,6 +19,7 @@ from builder import stop
 from builder.errors import BuildError, ImageError, reason_of
 from builder.exporters import Export
 from builder.exporters.destination import open_destination
+from builder.fs.whole import write_whole
 from builder.oci import documents, spec, tar
 from builder.oci.image import Image
 from builder.oci.reference import Reference
@@ -97,11 +98,11 @@ def write_folder(image: Image, blobs: BlobStore, names: Sequence[Reference], des
         for path, data in blob_files(image):
             target = os.path.join(dest, path)
             if isinstance(data, bytes):
-                _write_whole(target, data)
+                write_whole(target, data, 0o666)
             elif not os.path.exists(target) or os.path.getsize(target) != _size(blobs, data):
                 _copy_blob(blobs, data, target)
-        _write_whole(os.path.join(dest, "oci-layout"), MARKER)
-        _write_whole(os.path.join(dest, "index.json"), index_of(image, names, others))
+        write_whole(os.path.join(dest, "oci-layout"), MARKER, 0o666)
+        write_whole(os.path.join(dest, "index.json"), index_of(image, names, others), 0o666)
     except OSError as error:
         message = f"writing the image layout {dest} failed: {reason_of(error)}"
         raise BuildError(message, code="export-failed") from error
@@ -141,18 +142,6 @@ def _size(blobs: BlobStore, digest: str) -> int:
     if size is None:
         raise ImageError(f"blob {digest} is not in the store", code="blob-not-found")
     return size
-
-
-def _write_whole(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.part"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
 
 
 def _copy_blob(blobs: BlobStore, digest: str, target: str) -> None:

@@ -23,6 +23,7 @@ from builder import stop
 from builder.errors import BuildError, reason_of
 from builder.fs.rooted import open_in, open_root, opened
 from builder.fs.unlock import open_own
+from builder.fs.whole import write_whole
 from builder.oci import spec
 from builder.oci.compression import Compression, open_reader, open_writer
 from builder.oci.layer import MEDIA_TYPES, pack, scan
@@ -327,11 +328,7 @@ def remember_blob(folder: str, key: str, blob: spec.LayerBlob) -> None:
     if known.get(key) == blob:
         return
     known[key] = blob
-    path = os.path.join(folder, BLOBS)
-    temporary = f"{path}-{os.urandom(8).hex()}"
-    with open(temporary, "xb") as file:
-        file.write(msgspec.json.encode(known))
-    os.rename(temporary, path)
+    write_whole(os.path.join(folder, BLOBS), msgspec.json.encode(known))
 
 
 def as_imported(blobs: BlobStore, blob: spec.LayerBlob) -> spec.LayerBlob:

@@ -18,6 +18,7 @@ import os
 import struct
 
 from builder.digest import Digest, from_hex, hex_of, sha256_of
+from builder.fs.whole import write_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class StatCache:
                 *(rows[path][STAT.size :] for path in paths),
             )
         )
-        _replace(self._path, MAGIC + sha256_of(body) + body)
+        write_whole(self._path, MAGIC + sha256_of(body) + body)
         self._fresh.clear()
         self._load()
 
@@ -137,18 +138,3 @@ def _read(path: str) -> bytes:
             return file.read() if os.fstat(fd).st_size <= MAX_SIZE else b""
     except OSError:
         return b""
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Put the file there whole, whoever else does so at the same time."""
-    temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
-    try:
-        with open(
-            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
-        ) as file:
-            file.write(data)
-        os.rename(temporary, path)
-    except OSError:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise
