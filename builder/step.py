@@ -153,13 +153,13 @@ class Step:
         secrets: dict[str, bytes] = {}
         devices = parts.devices.edits(op.devices, uid=user.uid, gid=user.gid)
         variables: dict[str, str] = {}
-        laid = [self._mount(m, folder.path, secrets, variables) for m in sorted_by_depth(op.mounts)]
+        laid = [self._mount(m, folder.path, secrets, variables) for m in stepfiles.sorted_by_depth(op.mounts)]
         network = parts.sandboxes.make_network(op.network)
         if network is not None:
             stack.callback(network.close)
             network.start()
         own: list[spec.MountSpec] = list(self._own_files(folder.path, network.nameserver if network else ""))
-        mounts = merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
+        mounts = stepfiles.merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
         sandbox = spec.sandbox_spec(
             lower=self._lower(self.below) if edit.copied is None else (),
@@ -176,7 +176,7 @@ class Step:
             network="none" if op.network == "none" else "host",
             insecure=op.security == "insecure",
             hostname=op.hostname or stepfiles.HOSTNAME,
-            rlimits=limits_of(op, parts.open_files),
+            rlimits=stepfiles.limits_of(op, parts.open_files),
             shm_size=op.shm_size,
         )
         stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
@@ -354,38 +354,6 @@ class Step:
         entries = graft.plan_dir(self.op.cwd, tree, (user.uid, user.gid), time.time_ns())
         if entries:
             write_tree(edit.upper, entries, no_content)
-
-
-def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
-    """Mounts with shallow targets first; of two on one target the last one counts."""
-    by_target: dict[object, Mount] = {}
-    for number, mount in enumerate(mounts):
-        target = getattr(mount, "target", None)
-        key = target.rstrip("/") if target is not None else number
-        by_target.pop(key, None)
-        by_target[key] = mount
-    return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
-
-
-def limits_of(op: Exec, open_files: tuple[int, int] | None) -> list[spec.Rlimit]:
-    """The limits asked for; of open files else those that the builder began with."""
-    limits = [spec.parse_ulimit(text) for text in op.ulimits]
-    if open_files is not None and not any(limit.type == "RLIMIT_NOFILE" for limit in limits):
-        soft, hard = (spec.UNLIMITED if number < 0 else number for number in open_files)
-        limits.append(spec.Rlimit(type="RLIMIT_NOFILE", soft=soft, hard=hard))
-    return limits
-
-
-def merged_mounts(
-    own: Sequence[spec.MountSpec], asked: Sequence[spec.MountSpec], devices: Mapping[str, spec.HostMount]
-) -> list[spec.MountSpec]:
-    """All mounts in order: a device's replaces who has its target, and lies among what was asked for."""
-    if not devices:
-        return [*own, *asked]
-    targets = {mount.target for mount in devices.values()}
-    kept = [mount for mount in asked if mount.target.rstrip("/") not in targets]
-    among = sorted([*kept, *devices.values()], key=lambda mount: mount.target.rstrip("/").count("/"))
-    return [*(mount for mount in own if mount.target not in targets), *among]
 
 
 def signal_name(number: int) -> str:

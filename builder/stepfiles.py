@@ -1,14 +1,15 @@
-"""What a RUN step finds besides its filesystem: /etc/hosts, /etc/resolv.conf, its variables, mount points.
+"""What a RUN step finds besides its filesystem: hosts, resolv.conf, variables, mounts in order, limits.
 
 Pure: decides what is to be there; the worker puts it there. Names and addresses follow BuildKit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from builder.errors import BuildError
-from builder.ops.exec import BindMount, CacheMount, Exec
+from builder.ops.exec import BindMount, CacheMount, Exec, Mount
+from builder.runtime import spec
 from builder.snapshots.snapshot import FIFO, SYMLINK
 from builder.snapshots.tree import TooManyLinks, Tree
 
@@ -86,3 +87,35 @@ def resolve_source(tree: Tree, mount: BindMount | CacheMount) -> str:
         raise BuildError(
             f"too many symbolic links on the way to '{mount.source}'", code="link-loop"
         ) from error
+
+
+def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
+    """Mounts with shallow targets first; of two on one target the last one counts."""
+    by_target: dict[object, Mount] = {}
+    for number, mount in enumerate(mounts):
+        target = getattr(mount, "target", None)
+        key = target.rstrip("/") if target is not None else number
+        by_target.pop(key, None)
+        by_target[key] = mount
+    return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
+
+
+def limits_of(op: Exec, open_files: tuple[int, int] | None) -> list[spec.Rlimit]:
+    """The limits asked for; of open files else those that the builder began with."""
+    limits = [spec.parse_ulimit(text) for text in op.ulimits]
+    if open_files is not None and not any(limit.type == "RLIMIT_NOFILE" for limit in limits):
+        soft, hard = (spec.UNLIMITED if number < 0 else number for number in open_files)
+        limits.append(spec.Rlimit(type="RLIMIT_NOFILE", soft=soft, hard=hard))
+    return limits
+
+
+def merged_mounts(
+    own: Sequence[spec.MountSpec], asked: Sequence[spec.MountSpec], devices: Mapping[str, spec.HostMount]
+) -> list[spec.MountSpec]:
+    """All mounts in order: a device's replaces who has its target, and lies among what was asked for."""
+    if not devices:
+        return [*own, *asked]
+    targets = {mount.target for mount in devices.values()}
+    kept = [mount for mount in asked if mount.target.rstrip("/") not in targets]
+    among = sorted([*kept, *devices.values()], key=lambda mount: mount.target.rstrip("/").count("/"))
+    return [*(mount for mount in own if mount.target not in targets), *among]

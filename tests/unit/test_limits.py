@@ -10,7 +10,7 @@ import pytest
 from builder import limits
 from builder.ops.exec import Exec
 from builder.runtime.spec import Rlimit
-from builder.step import limits_of
+from builder.stepfiles import limits_of
 
 SOFT = 60
 
