@@ -41,7 +41,16 @@ def dockerd(folder: Path) -> Iterator[Docker | str]:
     settings = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=overlay2"]
     with open(folder / "log", "w") as log:
         daemon = subprocess.Popen(
-            ["dockerd", "--host", f"unix://{folder}/socket", *places, *settings],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "TERM",
+                "dockerd",
+                "--host",
+                f"unix://{folder}/socket",
+                *places,
+                *settings,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
