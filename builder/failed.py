@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from builder.errors import BuildError, StepFailed
+from builder.fs.whole import write_whole
 from builder.ops.exec import Exec, SecretMount, SshMount
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import LayerId, Snapshot
@@ -211,17 +212,6 @@ def held(store: Store, step: FailedStep) -> Iterator[None]:
             os.close(lock)
 
 
-def leased_layers(store: Store) -> set[LayerId]:
-    """All layers that failed steps need: not to be removed."""
-    steps = kept_steps(store)
-    return {
-        LayerId(layer)
-        for step in steps
-        for layers in (step.below, (step.layer,), step.adopted, *step.inputs)
-        for layer in layers
-    }
-
-
 # ── how it goes ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -302,10 +292,7 @@ def _write(folder: str, step: FailedStep) -> None:
         data = msgspec.json.encode(step)
     except UnicodeEncodeError:  # bytes that are no UTF-8, in a command or a path
         data = json.dumps(msgspec.to_builtins(step)).encode()
-    path = os.path.join(folder, FILE)
-    with open(path + ".new", "wb") as file:
-        file.write(data)
-    os.replace(path + ".new", path)
+    write_whole(os.path.join(folder, FILE), data)
 
 
 def _read(folder: str) -> FailedStep | None:

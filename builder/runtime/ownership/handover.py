@@ -28,11 +28,6 @@ TABLE = "ownership"
 _WORD = 4
 
 
-def is_asked(spec: Mapping[str, Any]) -> bool:
-    """Whether the spec (as JSON has it) wants a supervisor."""
-    return ANNOTATION in spec.get("annotations", {})
-
-
 def described(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The annotation's object."""
     told: dict[str, Any] = json.loads(spec["annotations"][ANNOTATION])
