@@ -11,7 +11,7 @@ import pytest
 
 from builder import failed, record
 from builder.errors import BuildError, StepFailed
-from builder.failed import FailedStep, Failures, find, forget, forget_surplus, held, kept_steps, leased_layers
+from builder.failed import FailedStep, Failures, find, forget, forget_surplus, held, kept_steps
 from builder.graph.definition import About
 from builder.ops.exec import Exec, SecretMount, SshMount
 from builder.record import recorded
@@ -104,18 +104,6 @@ def test_a_step_goes_with_its_build_s_record(
         assert [*layers.all()] == [used]
         assert (store.root / "builds" / "20010101T000000-bb").exists()
         assert not (store.root / "builds" / "20010101T000000-aa").exists()
-
-
-def test_layers_below_are_leased_too(store: Store) -> None:
-    ids = [LayerId(letter * 16) for letter in "abcd"]
-    step = FailedStep(
-        build="b", time=0, label="", place="", message="", status=1, op=Exec((), (), "/"), shell="",
-        below=(ids[0],), inputs=((ids[1],),), layer=ids[2], adopted=(ids[3],), rung="root",
-    )  # fmt: skip
-    (store.root / "builds" / "b").mkdir()
-    (store.root / "builds" / "b" / failed.FILE).write_bytes(msgspec.json.encode(step))
-
-    assert leased_layers(store) == set(ids)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"build": "b"}', b'{"format": 2}'])
