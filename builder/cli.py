@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _report(Interrupted(SIGINT), debug=False)
     except BrokenPipeError:
-        _drop_stdout()
+        _drop(sys.stdout)
         return 128 + SIGPIPE
     except OSError as error:
-        _drop_stdout()
+        _drop(sys.stdout)
         return _report(_as_build_error(error), debug=_wants_debug(words))
     return status
 
@@ -73,12 +73,21 @@ def script() -> NoReturn:
     """
     gc.set_threshold(FEW_COLLECTIONS)
     status = main()
+    _settle_progress()
     threading = sys.modules.get("threading")
     if threading is None or threading.active_count() == 1:
         atexit._run_exitfuncs()
         if _is_flushed():
             os._exit(status)
     sys.exit(status)
+
+
+def _settle_progress() -> None:
+    """What a reader who has gone did not take is given up: held back, it fails Python's own end (120)."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _drop(sys.stderr)
 
 
 def _is_flushed() -> bool:
@@ -235,10 +244,10 @@ def _as_build_error(error: OSError) -> BuildError:
     return wrapped
 
 
-def _drop_stdout() -> None:
-    """Nobody can take what is still held back for standard output: let nothing try at the end."""
+def _drop(stream: TextIO) -> None:
+    """Nobody can take what is still held back for this stream: let nothing try at the end."""
     try:
-        fd = sys.stdout.fileno()
+        fd = stream.fileno()
     except (OSError, ValueError):  # not a stream of the system
         return
     null = os.open(os.devnull, os.O_WRONLY)

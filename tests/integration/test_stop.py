@@ -162,10 +162,9 @@ def on_terminal(workshop: Workshop) -> Iterator[tuple[subprocess.Popen[bytes], i
     leader, follower = pty.openpty()
     command = [*DEFAULT_SIGNALS, "setsid", "--ctty", *workshop.command(workshop.context)]
     command[command.index("--progress=plain")] = "--progress=tty"
+    environment = {**workshop.environment(), "TERM": "xterm"}
     with open(follower, "r+b", buffering=0) as terminal:
-        process = subprocess.Popen(
-            command, stdin=terminal, stdout=terminal, stderr=terminal, env=workshop.environment()
-        )
+        process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
     try:
         yield process, leader
     finally:
@@ -182,8 +181,10 @@ def drain(leader: int) -> bytes:
 
 
 def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_build(workshop: Workshop) -> None:
+    """By default Python holds text back that it could not write, and minds at its end."""
     workshop.dockerfile("FROM busybox\nRUN for i in $(seq 200); do echo $i; done; echo made > /it\n")
-    process = workshop.start("-t", "made:1", "--iidfile", workshop.folder / "id", workshop.context)
+    words = ("-t", "made:1", "--iidfile", workshop.folder / "id", workshop.context)
+    process = workshop.start(*words, env={"PYTHONUNBUFFERED": ""})
     assert process.stderr is not None
     process.stderr.readline()
 
