@@ -57,6 +57,8 @@ WAYS = {  # what ends a build: how often, the WAY of its last step, flags
     "killed": (6, "slow", ()),
     "killed early": (2, "well", ()),
 }
+# Python's own words for an interrupt that comes while it starts, before a line of ours.
+BEFORE_ALL_ELSE = ("Could not import runpy module", "Fatal Python error: init_")
 STATUS = {"success": {0}, "failure": {1}, "timeout": {1}, "cancelled": {129, 130, 143, -1, -2, -15}}
 
 
@@ -105,6 +107,8 @@ class Many:
 
     def _judge(self, what: str, way: str, status: int, err: str) -> None:
         self.ends[way] += 1
+        if way == "cancelled" and err.startswith(BEFORE_ALL_ELSE):
+            return
         if status not in STATUS.get(way, {-signal.SIGKILL, 0}):
             self.failed.append(f"{what} ended with {status}:\n{err[-1500:]}")
         if SECRET in err or (status >= 0 and NOISE.search(err)):  # a signal may come before all else
