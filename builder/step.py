@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import time
@@ -28,7 +29,7 @@ from builder.runtime.ownership.request import table
 from builder.snapshots import graft, owners
 from builder.snapshots.accounts import read_accounts
 from builder.snapshots.edit import COPY
-from builder.snapshots.snapshot import Snapshot
+from builder.snapshots.snapshot import FILE, Entry, Snapshot
 from builder.snapshots.unpack import no_content, write_tree
 from builder.stepcaches import StepCaches
 from builder.stepfiles import resolve_source
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from builder.parts import Parts
     from builder.runtime.launch import ExitStatus, Runtime
     from builder.runtime.leaves import Usage
+    from builder.snapshots.changes import Stub
     from builder.snapshots.edit import Edit
     from builder.snapshots.owners import User
     from builder.snapshots.tree import Tree
@@ -76,7 +78,7 @@ class Prepared:
 
     spec: spec.RuntimeSpec
     secrets: dict[str, bytes]
-    stubs: Sequence[str]
+    stubs: Sequence[Stub]
 
 
 @dataclass
@@ -107,7 +109,7 @@ class Step:
         edit = await parts.thread(self.begin, stack)
         return edit, await parts.thread(self.prepare, edit, stack)
 
-    async def keep(self, edit: Edit, stubs: Sequence[str], error: StepFailed) -> None:
+    async def keep(self, edit: Edit, stubs: Sequence[Stub], error: StepFailed) -> None:
         """Keep what the failed step left, for who wants to look around there; nothing on a full disk."""
         parts, failures = self.parts, self.parts.failures
         if failures is None or full_disk_hint(parts.store.folder):
@@ -122,7 +124,7 @@ class Step:
             lambda: parts.thread(self._leave, edit, stubs),
         )
 
-    def _leave(self, edit: Edit, stubs: Sequence[str]) -> tuple[str, ...]:
+    def _leave(self, edit: Edit, stubs: Sequence[Stub]) -> tuple[str, ...]:
         """Make what the failed step left a layer, but for the values of its secrets; the paths that held
         one. Blocking."""
         from builder.fs.redaction import TooMuch, take_out
@@ -161,6 +163,7 @@ class Step:
         own: list[spec.MountSpec] = list(self._own_files(folder.path, network.nameserver if network else ""))
         mounts = stepfiles.merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
+        hostname = self._lay_hostname(edit, tree)
         sandbox = spec.sandbox_spec(
             lower=self._lower(self.below) if edit.copied is None else (),
             upper=str(edit.upper),
@@ -179,7 +182,8 @@ class Step:
             rlimits=stepfiles.limits_of(op, parts.open_files),
             shm_size=op.shm_size,
         )
-        stubs = stepfiles.mount_stubs(tree, [*(mount.target for mount in mounts), *devices.nodes])
+        targets = [*(mount.target for mount in mounts), *devices.nodes]
+        stubs: list[Stub] = [*stepfiles.mount_stubs(tree, targets), *hostname]
         if parts.sandboxes.records_owners:
             secrets[TABLE] = table(stepfiles.owners_without_record(tree) | owners_of(self.sockets))
         return Prepared(parts.sandboxes.fit(sandbox, network), secrets, stubs)
@@ -354,6 +358,19 @@ class Step:
         entries = graft.plan_dir(self.op.cwd, tree, (user.uid, user.gid), time.time_ns())
         if entries:
             write_tree(edit.upper, entries, no_content)
+
+    def _lay_hostname(self, edit: Edit, tree: Tree) -> list[Entry]:
+        """Make /etc/hostname where the image has none. It is no mount: a step that writes to it means the
+        image, as with BuildKit, which has no such file; left as it was, it is not in the layer.
+        """
+        data = stepfiles.hostname_file(self.op)
+        try:
+            entries = graft.plan_file("etc/hostname", tree, data, time.time_ns())
+        except BuildError:  # /etc is a file, or a circle of links: the image's own affair
+            return []
+        if entries:
+            write_tree(edit.upper, entries, lambda _entry: io.BytesIO(data))
+        return [entry for entry in entries if entry.kind == FILE]
 
 
 def signal_name(number: int) -> str:

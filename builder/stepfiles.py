@@ -27,6 +27,11 @@ def hosts_file(op: Exec) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def hostname_file(op: Exec) -> bytes:
+    """The text of /etc/hostname (hostname(5))."""
+    return f"{op.hostname or HOSTNAME}\n".encode()
+
+
 def resolv_conf(machine: bytes | None, nameserver: str = "") -> bytes:
     """The text of /etc/resolv.conf (resolv.conf(5)): the machine's, as the step shares its network; or that
     of a network of the step's own, whose nameserver passes on what it is asked to the machine's."""

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
     from builder.snapshots.tree import Node, Tree
 
+    # What was made for a step: a mount point, or a file as it was laid there.
+    Stub = str | Entry
+
     # Whether the file at this path of the upper folder has the bytes of that node.
     SameBytes = Callable[[str, Node], bool]
 
@@ -125,11 +128,12 @@ def own(upper: Upper, below: Tree, owners: Mapping[str, tuple[int, int]]) -> Non
                 entry.uid, entry.gid = was.uid, was.gid
 
 
-def compare(upper: Upper, below: Tree, stubs: Iterable[str], same_bytes: SameBytes) -> list[Entry]:
+def compare(upper: Upper, below: Tree, stubs: Iterable[Stub], same_bytes: SameBytes) -> list[Entry]:
     """The layer's entries, in order.
 
     stubs: mount points of the step (absolute paths); where they were not below and nothing was written
-    to them, they were made for the mounts and are left out, with parents made likewise.
+    to them, they were made for the mounts and are left out, with parents made likewise; so are files that
+    were laid for the step (entries) and are as they were.
     """
     here = {path: entry for path, entry in upper.entries.items() if entry.kind != WHITEOUT}
     _leave_out_stubs(here, below, stubs)
@@ -196,12 +200,15 @@ def note(upper: Upper, found: Found, *, marks: bool = True) -> None:
         entry.hardlink = None
 
 
-def _leave_out_stubs(here: dict[str, Entry], below: Tree, stubs: Iterable[str]) -> None:
-    """Take from `here` the mount points that were made for the step's mounts and left as they were."""
+def _leave_out_stubs(here: dict[str, Entry], below: Tree, stubs: Iterable[Stub]) -> None:
+    """Take from `here` what was made for the step alone and left as it was."""
     made: set[str] = set()
+    laid: dict[str, Entry] = {}
     for stub in stubs:
+        if isinstance(stub, Entry):
+            laid[stub.path] = stub
         try:
-            path = below.resolve(stub)
+            path = below.resolve(stub.path if isinstance(stub, Entry) else stub)
         except TooManyLinks:
             continue
         while path not in (".", *KEPT_FOLDERS) and below.get(path) is None:
@@ -214,10 +221,17 @@ def _leave_out_stubs(here: dict[str, Entry], below: Tree, stubs: Iterable[str]) 
         entry = here.get(path)
         if entry is None:
             continue
-        if (entry.kind == FILE and entry.size == 0) or (entry.kind == FOLDER and path not in holding):
+        is_stub = entry.size == 0 or (path in laid and _is_as_laid(entry, laid[path]))
+        if (entry.kind == FILE and is_stub) or (entry.kind == FOLDER and path not in holding):
             del here[path]
         else:
             holding.add(parent_of(path))
+
+
+def _is_as_laid(entry: Entry, laid: Entry) -> bool:
+    """Whether a file is the one that was there when the step began."""
+    now, then = (entry.size, entry.mtime, entry.mode), (laid.size, laid.mtime, laid.mode)
+    return now == then and (entry.uid, entry.gid) == (laid.uid, laid.gid)
 
 
 def _find_gone(upper: Upper, here: dict[str, Entry], below: Tree) -> set[str]:

@@ -155,6 +155,20 @@ def plan_dir(
     return [planned.entry for planned in canvas.finish(now)]
 
 
+def plan_file(path: str, below: Tree, data: bytes, now: int) -> list[Entry]:
+    """A file of root's at `path`, mode 0644, with the folders on the way to it, symlinks followed.
+
+    None where something is there already. Raises BuildError where a file is in the way.
+    """
+    canvas = Canvas(below, _no_digest)
+    target = canvas.resolve(clean("/" + path))
+    if below.get(target) is not None:
+        return []
+    canvas.make_folders(parent_of(target), 0o755, (0, 0), now)
+    canvas.put_file(Entry(target, FILE, 0o644, 0, 0, len(data), now, digest=of_bytes(data)), data)
+    return [planned.entry for planned in canvas.finish(now)]
+
+
 def _no_digest(layer: LayerId, entry: Entry) -> Digest:
     raise AssertionError("folders have no bytes")
 

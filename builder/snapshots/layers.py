@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from builder.oci.compression import Compression
     from builder.oci.spec import LayerBlob
+    from builder.snapshots.changes import Stub
     from builder.snapshots.snapshot import Snapshot
     from builder.store.blobs import BlobStore
 
@@ -232,17 +233,17 @@ class LayerStore:
         self,
         edit: Edit,
         below: Snapshot,
-        stubs: Sequence[str],
+        stubs: Sequence[Stub],
         owners: Mapping[str, tuple[int, int]] | None = None,
         *,
         as_it_is: bool = False,
     ) -> LayerId:
         """Make what changed in the upper folder a layer; see `changes`. The edit is used up.
 
-        stubs: mount points that the runtime may have made; owners: path -> (uid, gid) of what can carry no
-        record, where owners are recorded. Nothing may use the overlay any more. as_it_is: an overlay's folder
-        stays just as it was left, for who mounts it and hands it to nobody. Raises BuildError for a path
-        that is too long.
+        stubs: mount points that the runtime may have made, and files laid for the step; owners: path ->
+        (uid, gid) of what can carry no record, where owners are recorded. Nothing may use the overlay any
+        more. as_it_is: an overlay's folder stays just as it was left, for who mounts it and hands it to
+        nobody. Raises BuildError for a path that is too long.
         """
         from builder.snapshots import making
 

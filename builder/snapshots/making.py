@@ -21,6 +21,7 @@ from builder.snapshots.snapshot import FOLDER
 from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
+    from builder.snapshots.changes import Stub
     from builder.snapshots.forms import Content
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import Entry, LayerId, Snapshot
@@ -73,7 +74,7 @@ def commit(
     store: LayerStore,
     edit: Edit,
     below: Snapshot,
-    stubs: Sequence[str],
+    stubs: Sequence[Stub],
     owners: Mapping[str, tuple[int, int]],
     *,
     as_it_is: bool,

@@ -85,3 +85,36 @@ def test_what_is_laid_over_a_dangling_link_is_seen_through_it_and_leaves_nothing
     assert (out / path).readlink().as_posix() == target
     assert not (out / made).exists()
     assert (out / "etc/hostname").read_text() == "buildkitsandbox\n", "a file of the image's, if it wants one"
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        ("cat /etc/hostname > /seen", None),
+        ("cat /etc/hostname > /seen; hostname > /etc/hostname", "buildkitsandbox\n"),
+        ("cat /etc/hostname > /seen; echo mine > /etc/hostname", "mine\n"),
+        ("cat /etc/hostname > /seen; touch /etc/other", None),
+    ],
+)
+def test_a_host_name_s_file_is_there_and_in_the_image_only_where_it_was_written(
+    workshop: Workshop, step: str, kept: str | None
+) -> None:
+    out = workshop.folder / "out"
+
+    workshop.build("-o", f"type=local,dest={out}", dockerfile=f"FROM busybox\nRUN {step}\n")
+
+    assert (out / "seen").read_text() == "buildkitsandbox\n"
+    file = out / "etc/hostname"
+    assert (file.read_text() if file.exists() else None) == kept
+
+
+def test_a_host_name_s_file_of_the_image_stays(workshop: Workshop) -> None:
+    workshop.write("hostname", "the-image-s\n")
+    out = workshop.folder / "out"
+
+    workshop.build(
+        "-o", f"type=local,dest={out}",
+        dockerfile="FROM busybox\nCOPY hostname /etc/\nRUN cat /etc/hostname > /seen\n",
+    )  # fmt: skip
+
+    assert (out / "seen").read_text() == (out / "etc/hostname").read_text() == "the-image-s\n"
