@@ -81,7 +81,7 @@ async def enter(
         _check_terminal(parts)
     op = msgspec.structs.replace(kept.op, argv=tuple(argv), proxy=tuple(proxy))
     inputs = tuple(kept.input(number) for number in range(len(kept.inputs)))
-    step = Step(parts, _vertex(op, kept), op, kept.snapshot, inputs)
+    step = Step(parts, _vertex(op, kept), op, kept.snapshot, inputs, again=True)
     runtime = parts.sandboxes.start()
     async with contextlib.AsyncExitStack() as stack:
         _, prepared = await step.get_ready(stack)

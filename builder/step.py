@@ -85,7 +85,7 @@ class Prepared:
 class Step:
     """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts; `tail`:
     the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
-    failed command's ExitStatus tells."""
+    failed command's ExitStatus tells; `again`: it goes on where a failed one ended, in what that had."""
 
     parts: Parts
     vertex: Vertex
@@ -97,6 +97,7 @@ class Step:
     tail: list[str] = field(default_factory=list)
     usage: Usage | None = None
     owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    again: bool = False
 
     def __post_init__(self) -> None:
         self.caches = StepCaches(self.parts, self.op, self.inputs)
@@ -163,7 +164,7 @@ class Step:
         own: list[spec.MountSpec] = list(self._own_files(folder.path, network.nameserver if network else ""))
         mounts = stepfiles.merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
-        hostname = self._lay_hostname(edit, tree)
+        hostname = [] if self.again else self._lay_hostname(edit, tree)
         sandbox = spec.sandbox_spec(
             lower=self._lower(self.below) if edit.copied is None else (),
             upper=str(edit.upper),
