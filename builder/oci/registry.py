@@ -26,13 +26,13 @@ from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor
 from builder.oci.transport import (
     ATTEMPTS,
-    MAX_ERROR,
     SMALL_SECONDS,
     Transport,
     denied,
     may_pass,
     pause,
     read_small,
+    said,
     unreachable,
 )
 from builder.store.blobs import BlobStore, Ingest, WrongContent
@@ -62,7 +62,7 @@ class Registry:
     """A client of all registries that a build needs. Use it in an `async with` block."""
 
     def __init__(self, credentials: Credentials | None = None) -> None:
-        self._transport = Transport(credentials)
+        self.transport = self._transport = Transport(credentials)
         self._slots = asyncio.Semaphore(DOWNLOADS)
 
     async def __aenter__(self) -> Registry:
@@ -192,10 +192,10 @@ class Registry:
     ) -> ImageError:
         """The error for an answer that is not what was asked for."""
         status = response.status_code
-        said = await _said(response)
+        told = await said(response)
         name = f"blob {blob.digest} of {reference.familiar()}" if blob else reference.familiar()
         if status in (401, 403):
-            return denied(reference.registry, said or "it wants a login", name)
+            return denied(reference.registry, told or "it wants a login", name)
         if status == 404:
             hint = None if blob or reference.digest else await self._similar(reference)
             return ImageError(
@@ -206,7 +206,7 @@ class Registry:
                 f"registry {reference.registry} has had too many requests", code="registry-busy",
                 hint="try again later",
             )  # fmt: skip
-        reason = f": {said}" if said else ""
+        reason = f": {told}" if told else ""
         return ImageError(
             f"registry {reference.registry} answers {status} for {name}{reason}", code="registry"
         )
@@ -235,15 +235,6 @@ CURIOSITY_SECONDS = 5.0
 
 class _Tags(msgspec.Struct):
     tags: list[str] | None = None
-
-
-class _Problem(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _Problems(msgspec.Struct):
-    errors: list[_Problem] = []
 
 
 async def _receive(
@@ -282,17 +273,6 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
         raise
     if buffer:
         yield bytes(buffer)
-
-
-async def _said(response: httpx.Response) -> str:
-    """What an error's body says, made fit for a message."""
-    try:
-        data = await read_small(response, MAX_ERROR, "an error message")
-        problems = msgspec.json.decode(data, type=_Problems).errors
-    except (ImageError, httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    text = "; ".join(p.message or p.code for p in problems[:3])
-    return "".join(c if c.isprintable() else " " for c in text)[:300].lower()
 
 
 def _scope(reference: Reference) -> str:

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from time import time
@@ -27,6 +27,8 @@ from builder.oci.reference import DOCKER_HUB
 
 HUB_HOST = "registry-1.docker.io"
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
+# Who has taken the last byte of a large blob may need a while to put it away.
+UPLOAD = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=300.0, pool=None)
 SMALL_SECONDS = 90.0  # for a whole manifest or token
 ATTEMPTS = 5
 FIRST_PAUSE = 0.25
@@ -36,6 +38,9 @@ MAX_TOKEN = 1 << 20
 MAX_ERROR = 64 << 10
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
+
+# What a request carries: bytes, sent again where that may help, or what makes a stream, which is sent once.
+Body = bytes | Callable[[], AsyncIterator[bytes]]
 
 
 class Transport:
@@ -62,32 +67,46 @@ class Transport:
 
     @asynccontextmanager
     async def open(
-        self, registry: str, method: str, path: str, scope: str, headers: dict[str, str] | None = None
+        self,
+        registry: str,
+        method: str,
+        path: str,
+        scope: str,
+        headers: dict[str, str] | None = None,
+        body: Body | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """Ask for `/v2/<path>`; gives the answer, its body unread, whatever its status.
 
-        Redirects are followed, a token is got where one is wanted (`scope`), and what may pass is tried
-        again. Raises ImageError if the registry cannot be reached.
+        path: or a whole URL that `located` gave. Redirects are followed, a token is got where one is wanted
+        (`scope`), and what may pass is tried again: but for a `body` that is a stream, after which nobody
+        knows how much of it arrived. Raises ImageError if the registry cannot be reached, and for a stream
+        what httpx raises.
         """
-        response = await self._persist(registry, method, path, scope, headers or {})
+        response = await self._persist(registry, method, path, scope, headers or {}, body)
         try:
             yield response
         finally:
             await response.aclose()
 
     async def _persist(
-        self, registry: str, method: str, path: str, scope: str, headers: dict[str, str]
+        self, registry: str, method: str, path: str, scope: str, headers: dict[str, str], body: Body | None
     ) -> httpx.Response:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 base = await self._base(registry)
-                response = await self._authorized(registry, method, f"{base}/v2/{path}", scope, headers)
+                url = path if "://" in path else f"{base}/v2/{path}"
+                if origin(httpx.URL(url)) != origin(httpx.URL(base)):  # elsewhere, the address is the right
+                    response = await self._follow(method, url, headers, None, body)
+                else:
+                    response = await self._authorized(registry, method, url, scope, headers, body)
             except httpx.HTTPError as error:
+                if callable(body):
+                    raise
                 if attempt == ATTEMPTS or not may_pass(error):
                     raise unreachable(registry, error) from error
                 await asyncio.sleep(pause(attempt))
                 continue
-            if response.status_code not in _TRY_AGAIN or attempt == ATTEMPTS:
+            if response.status_code not in _TRY_AGAIN or attempt == ATTEMPTS or callable(body):
                 return response
             seconds = retry_after(response.headers.get("retry-after", ""), attempt)
             if seconds is None:
@@ -97,10 +116,10 @@ class Transport:
         raise AssertionError("the last attempt returns or raises")
 
     async def _authorized(
-        self, registry: str, method: str, url: str, scope: str, headers: dict[str, str]
+        self, registry: str, method: str, url: str, scope: str, headers: dict[str, str], body: Body | None
     ) -> httpx.Response:
         token = self._tokens.get((registry, scope))
-        response = await self._follow(method, url, headers, token)
+        response = await self._follow(method, url, headers, token, body)
         if response.status_code != 401:
             return response
         challenge = bearer(response.headers.get("www-authenticate", ""))
@@ -109,10 +128,10 @@ class Transport:
         await response.aclose()
         token = await self._token(registry, url, challenge.parameters, scope)
         self._tokens[registry, scope] = token
-        return await self._follow(method, url, headers, token)
+        return await self._follow(method, url, headers, token, body)
 
     async def _follow(
-        self, method: str, url: str, headers: dict[str, str], token: str | None
+        self, method: str, url: str, headers: dict[str, str], token: str | None, body: Body | None
     ) -> httpx.Response:
         """Send, and follow redirects; the token goes to the first origin only."""
         target = first = httpx.URL(url)
@@ -121,7 +140,12 @@ class Transport:
             if token and origin(target) == origin(first):
                 sent["authorization"] = f"Bearer {token}"
             client = self._client(target.host)
-            response = await client.send(client.build_request(method, target, headers=sent), stream=True)
+            if body is None:
+                request = client.build_request(method, target, headers=sent)
+            else:
+                content = body() if callable(body) else body
+                request = client.build_request(method, target, headers=sent, content=content, timeout=UPLOAD)
+            response = await client.send(request, stream=True)
             location = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
@@ -245,6 +269,32 @@ async def read_small(response: httpx.Response, limit: int, what: str) -> bytes:
         if size > limit:
             raise ImageError(f"{what} has more than {limit} bytes", code="document-too-large")
     return b"".join(chunks)
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Problems(msgspec.Struct):
+    errors: list[_Problem] = []
+
+
+async def said(response: httpx.Response) -> str:
+    """What an error's body says, made fit for a message."""
+    try:
+        data = await read_small(response, MAX_ERROR, "an error message")
+        problems = msgspec.json.decode(data, type=_Problems).errors
+    except (ImageError, httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    text = "; ".join(p.message or p.code for p in problems[:3])
+    return "".join(c if c.isprintable() else " " for c in text)[:300].lower()
+
+
+def located(response: httpx.Response) -> str | None:
+    """The whole URL of an answer's Location, None where it has none. Raises ImageError where it is odd."""
+    location = response.headers.get("location")
+    return str(_redirected(response.url, location, response.url)) if location else None
 
 
 def retry_after(header: str, attempt: int) -> float | None:
