@@ -166,7 +166,7 @@ async def _build(
             async with followed_up(parts, aftermath):
                 snapshot = await solver.solve(program.target)
             delivered = await deliver(exports, program, snapshot, parts)
-            if delivered.stored and solver.ran:
+            if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
             if delivered.stored:
                 _memoise(request, texts, program, bases, snapshot, delivered, parts)
@@ -305,13 +305,13 @@ def _warn(findings: tuple[Warning, ...], emit: Emit) -> None:
 
 async def _promote(solver: Solver, parts: Parts) -> None:
     """Put a barrier behind what this build made, so that it outlives a power cut; then say so."""
-    made = [(await solver.key_of(digest), await solver.results[digest]) for digest in solver.ran]
     lent = {context.layer for context in parts.contexts.values()}
-    layers = {layer for _, snapshot in made for layer in snapshot if layer not in lent}
+    made = (*solver.ran.values(), *solver.written.values())
+    layers = {layer for snapshot in made for layer in snapshot if layer not in lent}
 
     def work() -> None:
         parts.layers.barrier(layers)
-        for key in (*parts.shelf.kept, *(key for key, _ in made if key is not None)):
+        for key in (*parts.shelf.kept, *solver.written):
             parts.cache.promote(key)
 
     await parts.thread(work)

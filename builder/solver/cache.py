@@ -1,7 +1,8 @@
 """The cache: records that map a key to a snapshot, and claims on keys that are being made.
 
     ROOT/cache/records/ab/abcd…   a record: one JSON object, replaced by rename
-    ROOT/cache/content/ab/abcd…   a remembered answer: the content digest of a selection of a snapshot
+    ROOT/cache/content/ab/abcd…   a remembered answer: the content digest of a selection of a snapshot, or
+                                  of what a key named when it was last made
     ROOT/cache/claims/abcd…       flock'ed by the process that makes this key's result; dies with it
 
 A record without a barrier behind it (no `promoted`) counts only in the boot that wrote it, as an
@@ -93,6 +94,16 @@ class Cache:
         text = self.recall("content", _content_name(snapshot, selection))
         return Digest(text) if text else None
 
+    def selected(self, key: Digest, selection: Selection) -> Digest | None:
+        """The digest of a selection of the result that a key names, as it was when it was last there."""
+        text = self.recall("content", _selected_name(key, selection))
+        return Digest(text) if text else None
+
+    def note_selected(self, key: Digest, selection: Selection, digest: Digest) -> None:
+        """Remember a selection's digest by the key of what it was taken from."""
+        if self.selected(key, selection) != digest:
+            self.remember("content", _selected_name(key, selection), digest)
+
     def remember(self, kind: str, name: Digest, text: str) -> str:
         """Keep a text under a name; what is there is replaced. Returns it."""
         self._write(kind, name, {"text": text})
@@ -179,6 +190,10 @@ class Claim:
 
 def _content_name(snapshot: Snapshot, selection: Selection) -> Digest:
     return of_value([list(snapshot), selection.plain()])
+
+
+def _selected_name(key: Digest, selection: Selection) -> Digest:
+    return of_value(["selected", key, selection.plain()])
 
 
 def _names(path: str, fd: int) -> bool:

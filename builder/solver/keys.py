@@ -21,3 +21,8 @@ def combine(op: Digest | None, inputs: Iterable[Digest | None]) -> Digest | None
     if op is None or None in known:
         return None
     return of_value([op, known])
+
+
+def late_name(op: Digest) -> Digest:
+    """An op's name in keys that hold the content of its inputs, and not what these were made of."""
+    return of_value(["late", op])

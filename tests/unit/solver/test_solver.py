@@ -10,12 +10,12 @@ import pytest
 
 from builder.digest import Digest, of_value
 from builder.errors import BuildError
-from builder.events import Cached, Failed, Finished, Started
+from builder.events import Cached, Failed, Finished, Started, Waiting
 from builder.graph.definition import About, Definition, Input
 from builder.graph.selection import Selection
 from builder.snapshots.snapshot import LayerId, Snapshot
-from builder.solver.cache import Cache
-from builder.solver.solver import Solver
+from builder.solver.cache import Cache, Record
+from builder.solver.solver import Elsewhere, Solver
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,25 @@ class World:
         name = snapshot[-1].partition("-")[0]
         return of_value([self.contents.get(name, "same"), selection.plain()])
 
-    async def solve(self, target: Digest, slots: int = 16) -> Snapshot:
+    async def whole(self, vertex: Any, snapshot: Snapshot) -> Digest:
+        names = [layer.partition("-")[0] for layer in snapshot]
+        return of_value([[name, self.contents.get(name, "same " + name)] for name in names])
+
+    async def solve(self, target: Digest, slots: int = 16, *, whole: bool = False,
+                    elsewhere: Elsewhere | None = None) -> Snapshot:  # fmt: skip
         self.ran.clear()
         self.events.clear()
-        solver = Solver(self.definition, self.cache, self.run, self.content, self.events.append, slots)
+        solver = Solver(
+            self.definition, self.cache, self.run, self.content, self.events.append, slots,
+            whole=self.whole if whole else None, elsewhere=elsewhere,
+        )  # fmt: skip
         return await solver.solve(target)
+
+    def forget(self, *labels: str) -> None:
+        """Drop the records of the vertices with these labels."""
+        for key, record in list(self.cache.records()):
+            if record["label"] in labels:
+                self.cache.forget(key)
 
     def names(self, kind: type) -> list[str]:
         return [self.definition[e.vertex].op.name for e in self.events if isinstance(e, kind)]
@@ -211,6 +225,175 @@ async def test_vertices_with_the_same_key_run_once(world: World) -> None:
     await world.solve(target)
 
     assert world.ran.count("copy") == 1
+
+
+# ── assumed content ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_source_whose_record_is_gone_is_not_made_again_for_who_has_one(world: World) -> None:
+    target = world.add("copy", Input(world.add("source", world.add("base")), all_of()))
+    first = await world.solve(target)
+    world.forget("source", "base")
+
+    assert await world.solve(target) == first
+
+    assert world.ran == []
+    assert sorted(world.names(Cached)) == ["base", "copy", "source"]
+
+
+async def test_a_source_that_has_a_record_is_asked_and_not_its_past(world: World) -> None:
+    source = world.add("source")
+    target = world.add("copy", Input(source, all_of()))
+    await world.solve(target)
+    other = World(world.cache, contents={"source": "other"}, serial=7)
+    await other.solve(other.add("source", no_cache=True))
+    world.contents["source"] = "other"
+
+    await world.solve(target)
+
+    assert world.ran == ["copy"]
+
+
+async def test_what_has_to_be_made_is_made_of_the_real_thing_where_an_assumption_does_not_hold(
+    world: World,
+) -> None:
+    source = world.add("source")
+    taken = world.add("taken", Input(source, all_of()))
+    target = world.add("join", taken, world.add("also taken", Input(source, all_of("/other"))))
+    await world.solve(target)
+    world.forget("source", "also taken", "join")
+    world.contents["source"] = "other"  # it is one that makes something else each time
+
+    result = await world.solve(target)
+
+    assert (world.ran[0], sorted(world.ran)) == ("source", ["also taken", "join", "source", "taken"])
+    assert await world.solve(target) == result
+    assert world.ran == []
+
+
+async def test_what_was_taken_stays_where_the_source_is_made_again_and_gives_the_same(world: World) -> None:
+    source = world.add("source")
+    taken = world.add("taken", Input(source, all_of()))
+    target = world.add("join", taken, world.add("also taken", Input(source, all_of("/other"))))
+    await world.solve(target)
+    world.forget("source", "also taken", "join")
+
+    await world.solve(target)
+
+    assert world.ran == ["source", "also taken", "join"]
+
+
+async def test_nothing_is_assumed_of_what_must_run(world: World) -> None:
+    target = world.add("copy", Input(world.add("source", no_cache=True), all_of()))
+    await world.solve(target)
+    world.forget("source")
+
+    await world.solve(target)
+
+    assert world.ran == ["source"]
+
+
+# ── late keys ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def chain(world: World, first: str) -> Digest:
+    """`first` on a base, whose result is called `made` whatever `first` is, and two steps on that."""
+    return world.add("last", world.add("next", world.add(first, world.add("base"))))
+
+
+async def test_the_same_output_of_another_step_stops_the_rebuild(world: World) -> None:
+    """The fake's digests of a whole look at the part of a layer's name before the dash."""
+    first = await world.solve(chain(world, "made"), whole=True)
+
+    second = await world.solve(chain(world, "made-otherwise"), whole=True)
+
+    assert world.ran == ["made-otherwise"]
+    assert second == first
+    assert sorted(world.names(Cached)) == ["base", "last", "next"]
+
+
+async def test_what_was_found_late_is_found_at_once_the_next_time(world: World) -> None:
+    await world.solve(chain(world, "made"), whole=True)
+    target = chain(world, "made-otherwise")
+    await world.solve(target, whole=True)
+    world.forget("made", "made-otherwise", "base")
+
+    await world.solve(target, whole=True)
+
+    assert world.ran == []
+
+
+async def test_another_output_runs_all_that_is_built_on_it(world: World) -> None:
+    await world.solve(chain(world, "made"), whole=True)
+
+    await world.solve(chain(world, "other"), whole=True)
+
+    assert world.ran == ["other", "next", "last"]
+
+
+async def test_without_late_keys_the_same_output_stops_nothing(world: World) -> None:
+    await world.solve(chain(world, "made"))
+
+    await world.solve(chain(world, "made-otherwise"))
+
+    assert world.ran == ["made-otherwise", "next", "last"]
+
+
+async def test_who_must_run_runs_and_those_on_it_are_spared_where_it_gives_the_same(world: World) -> None:
+    target = world.add("last", world.add("made", world.add("base")))
+    first = await world.solve(target, whole=True)
+    forced = World(world.cache, serial=world.serial)
+    same = forced.add("last", forced.add("made", forced.add("base"), no_cache=True))
+
+    assert await forced.solve(same, whole=True) == first
+    assert forced.ran == ["made"]
+
+    forced.contents["made"] = "other"
+    renewed = await forced.solve(same, whole=True)
+    assert forced.ran == ["made", "last"]
+    assert await world.solve(target, whole=True) == renewed
+
+
+async def test_two_steps_that_come_to_the_same_share_what_is_built_on_them(world: World) -> None:
+    world.seconds = 0.01
+    ends = [world.add("last", world.add(name, world.add("base"))) for name in ("made-1", "made-2", "made-3")]
+    target = world.add("join", *ends)
+
+    await world.solve(target, whole=True)
+
+    assert world.ran.count("last") == 1
+    assert world.names(Waiting) == []
+
+
+async def test_two_processes_do_what_comes_to_the_same_once(world: World) -> None:
+    other = World(Cache(world.cache.root, exists=lambda snapshot: True), seconds=0.15)
+    targets = [w.add("last", w.add(f"made-{n}")) for n, w in enumerate((world, other))]
+    world.seconds = 0.1
+
+    results = await asyncio.gather(world.solve(targets[0], whole=True), other.solve(targets[1], whole=True))
+
+    assert results[0] == results[1]
+    assert sorted(world.ran + other.ran) == ["last", "made-0", "made-1"]
+
+
+# ── records of elsewhere ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_record_that_is_elsewhere_is_taken_where_the_cache_has_none(world: World) -> None:
+    target = world.add("b", world.add("a"))
+    found = (LayerId("from afar"),)
+    asked = []
+
+    async def elsewhere(vertex: Any, key: Digest) -> Record | None:
+        asked.append(vertex.op.name)
+        return Record(found, 1.0, "b")
+
+    assert await world.solve(target, elsewhere=elsewhere) == found
+
+    assert (asked, world.ran) == (["b"], [])
+
+
+# ── failures and claims ──────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_failure_cancels_the_others_and_is_the_error_that_comes_out(world: World) -> None:
