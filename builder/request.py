@@ -60,6 +60,44 @@ class SshSpec(Value):
     paths: tuple[str, ...]
 
 
+class CacheFrom(Value):
+    """One `--cache-from`. type: registry (`ref`, normalised) or local (`src`: an image layout's folder, in
+    which `digest`, else `tag` names the cache).
+
+    mounts: the ids of the cache mounts that may be taken from it; mounts_max: bytes of each.
+    """
+
+    type: str
+    ref: str = ""
+    src: str = ""
+    tag: str = ""
+    digest: str = ""
+    mounts: tuple[str, ...] = ()
+    mounts_max: int = 0
+
+
+class CacheTo(Value):
+    """One `--cache-to`. type: registry (`ref`, normalised), local (`dest`, `tag`) or inline (in the image).
+
+    mode: min (what the target's layers came of) or max (all steps); compression: gzip, zstd or none, level
+    None is its default, force: for layers that have another, too. reset: remove what nothing in the folder
+    needs any more. mounts: the ids of cache mounts that go along; mounts_max: bytes of each.
+    """
+
+    type: str
+    ref: str = ""
+    dest: str = ""
+    tag: str = ""
+    mode: str = "min"
+    compression: str = "gzip"
+    level: int | None = None
+    force: bool = False
+    ignore_error: bool = False
+    reset: bool = False
+    mounts: tuple[str, ...] = ()
+    mounts_max: int = 0
+
+
 class BuildRequest(Value):
     """One build as asked for.
 
@@ -109,3 +147,5 @@ class BuildRequest(Value):
     require_isolation: str = ""
     root_flag: str = ""
     limits: StepLimits = StepLimits()
+    cache_from: tuple[CacheFrom, ...] = ()
+    cache_to: tuple[CacheTo, ...] = ()

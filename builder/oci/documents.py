@@ -7,6 +7,7 @@ the name used in messages. Every failure is an ImageError that names it. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,16 +39,23 @@ LAYER_TYPES = {
     "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
 }
-_CONFIG_TYPES = (spec.OCI_CONFIG, spec.DOCKER_CONFIG)
+CONFIG_TYPES = (spec.OCI_CONFIG, spec.DOCKER_CONFIG)
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def parse_manifest_or_index(data: bytes, media_type: str, name: str) -> Manifest | Index:
-    """A manifest or an index, whichever `media_type` (of its descriptor, "" if unknown) says it is."""
+def parse_manifest_or_index(
+    data: bytes, media_type: str, name: str, *, further: Collection[str] = ()
+) -> Manifest | Index:
+    """A manifest or an index, whichever `media_type` (of its descriptor, "" if unknown) says it is.
+
+    further: media types that a manifest's config may have besides those of images.
+    """
     document = _object(data, MAX_MANIFEST, f"the manifest of {name}")
     kind = _kind(document, media_type, name)
-    return _index(document, kind, name) if kind in INDEX_TYPES else _manifest(document, kind, name)
+    if kind in INDEX_TYPES:
+        return _index(document, kind, name)
+    return _manifest(document, kind, name, (*CONFIG_TYPES, *further))
 
 
 def parse_manifest(data: bytes, name: str, media_type: str = "") -> Manifest:
@@ -137,13 +145,13 @@ def _kind(document: dict[str, Any], media_type: str, name: str) -> str:
     return str(told[0]) if told else kinds[0]
 
 
-def _manifest(document: dict[str, Any], kind: str, name: str) -> Manifest:
+def _manifest(document: dict[str, Any], kind: str, name: str, configs: Collection[str]) -> Manifest:
     what = f"the manifest of {name}"
     if document.get("layers") is None:
         document["layers"] = []
     manifest = _convert({"schemaVersion": 2, **document, "mediaType": kind}, Manifest, what)
     _check_version(manifest.schema_version, what)
-    if manifest.config.media_type not in _CONFIG_TYPES:
+    if manifest.config.media_type not in configs:
         raise ImageError(
             f"{name} is no container image but {manifest.config.media_type!r}", code="not-an-image"
         )

@@ -56,8 +56,10 @@ def assemble(
     history: Sequence[History],
     created: str,
     annotations: Mapping[str, str] | None = None,
+    further: Mapping[str, msgspec.Raw] | None = None,
 ) -> Image:
-    """Make the image of a config and its layers, bottom first.
+    """Make the image of a config and its layers, bottom first. further: fields of the config that are none
+    of OCI's, encoded.
 
     created: the time (RFC 3339) for all that has none yet: SOURCE_DATE_EPOCH's, or now. Entries of the
     history that have a time, a base image's, keep it.
@@ -72,7 +74,7 @@ def assemble(
         rootfs=RootFS(diff_ids=tuple(blob.diff_id for blob in blobs)),
         history=dated,
     )
-    config_bytes = spec.encode(finished)
+    config_bytes = spec.encode_with(finished, further) if further else spec.encode(finished)
     manifest = Manifest(
         schema_version=2,
         media_type=spec.OCI_MANIFEST,

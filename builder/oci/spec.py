@@ -7,6 +7,8 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -138,6 +140,12 @@ class LayerBlob(msgspec.Struct, frozen=True):
     descriptor: Descriptor
     diff_id: str
     size: int
+
+
+def encode_with(document: msgspec.Struct, further: Mapping[str, msgspec.Raw]) -> bytes:
+    """The exact bytes of a document and further fields of it, sorted by their names."""
+    fields = msgspec.json.decode(encode(document), type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**fields, **further}, order="deterministic")
 
 
 def encode(document: msgspec.Struct) -> bytes:
