@@ -23,6 +23,7 @@ from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.failed import Failures
 from builder.isolation.stepgroups import StepGroups, sweep_groups
+from builder.keyparts.notes import Notes
 from builder.limits import raised_open_files, steps_at_once
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
@@ -96,7 +97,8 @@ async def build(
         try:
             secret = bool(request.secrets or request.ssh)
             with without_dumps(secret), raised_open_files() as before:
-                return await _build(request, store, say, begun, standing, before, aftermath)
+                notes = Notes(request, begun, say.folder)
+                return await _build(request, store, say, begun, standing, before, aftermath, notes)
         except BuildError as error:
             tell(error)
             raise
@@ -138,6 +140,7 @@ async def _build(
     standing: Standing | None,
     open_files: Limit | None,
     aftermath: Aftermath,
+    notes: Notes,
 ) -> BuildResult:
     exports = wanted(request)
     sweep_ingest(store.folder)
@@ -162,9 +165,12 @@ async def _build(
         _announce(program, emit)
         async with open_parts(request, store, texts, images, program, sandboxes, emit) as parts:
             parts.open_files = open_files
-            solver = _solver(request, program, parts)
-            async with followed_up(parts, aftermath):
-                snapshot = await solver.solve(program.target)
+            solver = _solver(request, program, parts, notes)
+            try:
+                async with followed_up(parts, aftermath):
+                    snapshot = await solver.solve(program.target)
+            finally:
+                notes.keep(store.folder, texts, program.definition.reached(program.target), solver)
             delivered = await deliver(exports, program, snapshot, parts)
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
@@ -254,13 +260,13 @@ def open_images(request: BuildRequest, store: Store) -> ImageSource:
     return ImageSource(store, layouts, pull=request.pull)
 
 
-def _solver(request: BuildRequest, program: Program, parts: Parts) -> Solver:
+def _solver(request: BuildRequest, program: Program, parts: Parts, notes: Notes) -> Solver:
     return Solver(
         program.definition,
         parts.cache,
         run=lambda vertex, inputs: vertex.op.run(Worker(parts, vertex), inputs),
-        content=lambda vertex, snapshot, select: Worker(parts, vertex).content(snapshot, select),
-        emit=lambda event: parts.emit(with_figures(event, parts.used)),
+        content=lambda vertex, *asked: notes.content(Worker(parts, vertex).content, *asked),
+        emit=lambda event: parts.emit(with_figures(notes.take(event), parts.used)),
         slots=_slots(request, program),
     )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.snapshots.layers import LayerStore
+    from builder.snapshots.selection import Told
     from builder.snapshots.snapshot import Entry, LayerId
     from builder.snapshots.tree import Tree
 
@@ -62,10 +63,13 @@ class Context:
         """The digest of a file's bytes; see sources.context."""
         return self._hasher.digest_of(layer, entry)
 
-    def digest(self, tree: Tree, select: Selection) -> Digest:
-        """The digest of a selection of the context, its files hashed in threads where they are many."""
+    def digest(self, tree: Tree, select: Selection, told: Told | None = None) -> Digest:
+        """The digest of a selection of the context, its files hashed in threads where they are many.
+
+        told: as of snapshots.selection.
+        """
         return selection.digest(
-            tree, select, self.digest_of, hidden_by=self.hidden_by, fill=self._hasher.fill
+            tree, select, self.digest_of, hidden_by=self.hidden_by, fill=self._hasher.fill, told=told
         )
 
     def hidden_by(self, path: str) -> str | None:

@@ -1,6 +1,7 @@
 """The record of a build: ROOT/builds/ID/ with the request and the event stream, the last fifty kept.
 
     request.json     what was asked for, without values of secrets or build args
+    steps.json       where what its keys were made of is kept (see keyparts)
     failed.json      the step that it failed of (see `failed`), of the last few
     events.jsonl     the events, one a line, as they came; of the steps' output the first 16 MiB
 
@@ -94,6 +95,7 @@ class _Recorder:
 def _write_request(folder: str, request: BuildRequest) -> None:
     said = {
         "context": redact(request.context),
+        "folder": os.path.realpath(request.context) if os.path.isdir(request.context) else "",
         "dockerfile": redact(request.dockerfile or "") or None,
         "tags": list(request.tags),
         "target": request.target,

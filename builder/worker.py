@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.digest import Digest
+from builder.digest import Digest, of_value
 from builder.events import Progress
 from builder.graph.selection import Selection
 from builder.ops.files import PathItem
@@ -22,7 +22,8 @@ from builder.ops.source import MAIN_CONTEXT
 from builder.snapshots import graft, owners, selection
 from builder.snapshots.accounts import read_accounts
 from builder.snapshots.archive import Archive
-from builder.snapshots.snapshot import Entry, LayerId, Snapshot
+from builder.snapshots.edit import is_id
+from builder.snapshots.snapshot import FILE, Entry, LayerId, Snapshot
 from builder.snapshots.unpack import no_content
 from builder.sources.archive import Archives
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from builder.ops.source import Git, Http, Image, Local
     from builder.parts import Parts
     from builder.snapshots.layers import LayerStore
+    from builder.snapshots.selection import Told
     from builder.snapshots.tree import Tree
 
 
@@ -43,6 +45,7 @@ class Worker:
     def __init__(self, parts: Parts, vertex: Vertex) -> None:
         self.parts = parts
         self.vertex = vertex
+        self._moment = time.time_ns()  # of what is made and has no other time
 
     async def pull(self, op: Image) -> Snapshot:
         """Fetch and unpack a base image's layers, all at the same time."""
@@ -81,9 +84,9 @@ class Worker:
             layer, _commit = await git.fetch(shelf, op, ssh_agent=agent)
         return (layer,)
 
-    async def content(self, snapshot: Snapshot, select: Selection) -> Digest:
-        """The digest of what is selected from a snapshot."""
-        return await self.parts.thread(self._content, snapshot, select)
+    async def content(self, snapshot: Snapshot, select: Selection, told: Told | None = None) -> Digest:
+        """The digest of what is selected from a snapshot; told: as of snapshots.selection, if it is new."""
+        return await self.parts.thread(self._content, snapshot, select, told)
 
     async def copy(self, op: Copy, below: Snapshot, sources: tuple[Snapshot, ...]) -> Snapshot:
         """Make the layer of a COPY or ADD straight from its sources."""
@@ -99,13 +102,15 @@ class Worker:
 
         return await run_step(self.parts, self.vertex, op, below, inputs)
 
-    def _content(self, snapshot: Snapshot, select: Selection) -> Digest:
+    def _content(self, snapshot: Snapshot, select: Selection, told: Told | None) -> Digest:
         layers = self.parts.layers
         if len(snapshot) == 1 and (context := self.parts.context_of(snapshot[0])) is not None:
-            return context.digest(layers.tree(snapshot), select)
-        return self.parts.cache.content(
-            snapshot, select, lambda: selection.digest(layers.tree(snapshot), select, layers.digest)
-        )
+            return context.digest(layers.tree(snapshot), select, told)
+
+        def make() -> Digest:
+            return selection.digest(layers.tree(snapshot), select, layers.digest, told=told)
+
+        return self.parts.cache.content(snapshot, select, make)
 
     def _copy(self, op: Copy, below: Snapshot, sources: tuple[Snapshot, ...]) -> Snapshot:
         layers = self.parts.layers
@@ -129,7 +134,8 @@ class Worker:
                 hidden_by=self._hidden_by([sources[number] for number in wanted]),
             )
             content = Contents(layers, archives, planned)
-            return (*below, self._create([item.entry for item in planned], content.open))
+            model = self._model(op, sources)
+            return (*below, self._create(content.entries(), content.open, model))
 
     def _make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
         tree = self.parts.layers.tree(below)
@@ -137,9 +143,27 @@ class Worker:
         planned = graft.plan_dir(op.path, tree, owner, self._now(), self._epoch())
         return (*below, self._create(planned, no_content))
 
-    def _create(self, entries: list[Entry], content: Callable[[Entry], BinaryIO]) -> LayerId:
+    def _model(self, op: Copy, sources: tuple[Snapshot, ...]) -> Digest | None:
+        """What names the layers that this copy made of these sources, whatever was in them then."""
+        places = [
+            context.folder if len(source) == 1 and (context := self.parts.context_of(source[0])) else item.of
+            for item, source in zip(self.vertex.inputs[1:], sources[1:], strict=True)
+        ]
+        return of_value(["model", self.vertex.op_digest, places])
+
+    def _create(
+        self, entries: list[Entry], content: Callable[[Entry], BinaryIO], name: Digest | None = None
+    ) -> LayerId:
+        """Make a layer; name: under which one that may differ in little is remembered."""
+        layers, cache = self.parts.layers, self.parts.cache
         unpacked = self.vertex.digest in self.parts.unpack
-        return self.parts.layers.create(entries, content, unpacked=unpacked)
+        last = cache.recall("models", name) if name is not None else None
+        model = LayerId(last) if last is not None and is_id(last) else None
+        now = self._moment if self._epoch() is None else None
+        layer = layers.create(entries, content, unpacked=unpacked, model=model, now=now)
+        if name is not None and layer != model and layers.base(layer) is None:
+            cache.remember("models", name, layer)
+        return layer
 
     def _owner(self, text: str, tree: Tree, *, nowhere: bool) -> tuple[int, int]:
         files = read_accounts(self.parts.layers, tree) if owners.needs_files(text) else (None, None)
@@ -147,7 +171,7 @@ class Worker:
 
     def _now(self) -> int:
         epoch = self._epoch()
-        return epoch if epoch is not None else time.time_ns()
+        return epoch if epoch is not None else self._moment
 
     def _epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH in nanoseconds, for what else would have the time of its making."""
@@ -172,6 +196,22 @@ class Contents:
         self.layers = layers
         self.archives = archives
         self.origins = {item.entry.path: item.origin for item in planned}
+        self._planned = planned
+
+    def entries(self) -> list[Entry]:
+        """What is planned, with the digests of bytes that somebody knows."""
+        entries = [item.entry for item in self._planned]
+        digests: dict[str, str | None] = {}
+        for entry in entries:
+            if entry.kind == FILE and entry.hardlink is None:
+                origin = self.origins[entry.path]
+                if entry.digest is None and isinstance(origin, tuple) and origin[0] != Archives.layer:
+                    entry.digest = self.layers.known_digest(*origin)
+                digests[entry.path] = entry.digest
+        return [
+            entry if entry.hardlink is None else entry.replace(digest=digests.get(entry.hardlink))
+            for entry in entries
+        ]
 
     def open(self, entry: Entry) -> BinaryIO:
         """A stream of a FILE entry's bytes; the caller closes it."""

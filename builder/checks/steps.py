@@ -21,6 +21,7 @@ from builder.compiler import copies, ports, scope
 from builder.compiler.compile import Visit
 from builder.compiler.flags import texts
 from builder.compiler.remotes import is_remote
+from builder.compiler.secretnames import sounds_secret
 from builder.dockerfile import mounts, words
 from builder.dockerfile.ast import (
     Add,
@@ -44,10 +45,6 @@ from builder.dockerfile.mounts import MountError
 from builder.dockerfile.words import Lookups, WordError
 from builder.text import Span
 
-SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
-)
-NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 WHOLE_CONTEXT = frozenset({"*", "**", "**/*"})
 DRIVE = re.compile(r"[A-Za-z]:")
 Message = tuple[str, Span]
@@ -223,7 +220,7 @@ def secrets_used_in_env(seen: Seen) -> Iterator[Message]:
 def _secrets(seen: Seen, names: Iterable[str]) -> Iterator[Message]:
     keyword = seen.visit.step.instruction.keyword
     for name in names:
-        if SECRET.search(name) and not NO_SECRET.search(name):
+        if sounds_secret(name):
             yield f"{keyword} {name} looks like a secret; use RUN --mount=type=secret", seen.span
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     DigestOf = Callable[[LayerId, Entry], Digest]
     Fill = Callable[[Iterable[Entry]], None]
+    Told = list[tuple[str, bool, str]]
 
 CAPABILITY = "security.capability"  # the one xattr that images keep
 
@@ -34,10 +35,12 @@ def digest(
     *,
     hidden_by: HiddenBy | None = None,
     fill: Fill | None = None,
+    told: Told | None = None,
 ) -> Digest:
     """The digest of what COPY would write for this selection; raises as `select` does.
 
-    fill: told all files whose digests will be asked for, to get them at once (and set them).
+    fill: told all files whose digests will be asked for, to get them at once (and set them); told: takes
+    what the digest is made of: per match its path, whether it is a folder, and its rows as one text.
     """
     chosen = _Chosen(tree, selection, hidden_by)
     if fill is not None and (wanted := chosen.files()):
@@ -56,8 +59,10 @@ def digest(
             first = first_names.get(item.path, "") if first_names else ""
             row = _row(item.path, item.node, selection, tree, digest_of, first)
             rows.append(row + "carried\0" if item.carried else row)
-        rows.append(f"{len(rows)}\n")
-        total.update("".join(rows).encode("utf-8", "surrogateescape"))
+        text = "".join(rows)
+        if told is not None:
+            told.append((match.path, match.is_folder, text))
+        total.update(f"{text}{len(rows)}\n".encode("utf-8", "surrogateescape"))
     return from_hex(total.hexdigest())
 
 

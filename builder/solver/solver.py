@@ -110,6 +110,15 @@ class Solver:
             raise first_error(group) from group
         return result
 
+    def known_key(self, digest: Digest) -> Digest | None:
+        """The key of a vertex, if somebody has asked for it and it is known."""
+        return _outcome(self.keys.get(digest))
+
+    def known_content(self, source: Digest, select: Selection) -> Digest | None:
+        """The content that counted for who selects it, if it is known."""
+        found = _outcome(self.contents.get((source, select)))
+        return found or self.assumed.get(source, {}).get(select)
+
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _key(self, digest: Digest) -> asyncio.Task[Digest | None]:
@@ -339,6 +348,13 @@ def _stale(definition: Definition) -> set[Digest]:
         if vertex.about.no_cache or any(digest in stale for digest in built_on):
             stale.add(vertex.digest)
     return stale
+
+
+def _outcome(task: asyncio.Task[Digest] | asyncio.Task[Digest | None] | None) -> Digest | None:
+    """What a task has come to; None where it has come to nothing."""
+    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
 
 
 def _users(definition: Definition) -> dict[Digest, list[Vertex]]:
