@@ -1,8 +1,9 @@
 """The small files of a layer on disk: its index, the digests found later, and its boot.
 
-    index     a header line {"format": 1, "entries": N}, then one JSON row of Entry.plain() a line; ASCII
+    index     a header line {"format": 1, "entries": N, "size": bytes on disk of its folder, about, "sum": of
+              all that follows}, then one JSON row of Entry.plain() a line; ASCII
     blob.json the blobs that it has; see `forms`
-    digests   JSON rows [path, digest], appended when somebody asked for the digest of a file
+    digests   JSON rows [path, digest, sum of both], appended when somebody asked for the digest of a file
     boot      a symlink to nowhere: its text is the boot in which the layer was made, or `promoted`
     tree-boot the same of the layer's folder `tree`, where that was made later; likewise tree-mapped-boot...
 
@@ -22,14 +23,15 @@ from __future__ import annotations
 import json
 import os
 
-from builder.digest import HEX
+from builder.digest import HEX, sha256_of
 from builder.errors import StoreError
 from builder.fs.ownership import MAPPED, REAL, RECORDED
-from builder.snapshots.snapshot import Entry
+from builder.snapshots.snapshot import FILE, FOLDER, Entry
+from builder.store.failure import told_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from builder.digest import Digest
 
@@ -42,6 +44,8 @@ PROMOTED = "promoted"
 _TREES = {REAL: "tree", MAPPED: "tree-mapped", RECORDED: "tree-recorded"}
 _PLAIN_TREE = "tree-plain"
 TREES = (*_TREES.values(), _PLAIN_TREE)
+BLOCK = 4096  # bytes; in which file systems give room away
+MAX_HEADER = 4096
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -57,13 +61,36 @@ def boot_id() -> str:
         return f"unknown-{os.getpid()}-{os.urandom(8).hex()}"
 
 
-def write_index(folder: str, entries: Iterable[Entry]) -> None:
-    """Write a layer's index into its folder, which is not in place yet."""
+def write_index(folder: str, entries: Sequence[Entry]) -> int:
+    """Write a layer's index into its folder, not in place yet; the room that its tree takes, about."""
     encode = json.JSONEncoder(separators=(",", ":")).encode
-    rows = [encode(entry.plain()) for entry in entries]
-    header = encode({"format": FORMAT, "entries": len(rows)})
-    with open(os.path.join(folder, INDEX), "x", encoding="ascii") as file:
-        file.write("\n".join([header, *rows, ""]))
+    rows = "\n".join([*(encode(entry.plain()) for entry in entries), ""]).encode("ascii")
+    size = room_of(entries)
+    about = {"format": FORMAT, "entries": len(entries), "size": size, "sum": sha256_of(rows).hex()}
+    with open(os.path.join(folder, INDEX), "xb") as file:
+        file.write(encode(about).encode("ascii") + b"\n" + rows)
+    return size
+
+
+def room_of(entries: Iterable[Entry]) -> int:
+    """The bytes on a disk that a folder with these entries takes, about."""
+    size = 0
+    for entry in entries:
+        if entry.kind == FILE and entry.hardlink is None:
+            size += -(-entry.size // BLOCK) * BLOCK
+        elif entry.kind == FOLDER:
+            size += BLOCK
+    return size
+
+
+def read_size(folder: str) -> int | None:
+    """The room that the tree of a layer takes, about, by its header alone; None where nobody has noted it."""
+    try:
+        with open(os.path.join(folder, INDEX), "rb", buffering=0) as file:
+            size = json.loads(file.read(MAX_HEADER).partition(b"\n")[0])["size"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return size if isinstance(size, int) else None
 
 
 def read_index(folder: str) -> list[Entry] | None:
@@ -73,9 +100,12 @@ def read_index(folder: str) -> list[Entry] | None:
     """
     try:
         with open(os.path.join(folder, INDEX), "rb") as file:
-            header, *rows = file.read().splitlines()
+            header, _, text = file.read().partition(b"\n")
         about = json.loads(header)
+        rows = text.splitlines()
         if about["format"] != FORMAT or about["entries"] != len(rows):
+            return None
+        if about.get("sum") not in (None, sha256_of(text).hex()):  # None: from before there were sums
             return None
         # One call for all rows: several times as fast as a call for each.
         entries = [Entry.from_plain(row) for row in json.loads(b"[" + b",".join(rows) + b"]")]
@@ -100,27 +130,37 @@ def read_digests(folder: str) -> Mapping[str, Digest]:
         return found
     for line in lines:
         try:
-            path, digest = json.loads(line)
+            path, digest, told = json.loads(line)
         except (ValueError, TypeError):
             continue
-        if isinstance(path, str) and _is_digest(digest):
+        if isinstance(path, str) and _is_digest(digest) and told == _sum_of(path, digest):
             found[path] = digest
     return found
 
 
+def _sum_of(path: str, digest: Digest) -> str:
+    return sha256_of(f"{path}\n{digest}".encode("utf-8", "surrogateescape")).hex()[:16]
+
+
 def digest_line(path: str, digest: Digest) -> bytes:
     """The line of the `digests` file that says so."""
-    return json.dumps([path, digest], separators=(",", ":")).encode("ascii") + b"\n"
+    row = [path, digest, _sum_of(path, digest)]
+    return json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def read_blob_sizes(folder: str) -> dict[Digest, int]:
+    """The blobs that a layer is said to have (see `forms`), and their sizes, by json alone."""
+    try:
+        with open(os.path.join(folder, BLOBS), "rb") as file:
+            known = [blob["descriptor"] for blob in json.loads(file.read()).values()]
+        return {d["digest"]: int(d["size"]) for d in known if _is_digest(d["digest"])}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def read_blob_digests(folder: str) -> list[Digest]:
-    """The digests of the blobs that a layer is said to have (see `forms`), by json alone."""
-    try:
-        with open(os.path.join(folder, BLOBS), "rb") as file:
-            known = json.loads(file.read())
-        return [d for blob in known.values() if _is_digest(d := blob["descriptor"]["digest"])]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return []
+    """The same without their sizes."""
+    return list(read_blob_sizes(folder))
 
 
 def tree_name(way: str) -> str:
@@ -152,6 +192,15 @@ def read_boot(folder: str, name: str = BOOT) -> str | None:
         return None
 
 
+def unmark(folder: str) -> None:
+    """Say that a layer is none, as its index cannot be read: who asks for it makes it again."""
+    with told_as(folder, "dropping a damaged layer"):
+        try:
+            os.unlink(os.path.join(folder, BOOT))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+
 def is_whole(tree: str, boot: str) -> bool:
     """Whether a layer's folder of bytes is there, made in this boot or with a barrier behind it."""
     folder, name = os.path.split(tree)
@@ -173,7 +222,7 @@ def lost(layer: str) -> StoreError:
     return StoreError(
         f"layer {layer} is no longer whole in the store",
         code="layer-lost",
-        hint="build again with --no-cache, or pull the base image again with --pull",
+        hint="build again: it is made, or fetched, once more; `pybuild fsck` tells what else is damaged",
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from builder.digest import Digest
+    from builder.store.leases import Lease
 
 CHUNK = 1 << 20
 _UNSETTLED = 0o600
@@ -131,7 +132,8 @@ class BlobStore:
     """The blobs of the store at `root`. Safe to use from several threads and processes.
 
     durable: each blob is on the disk when `commit` returns. Otherwise that is so after `barrier`, which
-    must come before anything names them.
+    must come before anything names them. lease: keeps what is found and made here from being removed, if
+    there is one; grown: bytes that were added to the store by way of this object.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, durable: bool = False) -> None:
@@ -142,6 +144,8 @@ class BlobStore:
         self._guard = allocate_lock()
         self._believed: set[str] = set()
         self._unsettled: set[str] = set()
+        self.lease: Lease | None = None
+        self.grown = 0
 
     def _file(self, digest: Digest) -> str:
         return os.path.join(self._blobs, digests.hex_of(digests.parse(digest)))
@@ -155,6 +159,8 @@ class BlobStore:
     def stat(self, digest: Digest) -> int | None:
         """The blob's size in bytes, or None if it is not there (or was cut short by a crash)."""
         path = self._file(digest)
+        if self.lease is not None and os.path.exists(path):
+            self.lease.hold((digest,))
         try:
             info = os.stat(path)
         except FileNotFoundError:
@@ -210,11 +216,22 @@ class BlobStore:
                 raise self.damaged(digest)
 
     def damaged(self, digest: Digest) -> StoreError:
-        """The error for a blob whose bytes are wrong; what to do about it is its hint."""
+        """The error for a blob with wrong bytes. If they are, it is dropped, so that it can be had anew."""
+        path = self._file(digest)
+        with told_as(self.folder, f"reading {digest}"):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                wrong = _hash_of(fd) != digest
+            finally:
+                os.close(fd)
+            if wrong:
+                self.remove(digest)
         return StoreError(
             f"blob {digest} in the store {self.folder} is damaged",
             code="blob-damaged",
-            hint=f"remove {self._file(digest)} and build or pull again",
+            hint="it was removed: build, or pull, again; `pybuild fsck` tells what else is damaged"
+            if wrong
+            else "`pybuild fsck` tells what is wrong",
         )
 
     def ingest(self) -> Ingest:
@@ -234,28 +251,37 @@ class BlobStore:
         return Ingest(self, fd, path)
 
     def put(self, data: bytes) -> Digest:
-        """Make a blob of some bytes; cheap if it is there already."""
+        """Make a blob of some bytes; cheap if it is there already, with just these bytes."""
         digest = digests.of_bytes(data)
-        if self.stat(digest) == len(data):
+        if self.stat(digest) == len(data) and self._bytes_of(digest, len(data)) == data:
             return digest
         with self.ingest() as ingest:
             ingest.write(data)
             return ingest.commit()[0]
 
+    def _bytes_of(self, digest: Digest, size: int) -> bytes:
+        """A blob's bytes, as they are; one more than `size` at most. Nothing where they cannot be read."""
+        try:
+            with open(self._file(digest), "rb", buffering=0) as file:
+                return file.read(size + 1)
+        except OSError:
+            return b""
+
     def _settle_in(self, fd: int, temporary: str, digest: Digest, size: int) -> None:
         """The protocol's second half: fsync, link without replacing, fsync of the folder."""
         path = self._file(digest)
+        if self.lease is not None:
+            self.lease.hold((digest,))
         if self.durable:
             os.fsync(fd)
             os.fchmod(fd, _SETTLED)
         ours = True
         if not _link(temporary, path):
-            there = os.stat(path)
-            # Bytes that were cut short, or that nobody vouches for yet, give way to ours.
-            ours = there.st_size != size or stat.S_IMODE(there.st_mode) == _UNSETTLED
+            ours = self._gives_way(path, digest, size)
             if ours:
                 os.replace(temporary, path)
         with self._guard:
+            self.grown += size if ours else 0
             self._believed.add(digest)
             if ours and not self.durable:
                 self._unsettled.add(digest)
@@ -263,6 +289,17 @@ class BlobStore:
             os.unlink(temporary)
         if self.durable:
             _sync_folder(self._blobs)
+
+    def _gives_way(self, path: str, digest: Digest, size: int) -> bool:
+        """Whether the blob that is there is not to be kept: cut short, without a barrier, or damaged."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            there = os.fstat(fd)
+            if there.st_size != size or stat.S_IMODE(there.st_mode) == _UNSETTLED:
+                return True
+            return _hash_of(fd) != digest
+        finally:
+            os.close(fd)
 
     def barrier(self) -> None:
         """Bring all blobs that this object made to the disk: to be called before they are named."""

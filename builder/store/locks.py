@@ -4,6 +4,8 @@ The names, in the order in which one process may take them while it holds earlie
 
     builds       shared by each build while it runs, exclusive while blobs are swept
     fetch-XYZ    one download per blob at a time (XYZ: the first hex digits of its digest)
+    uses         shared by a build for the moment in which it notes what it uses (see store.leases), and by a
+                 fully cached build as long as it lasts; exclusive while what nobody uses is taken away
     index        whoever changes index.json or the table of remembered references
 
 No lock of the store is held while a RUN step runs, but the shared `builds`. On the cached path.
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from builder.digest import Digest
 
 BUILDS = "builds"
+USES = "uses"
 INDEX = "index"
 
 

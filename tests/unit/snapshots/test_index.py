@@ -89,3 +89,25 @@ def test_a_boot_mark_is_replaced_whole(tmp_path):
 
 def test_this_boot_has_one_name():
     assert index.boot_id() == index.boot_id() != ""
+
+
+def test_a_flipped_bit_in_an_index_is_damage(tmp_path):
+    rows = [Entry("a", FILE, 0o755, size=5000), Entry("b", FOLDER, 0o700), Entry("c", FILE, 0o644, size=1)]
+    assert index.write_index(str(tmp_path), rows) == 8192 + 4096 + 4096
+    file = tmp_path / "index"
+    sound = file.read_bytes()
+    for at in range(sound.index(b"\n") + 1, len(sound)):
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 4]) + sound[at + 1 :])
+        assert index.read_index(str(tmp_path)) is None, at
+
+    file.write_bytes(sound)
+    assert index.read_index(str(tmp_path)) == rows
+    assert index.read_size(str(tmp_path)) == 16384
+
+
+def test_a_digest_that_is_noted_under_another_name_is_not_believed(tmp_path):
+    index.write_index(str(tmp_path), [Entry("a", FILE, size=1), Entry("b", FILE, size=1)])
+    line = index.digest_line("a", "sha256:" + "0" * 64)
+    (tmp_path / "digests").write_bytes(line.replace(b'"a"', b'"b"') + line.replace(b":00", b":01"))
+
+    assert [row.digest for row in index.read_index(str(tmp_path))] == [None, None]

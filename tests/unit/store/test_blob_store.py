@@ -114,11 +114,13 @@ def test_damage_is_seen_when_a_blob_is_read(blobs: BlobStore) -> None:
     path.chmod(0o600)
     path.write_bytes(b"X" + DATA[1:])
 
+    damage = path.read_bytes()
     with pytest.raises(StoreError, match="is damaged") as caught:
         blobs.read(DIGEST, 1 << 20)
+    path.write_bytes(damage)
     with pytest.raises(StoreError, match="is damaged"):
         blobs.verify(DIGEST)
-    assert str(path) in (caught.value.hint or "")
+    assert "it was removed" in (caught.value.hint or "")
 
 
 def test_a_read_has_a_limit(blobs: BlobStore) -> None:
@@ -326,3 +328,36 @@ def test_a_full_disk_leaves_a_usable_store(tmp_path: Path) -> None:
 
 def test_the_digest_is_that_of_the_bytes(blobs: BlobStore) -> None:
     assert blobs.put(DATA) == "sha256:" + hashlib.sha256(DATA).hexdigest()
+
+
+def test_a_damaged_blob_gives_way_to_one_that_is_written_anew(tmp_path: Path) -> None:
+    for write in (lambda blobs: blobs.put(b"12345"), lambda blobs: _ingest(blobs, b"12345")):
+        blobs = BlobStore(tmp_path, durable=True)
+        digest = write(blobs)
+        file = blobs.path(digest)
+        file.chmod(0o600)
+        file.write_bytes(b"1x345")
+        file.chmod(0o400)
+
+        assert write(BlobStore(tmp_path)) == digest
+
+        assert file.read_bytes() == b"12345"
+
+
+def _ingest(blobs: BlobStore, data: bytes) -> Digest:
+    with blobs.ingest() as ingest:
+        ingest.write(data)
+        return ingest.commit()[0]
+
+
+def test_the_error_for_a_damaged_blob_drops_it_and_for_a_sound_one_does_not(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path, durable=True)
+    sound, damaged = blobs.put(b"sound"), blobs.put(b"damaged")
+    blobs.path(damaged).chmod(0o600)
+    blobs.path(damaged).write_bytes(b"DAMAGED")
+
+    assert "it was removed" in (blobs.damaged(damaged).hint or "")
+    assert "it was removed" not in (blobs.damaged(sound).hint or "")
+
+    assert not blobs.path(damaged).exists()
+    assert blobs.path(sound).exists()
