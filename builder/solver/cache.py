@@ -5,6 +5,9 @@
                                   of what a key named when it was last made
     ROOT/cache/claims/abcd…       flock'ed by the process that makes this key's result; dies with it
 
+Whatever is written here ends with a sum of itself and its name, and what does not is not there. A file's
+mtime is when it was last used, within the hour: for who makes room, and nobody else.
+
 A record without a barrier behind it (no `promoted`) counts only in the boot that wrote it, as an
 unsynced rename may not survive a power cut (design: durability at the price of a step). Damage is a
 miss. This is on the path of a fully cached build, and knows nothing of what a snapshot's layers are.
@@ -15,17 +18,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 
-from builder.digest import Digest, hex_of, of_value
+from builder.digest import Digest, hex_of, of_value, sha256_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from builder.graph.selection import Selection
     from builder.snapshots.snapshot import Snapshot
 
+USED_WITHIN = 3600  # seconds; how exactly a last use is known
+_TAIL = ', "sum": "{}"}}'
+_TAIL_LENGTH = len(_TAIL.format("0" * 16))
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -50,16 +57,20 @@ class Record:
 
 
 class Cache:
-    """Records in a folder. `exists` says whether all layers of a snapshot are (still) there."""
+    """Records in a folder. `exists` says whether all layers of a snapshot are (still) there.
+
+    `aged`: something was found here that had not been used within the last hour.
+    """
 
     def __init__(self, root: str, exists: Callable[[Snapshot], bool]) -> None:
         self.root = root
         self.exists = exists
         self.boot = boot_id()
+        self.aged = False
 
     def get(self, key: Digest) -> Record | None:
         """The record under `key` if it can be used, else None."""
-        data = self._read("records", key)
+        data = self._read("records", key, used=True)
         try:
             if data is None or data.get("boot", self.boot) != self.boot:
                 return None
@@ -87,7 +98,8 @@ class Cache:
     def content(self, snapshot: Snapshot, selection: Selection, make: Callable[[], Digest]) -> Digest:
         """The digest of a selection of a snapshot, remembered (layers never change under their id)."""
         name = _content_name(snapshot, selection)
-        return Digest(self.recall("content", name) or self.remember("content", name, make()))
+        known = self.recall("content", name)
+        return Digest(known or self.remember("content", name, make(), of=snapshot[-1:]))
 
     def known_content(self, snapshot: Snapshot, selection: Selection) -> Digest | None:
         """The digest of a selection of a snapshot, if it was asked for before."""
@@ -104,14 +116,22 @@ class Cache:
         if self.selected(key, selection) != digest:
             self.remember("content", _selected_name(key, selection), digest)
 
-    def remember(self, kind: str, name: Digest, text: str) -> str:
-        """Keep a text under a name; what is there is replaced. Returns it."""
-        self._write(kind, name, {"text": text})
+    def remember(self, kind: str, name: Digest, text: str, *, of: Snapshot = ()) -> str:
+        """Keep a text under a name; what is there is replaced. Returns it.
+
+        of: the layers without which it means nothing any more.
+        """
+        self._write(kind, name, {"text": text, "of": list(of)} if of else {"text": text})
         return text
+
+    def use(self, keys: Iterable[Digest]) -> None:
+        """Note that the records under these keys, as far as they are there, were of use."""
+        for key in keys:
+            _touch(self._path("records", key))
 
     def recall(self, kind: str, name: Digest) -> str | None:
         """The text under a name, if any."""
-        data = self._read(kind, name)
+        data = self._read(kind, name, used=True)
         text = data.get("text") if data is not None else None
         return text if isinstance(text, str) else None
 
@@ -151,21 +171,26 @@ class Cache:
         name = hex_of(digest)
         return os.path.join(self.root, kind, name[:2], name)
 
-    def _read(self, kind: str, digest: Digest) -> dict[str, Any] | None:
+    def _read(self, kind: str, digest: Digest, *, used: bool = False) -> dict[str, Any] | None:
+        path = self._path(kind, digest)
         try:
-            with open(self._path(kind, digest), "rb") as file:
-                data = json.loads(file.read())
-        except (FileNotFoundError, ValueError):
+            with open(path, "rb", buffering=0) as file:
+                raw = file.read()
+                last = os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
             return None
-        return data if isinstance(data, dict) else None
+        if used and abs(time.time() - last) > USED_WITHIN:
+            self.aged = True
+            _touch(path)
+        return unsealed(hex_of(digest), raw)
 
     def _write(self, kind: str, digest: Digest, data: dict[str, Any]) -> None:
         path = self._path(kind, digest)
         temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
-            with open(temporary, "x", encoding="ascii") as file:
-                file.write(json.dumps(data))
+            with open(temporary, "xb") as file:
+                file.write(sealed(hex_of(digest), data))
             os.rename(temporary, path)
         except OSError:
             if os.path.exists(temporary):
@@ -186,6 +211,33 @@ class Claim:
         """Give the claim up."""
         os.unlink(self.path)
         os.close(self.fd)
+
+
+def sealed(name: str, data: dict[str, Any]) -> bytes:
+    """An object as the JSON that is written under a name, with the sum of both as its last field."""
+    text = json.dumps(data)
+    return (text[:-1] + _TAIL.format(_sum(name, text[:-1].encode("ascii")))).encode("ascii")
+
+
+def unsealed(name: str, raw: bytes) -> dict[str, Any] | None:
+    """The object that was written under a name; None for what is not as it was written."""
+    head, tail = raw[:-_TAIL_LENGTH], raw[-_TAIL_LENGTH:]
+    if tail != _TAIL.format(_sum(name, head)).encode("ascii"):
+        return None
+    data = json.loads(head + b"}")
+    return data if isinstance(data, dict) else None
+
+
+def _sum(name: str, head: bytes) -> str:
+    return sha256_of(name.encode("ascii") + head).hex()[:16]
+
+
+def _touch(path: str) -> None:
+    """Set a file's mtime to now; where that cannot be done, it only seems to be older than it is."""
+    try:
+        os.utime(path)
+    except OSError:
+        return
 
 
 def _content_name(snapshot: Snapshot, selection: Selection) -> Digest:
