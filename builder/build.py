@@ -42,6 +42,7 @@ from builder.store import locks
 from builder.store.failure import unexplained
 from builder.store.ingest import sweep_ingest
 from builder.store.root import open_store
+from builder.store.leases import leased
 from builder.undumped import without_dumps
 from builder.worker import Worker
 
@@ -78,7 +79,7 @@ async def build(
     """
     begun = time.time()
     store = open_store(request.root)
-    with locks.shared(store.folder, locks.BUILDS), recorded(store, request, emit) as say:
+    with locks.shared(store.folder, locks.BUILDS), leased(store), recorded(store, request, emit) as say:
         say(
             BuildStarted(
                 time=begun,

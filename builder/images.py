@@ -25,6 +25,7 @@ from builder.oci.reference import InvalidReference, Reference
 from builder.oci.spec import History, ImageConfig, Index, Manifest, Platform
 from builder.store import locks
 from builder.store.gc import Removed, remove_unreferenced
+from builder.store.leases import leased
 from builder.store.root import Store
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def load(store: Store, archive: str, platform: Platform) -> list[Loaded]:
     from builder.oci.archive import load as load_archive
 
     stream, name = _open_archive(archive)
-    with stream, locks.shared(store.folder, locks.BUILDS):
+    with stream, locks.shared(store.folder, locks.BUILDS), leased(store):
         found = load_archive(stream, store.blobs, platform, name)
         names = Names(store)
         for image in found:

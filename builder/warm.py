@@ -8,6 +8,7 @@ Loads neither asyncio nor msgspec, lark, networkx, rich or an HTTP library.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from builder.request import BuildRequest
     from builder.snapshots.snapshot import Snapshot
 
+MAX_DOCUMENT = 16 << 20  # bytes of a manifest or a config
+
 
 def try_warm(request: BuildRequest, emit: Emit) -> BuildResult | None:
     """The result of a build that has nothing to do; None where it may have. Raises no BuildError of its own:
@@ -47,7 +50,7 @@ def try_warm(request: BuildRequest, emit: Emit) -> BuildResult | None:
 
 def _is_plain(request: BuildRequest) -> bool:
     """Whether the request asks for no more than an image in the store, by what the cache has."""
-    unusual = request.no_cache or request.no_cache_filter or request.pull or request.outputs
+    unusual = request.no_cache or request.no_cache_filter or request.pull or request.outputs or request.cache_to
     return not unusual and request.dockerfile != "-" and not prepare.is_fetched(request)
 
 
@@ -58,7 +61,7 @@ def _try(request: BuildRequest, emit: Emit) -> BuildResult | None:
     texts = prepare.read_texts(request)
     args = prepare.build_args(request, os.environ)
     store = open_store(request.root)
-    with locks.shared(store.folder, locks.BUILDS):
+    with locks.shared(store.folder, locks.BUILDS), locks.shared(store.folder, locks.USES):
         layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=True)
         cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
         plan = memo.load_plan(cache, memo.name_of(request, texts, args))
@@ -92,8 +95,14 @@ def _bases_are_as_they_were(request: BuildRequest, store: Store, plan: memo.Plan
 
 
 def _is_stored(store: Store, image: memo.Finished) -> bool:
-    digests = (image.row["digest"], image.metadata["containerimage.config.digest"])
-    return all(store.blobs.stat(Digest(str(digest))) is not None for digest in digests)
+    """Whether the image is there, whole: its documents with their bytes, its layers with their sizes.
+
+    Raises StoreError where a document is not, or is damaged.
+    """
+    blobs = store.blobs
+    manifest = json.loads(blobs.read(Digest(image.row["digest"]), MAX_DOCUMENT))
+    blobs.read(Digest(manifest["config"]["digest"]), MAX_DOCUMENT)
+    return all(blobs.stat(Digest(layer["digest"])) == layer["size"] for layer in manifest["layers"])
 
 
 def _give_names(request: BuildRequest, store: Store, image: memo.Finished) -> list[Reference]:
@@ -148,6 +157,8 @@ class _Lookup:
             for context in self.contexts.values():
                 context.save()
         record = self.cache.get(keys[-1]) if keys and keys[-1] else None
+        if self.cache.aged:  # so that what this image was made of is not taken for what nobody needs
+            self.cache.use(key for key in keys if key)
         return record.snapshot if record else None
 
     def _content(self, number: int, select: Selection, keys: list[Digest | None]) -> Digest | None:

@@ -69,7 +69,10 @@ def blob_path(digest: str) -> str:
 
 
 def write_archive(files: Sequence[File], blobs: BlobStore, out: BinaryIO) -> None:
-    """Write files as a tar archive, with the folders that they need, all of time 0."""
+    """Write files as a tar archive, with the folders that they need, all of time 0.
+
+    Raises StoreError for a blob whose bytes are not what its digest says: none leaves the store unseen.
+    """
     contents = dict(files)
 
     def entries() -> Iterator[Entry]:
@@ -81,13 +84,24 @@ def write_archive(files: Sequence[File], blobs: BlobStore, out: BinaryIO) -> Non
                 if folder not in folders:
                     folders.add(folder)
                     yield Entry(folder, FOLDER, 0o755)
-            yield Entry(path, FILE, 0o644, size=len(data) if isinstance(data, bytes) else _size(blobs, data))
+            if isinstance(data, bytes):
+                yield Entry(path, FILE, 0o644, size=len(data))
+            else:
+                checked = blobs.is_checked(digests.parse(data))
+                yield Entry(path, FILE, 0o644, size=_size(blobs, data), digest=None if checked else data)
 
     def content(entry: Entry) -> BinaryIO:
         data = contents[entry.path]
         return io.BytesIO(data) if isinstance(data, bytes) else blobs.open(digests.parse(data))
 
-    tar.write(entries(), content, out)
+    try:
+        tar.write(entries(), content, out)
+    except BuildError as error:
+        if error.code == "changed-during-build":
+            for _, data in files:
+                if isinstance(data, str):
+                    blobs.verify(digests.parse(data))
+        raise
 
 
 def write_folder(image: Image, blobs: BlobStore, names: Sequence[Reference], dest: str) -> None:
@@ -158,6 +172,8 @@ def _copy_blob(blobs: BlobStore, digest: str, target: str) -> None:
                 while data := source.read(1 << 20):
                     stop.check()
                     out.write(data)
+        if not blobs.is_checked(digests.parse(digest)):
+            blobs.verify(digests.parse(digest))
         os.replace(temporary, target)
     except BaseException:
         if os.path.exists(temporary):

@@ -214,6 +214,12 @@ class BlobStore:
         with self.open(digest) as file, told_as(self.folder, f"reading {digest}"):
             if _hash_of(file.fileno()) != digest:
                 raise self.damaged(digest)
+        with self._guard:
+            self._believed.add(digest)
+
+    def is_checked(self, digest: Digest) -> bool:
+        """Whether this object has written, or verified, the blob's bytes."""
+        return digest in self._believed
 
     def damaged(self, digest: Digest) -> StoreError:
         """The error for a blob with wrong bytes. If they are, it is dropped, so that it can be had anew."""
