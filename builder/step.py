@@ -166,7 +166,7 @@ class Step:
         self._make_cwd(edit, tree, user)
         hostname = [] if self.again else self._lay_hostname(edit, tree)
         sandbox = spec.sandbox_spec(
-            lower=self._lower(self.below) if edit.copied is None else (),
+            lower=self.parts.layers.lower(self.below) if edit.copied is None else (),
             upper=str(edit.upper),
             work=str(edit.work),
             argv=op.argv,
@@ -302,7 +302,7 @@ class Step:
                 os.makedirs(os.path.join(writable, name))
         return spec.Overlay(
             target=mount.target,
-            lower=tuple(self._lower(snapshot)),
+            lower=tuple(self.parts.layers.lower(snapshot)),
             subpath="" if path == "." else path,
             readonly=mount.readonly,
             upper="" if mount.readonly else os.path.join(writable, "upper"),
@@ -318,15 +318,6 @@ class Step:
             inside = layers.copy(new, layers.tree(snapshot), path)
         subpath = "" if inside == "." else inside
         return spec.Bind(target=mount.target, source=source, subpath=subpath, readonly=mount.readonly)
-
-    def _lower(self, snapshot: Snapshot) -> list[str]:
-        """The folders of a snapshot's layers, bottom first, each once as overlayfs wants it.
-
-        Of a layer that is there several times (an empty one, say) the topmost counts: all that it holds
-        and hides, it holds and hides there, too.
-        """
-        once = [*dict.fromkeys(reversed(snapshot))][::-1]
-        return [str(self.parts.layers.unpacked(layer)) for layer in once]
 
     def _secret(
         self, mount: SecretMount, secrets: dict[str, bytes], variables: dict[str, str]

@@ -31,7 +31,7 @@ from builder.oci.readahead import ReadAhead
 from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, WHITEOUT, Entry, order, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
 
     from builder.fs.copy import Readable
@@ -75,10 +75,17 @@ def pack(
     is the latest mtime written. Raises BuildError where a file's bytes are not those of its entry, and
     for names that a layer cannot hold.
     """
+    return pack_tar(lambda raw: tar.write(tar_entries(entries), content, raw, clamp=clamp), out, compression)
+
+
+def pack_tar(
+    write: Callable[[Writable], None], out: Writable, compression: comp.Compression
+) -> spec.LayerBlob:
+    """The same of a tar that `write` writes."""
     blob = _Counted(out)
     with comp.open_writer(blob, compression) as writer:
         raw = _Counted(writer)
-        tar.write(_tar_entries(entries), content, raw, clamp=clamp)
+        write(raw)
     return spec.LayerBlob(
         spec.Descriptor(MEDIA_TYPES[compression.kind], blob.digest, blob.size), raw.digest, raw.size
     )
@@ -108,7 +115,7 @@ def canonical(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (order(entry.path), _RANK.get(entry.kind, 1)))
 
 
-def _tar_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+def tar_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
     """The entries in order, whiteouts as the files that say so, a hard link after what it links to."""
     written: set[str] = set()
     waiting: dict[str, list[Entry]] = {}

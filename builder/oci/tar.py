@@ -53,12 +53,19 @@ _WITH_DATA = (th.REGULAR, th.OLD_REGULAR, th.CONTIGUOUS, th.GNU_SPARSE)
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write(entries: Iterable[Entry], content: Content, out: Writable, *, clamp: int | None = None) -> None:
+def write(
+    entries: Iterable[Entry],
+    content: Content,
+    out: Writable,
+    *,
+    clamp: int | None = None,
+    end: bool = True,
+) -> None:
     """Write an archive of the entries in their order, each FILE's bytes from `content`.
 
-    `clamp` (nanoseconds) is the latest mtime written. Raises BuildError (changed-during-build) where the
-    bytes are not as many as the entry says, or not those of its digest where it has one. Whiteouts are
-    not known here (ValueError).
+    `clamp` (nanoseconds) is the latest mtime written; end: whether nothing follows. Raises BuildError
+    (changed-during-build) where the bytes are not as many as the entry says, or not those of its digest
+    where it has one. Whiteouts are not known here (ValueError).
     """
     pieces: list[bytes] = []
     held = 0
@@ -84,8 +91,27 @@ def write(entries: Iterable[Entry], content: Content, out: Writable, *, clamp: i
             out.write(b"".join(pieces))
             pieces.clear()
             held = 0
-    pieces.append(END)
+    if end:
+        pieces.append(END)
     out.write(b"".join(pieces))
+
+
+def size_of(entry: Entry, clamp: int | None = None) -> int:
+    """The bytes that an entry takes in an archive that `write` writes, with its data."""
+    data = entry.size if entry.kind == FILE and entry.hardlink is None else 0
+    path = entry.path
+    is_plain = (
+        len(path) < 100
+        and path.isascii()
+        and not (entry.link or entry.hardlink or entry.xattrs)
+        and entry.uid <= MAX_OCTAL_7
+        and entry.gid <= MAX_OCTAL_7
+        and data <= MAX_OCTAL_11
+        and clamp is None
+        and 0 <= entry.mtime <= MAX_OCTAL_11 * th.NANO
+    )
+    head = th.BLOCK if is_plain else len(_header(entry, clamp))
+    return head + data + th.padding(data)
 
 
 def _checked(entry: Entry, stream: Readable) -> Iterator[bytes]:

@@ -7,31 +7,42 @@ one goes. Blocking; the caller holds the layer's lock. Must never know: keys, im
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.fs.rooted import open_root, opened
-from builder.snapshots import forms, index
+from builder.snapshots import folders, forms, index, splice
 from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
     from builder.oci.compression import Compression
     from builder.oci.spec import LayerBlob
+    from builder.snapshots.folders import Stacked
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import LayerId
 
 
 def unpack(store: LayerStore, layer: LayerId) -> None:
-    """Make a layer's folder from one of its blobs. Raises StoreError if it has none."""
+    """Make a layer's folder from one of its blobs, or else from the two folders that show it.
+
+    Raises StoreError if it has none.
+    """
     folder = store.path(layer)
     entries = store.entries(layer)
     blob = next((blob for blob in forms.read_blobs(folder).values() if store.has_blob(blob)), None)
-    if blob is None:
+    stacked = folders.find_stacked(store, layer) if blob is None else None
+    if blob is None and stacked is None:
         raise index.lost(layer)
     with IngestFolder(store.store) as work:
         made, tree = os.path.join(work.path, store.tree_name), os.path.join(folder, store.tree_name)
-        forms.unpack_blob(store.blobs, blob, entries, Path(made), store.owning.way)
+        if blob is not None:
+            forms.unpack_blob(store.blobs, blob, entries, Path(made), store.owning.way)
+        elif stacked is not None:
+            content = partial(folders.open_bytes, stacked)
+            forms.write_folder(Path(made), entries, content, store.owning.way)
         index.mark_boot(folder, store.boot, index.tree_boot(store.tree_name))
+        store.blobs.grown += index.room_of(entries)
         try:
             os.rename(made, tree)
         except OSError:
@@ -53,8 +64,19 @@ def pack(
         for key, blob in known.items():
             if _holds_same_tar(key, clamp) and store.has_blob(blob):
                 return forms.recompress(store.blobs, blob, compression)
+        if (stacked := store.stacked(layer)) is not None:
+            return _pack_stacked(store, stacked, compression, clamp)
     with opened(open_root(store.unpacked(layer))) as fd:
         return forms.pack_folder(store.blobs, fd, store.entries(layer), compression, clamp)
+
+
+def _pack_stacked(
+    store: LayerStore, stacked: Stacked, compression: Compression, clamp: int | None
+) -> LayerBlob:
+    """The same from the two folders that show the layer, or from its base's blob and the small one."""
+    rows, content = store.entries(stacked.layer), partial(folders.open_bytes, stacked)
+    made = splice.splice(store, rows, stacked.base, content, compression, clamp)
+    return made[0] if made else forms.write_blob(store.blobs, rows, content, compression, clamp)[0]
 
 
 def _holds_same_tar(key: str, clamp: int | None) -> bool:

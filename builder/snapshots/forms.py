@@ -67,13 +67,17 @@ def write_folder(
 
 
 def write_blob(
-    blobs: BlobStore, entries: Sequence[Entry], content: Content, compression: Compression
+    blobs: BlobStore,
+    entries: Sequence[Entry],
+    content: Content,
+    compression: Compression,
+    clamp: int | None = None,
 ) -> tuple[spec.LayerBlob, list[Entry]]:
     """Make a layer's blob; it, and the entries with their digests. Raises as `write_folder`."""
     checked = CheckedContent(content)
     wanted = {entry.path: entry for entry in entries}
     bare = _without_digests(entries)
-    blob = _pack_into(blobs, bare, lambda entry: checked(wanted[entry.path]), compression, None)
+    blob = _pack_into(blobs, bare, lambda entry: checked(wanted[entry.path]), compression, clamp)
     return blob, checked.fill(entries)
 
 

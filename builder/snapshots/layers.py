@@ -3,6 +3,8 @@
     ROOT/layers/<id>/index      the entries (see `index`); <id> is random and short
     ROOT/layers/<id>/tree/      the bytes as a folder that overlayfs can mount: may be missing
     ROOT/layers/<id>/tree-mapped/, -recorded/, -plain/    the same with owners kept otherwise (see `index`)
+    ROOT/layers/<id>/delta/, base    in place of a tree: what tells it from the layer `base` (see `folders`),
+                                     which is to be kept as long as this layer is
     ROOT/layers/<id>/blob.json  the blobs that hold the bytes as tars: may be missing
     ROOT/layers/<id>/boot       in which boot it was made; `tree-boot` the same of a tree made later
     ROOT/cache/diffs/<hex>      a symlink whose text is the layer that was made from a foreign blob
@@ -24,7 +26,7 @@ from _thread import allocate_lock
 
 from builder.digest import Digest, from_hex, parse
 from builder.fs.owning import Owning
-from builder.snapshots import index
+from builder.snapshots import folders, index
 from builder.snapshots.edit import OVERLAY, Edit, is_id, new_id
 from builder.snapshots.lent import Lent
 from builder.snapshots.snapshot import OPAQUE, WHITEOUT, Entry, LayerId
@@ -75,16 +77,18 @@ class LayerStore:
         self._digests: dict[tuple[str, str], Digest] = {}
         self._present: set[str] = set()
         self._unpacked: set[str] = set()
+        self._stacked: dict[str, folders.Stacked | None] = {}
         self._lent = Lent(self)
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────
 
     def exists(self, snapshot: Snapshot) -> bool:
         """Whether all layers are there with their bytes. Layers that a crash may have hurt are dropped."""
-        for layer in snapshot:
-            if layer in self._present or layer in self._lent.folders:
-                continue
-            if not self._is_present(layer):
+        new = [layer for layer in snapshot if layer not in self._present and layer not in self._lent.folders]
+        if new and self.blobs.lease is not None:
+            self.blobs.lease.hold(new)
+        for layer in new:
+            if not folders.is_present(self, layer, any_way=self._any_way):
                 return False
             self._present.add(layer)
         return True
@@ -96,6 +100,8 @@ class LayerStore:
             with told_as(self.folder, "reading a layer"):
                 found = index.read_index(self.path(layer)) if is_id(layer) else None
             if found is None:
+                if is_id(layer):
+                    index.unmark(self.path(layer))
                 raise index.lost(layer)
             self._entries[layer] = found
         return found
@@ -130,7 +136,7 @@ class LayerStore:
 
     def blob_digests(self, layer: LayerId) -> list[Digest]:
         """The blobs that the layer is known to have (had), for the garbage collector."""
-        return index.read_blob_digests(self.path(layer))
+        return list(index.read_blob_sizes(self.path(layer)))
 
     # ── bytes ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,9 +151,11 @@ class LayerStore:
 
         if layer in self._lent.folders:
             return open_lent(self._lent.folders[layer], entry)
-        folder = self.unpacked(layer)
-        with told_as(self.folder, f"reading {entry.path!r} of a layer"), opened(open_root(folder)) as fd:
-            return open_stored(fd, entry.hardlink or entry.path)
+        with told_as(self.folder, f"reading {entry.path!r} of a layer"):
+            if (stacked := self.stacked(layer)) is not None:
+                return folders.open_bytes(stacked, entry)
+            with opened(open_root(self.unpacked(layer))) as fd:
+                return open_stored(fd, entry.hardlink or entry.path)
 
     def digest(self, layer: LayerId, entry: Entry) -> Digest:
         """The digest of a FILE's bytes, hashed once and remembered. Raises as `open`."""
@@ -168,8 +176,29 @@ class LayerStore:
                     index.note_digest(self.path(layer), key[1], found)
         return found
 
+    def known_digest(self, layer: LayerId, entry: Entry) -> str | None:
+        """The digest of a FILE's bytes, if somebody asked for it before."""
+        return entry.digest or self._digests.get((layer, entry.hardlink or entry.path))
+
+    def base(self, layer: LayerId) -> LayerId | None:
+        """The layer whose folder this one's is told by, if it is; for the garbage collector, too."""
+        return folders.base_of(self.path(layer))
+
+    def stacked(self, layer: LayerId) -> folders.Stacked | None:
+        """The two folders that show the layer, where it has no whole one."""
+        if layer in self._unpacked or layer in self._lent.folders:
+            return None
+        if layer not in self._stacked:
+            self._stacked[layer] = None if self.has_tree(layer) else folders.find_stacked(self, layer)
+        return self._stacked[layer]
+
+    def lower(self, snapshot: Snapshot) -> list[str]:
+        """The folders that an overlay shows a snapshot by, bottom first; see `folders`. Raises StoreError."""
+        with told_as(self.folder, "looking for a layer's folders"):
+            return folders.lower(self, snapshot)
+
     def unpacked(self, layer: LayerId) -> Path:
-        """The layer's folder, ready to be a lower folder of an overlay; made now if there is none.
+        """The layer's whole folder, ready to be a lower folder of an overlay; made now if there is none.
 
         Raises StoreError if the layer has lost its bytes.
         """
@@ -210,8 +239,19 @@ class LayerStore:
 
     # ── how layers come to be ────────────────────────────────────────────────────────────────────────────
 
-    def create(self, entries: Iterable[Entry], content: Content, *, unpacked: bool) -> LayerId:
+    def create(
+        self,
+        entries: Iterable[Entry],
+        content: Content,
+        *,
+        unpacked: bool,
+        model: LayerId | None = None,
+        now: int | None = None,
+    ) -> LayerId:
         """Make a layer from entries and the bytes that `content` gives, as a folder or as a blob.
+
+        model: a layer, be it there or not, that may differ in little (see `delta`, and there for `now`): what
+        is the same is not made again, and where all is, it is the layer.
 
         Raises BuildError (changed-during-build) where the bytes are not those of an entry's digest;
         then, as on every error, nothing is left.
@@ -219,7 +259,7 @@ class LayerStore:
         from builder.snapshots import making
 
         with told_as(self.folder, "writing a layer"):
-            return making.create(self, entries, content, unpacked=unpacked)
+            return making.create(self, entries, content, unpacked=unpacked, model=model, now=now)
 
     def edit(self, below: Snapshot = (), snapshotter: str = OVERLAY) -> Edit:
         """New folders for an overlay on `below`, whose root has the mode and owner that it has there; by COPY
@@ -311,13 +351,16 @@ class LayerStore:
         from builder.snapshots import durable
 
         with told_as(self.folder, "writing layers to the disk"):
-            durable.pass_barrier(self.folder, [self.path(layer) for layer in layers], self.boot)
+            bases = [base for layer in layers if (base := self.base(layer)) is not None]
+            paths = [self.path(layer) for layer in dict.fromkeys([*layers, *bases])]
+            durable.pass_barrier(self.folder, paths, self.boot)
 
     def delete(self, layer: LayerId) -> None:
         """Remove a layer; it is gone at once, whatever then happens. One that is not there is no error."""
         with self._guard:
             self._present.discard(layer)
             self._unpacked.discard(layer)
+            self._stacked.clear()
             self._entries.pop(layer, None)
             self._lent.folders.pop(layer, None)
             for snapshot in [snapshot for snapshot in self._trees if layer in snapshot]:
@@ -339,7 +382,9 @@ class LayerStore:
 
     def place(self, layer: LayerId, folder: str, entries: list[Entry]) -> LayerId:
         """Make a finished folder of ROOT/ingest the layer `layer`."""
-        index.write_index(folder, entries)
+        if self.blobs.lease is not None:
+            self.blobs.lease.hold((layer,))
+        self.blobs.grown += index.write_index(folder, entries)
         index.mark_boot(folder, self.boot)
         os.rename(folder, self.path(layer))
         self._entries[layer] = entries
@@ -357,8 +402,8 @@ class LayerStore:
         return False
 
     def has_blob(self, blob: LayerBlob) -> bool:
-        """Whether the blob's bytes are in the store."""
-        return self.blobs.stat(parse(blob.descriptor.digest)) is not None
+        """Whether the blob's bytes are in the store, as many as there should be."""
+        return self.blobs.stat(parse(blob.descriptor.digest)) == blob.descriptor.size
 
     def lock(self, kind: str, name: str) -> LockType:
         """The lock of this process on one thing of a kind."""
@@ -366,24 +411,6 @@ class LayerStore:
             return self._locks.setdefault(f"{kind}:{name}", allocate_lock())
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _is_present(self, layer: LayerId) -> bool:
-        if not is_id(layer):
-            return False
-        boot = index.read_boot(self.path(layer))
-        if boot is None:
-            return False
-        if boot not in (self.boot, index.PROMOTED):
-            self.delete(layer)
-            return False
-        if self.has_tree(layer) or (self._any_way and self._has_any_tree(layer)):
-            return True
-        return any(self.blobs.stat(digest) is not None for digest in self.blob_digests(layer))
-
-    def _has_any_tree(self, layer: LayerId) -> bool:
-        """The same of a folder made in whatever way."""
-        folder = self.path(layer)
-        return any(index.is_whole(os.path.join(folder, name), self.boot) for name in index.TREES)
 
     def _remove(self, path: str) -> None:
         from builder.store.ingest import IngestFolder

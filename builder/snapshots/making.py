@@ -15,32 +15,78 @@ from typing import TYPE_CHECKING
 from builder.fs.rooted import open_root, opened
 from builder.oci.compression import Compression
 from builder.oci.layer import canonical
-from builder.snapshots import changes, copies, forms
+from builder.snapshots import changes, copies, delta, folders, forms, splice
 from builder.snapshots.edit import COPY, Edit, new_id
 from builder.snapshots.snapshot import FOLDER
 from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
     from builder.snapshots.changes import Stub
+    from builder.snapshots.delta import Delta
     from builder.snapshots.forms import Content
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import Entry, LayerId, Snapshot
     from builder.snapshots.tree import Node, Tree
 
 
-def create(store: LayerStore, entries: Iterable[Entry], content: Content, *, unpacked: bool) -> LayerId:
+def create(
+    store: LayerStore,
+    entries: Iterable[Entry],
+    content: Content,
+    *,
+    unpacked: bool,
+    model: LayerId | None,
+    now: int | None,
+) -> LayerId:
     """Make a layer as a folder or as a blob; see `LayerStore.create`."""
+    rows = canonical(entries)
+    found = _compare(store, rows, model, now)
+    if found is not None and model is not None:
+        if found.is_nothing:
+            return model
+        rows = found.rows
     with IngestFolder(store.store) as work:
         folder = os.path.join(work.path, "layer")
         os.mkdir(folder, 0o700)
-        rows = canonical(entries)
-        if unpacked:
-            rows = forms.write_folder(Path(folder, store.tree_name), rows, content, store.owning.way)
+        if not unpacked:
+            rows = _write_blob(store, folder, rows, content, model if found is not None else None)
+        elif found is not None and model is not None and found.is_worth_it and store.has_tree(model):
+            rows = _write_delta(store, folder, found, content, model)
         else:
-            compression = Compression()
-            blob, rows = forms.write_blob(store.blobs, rows, content, compression)
-            forms.remember_blob(folder, forms.blob_key(compression, None), blob)
+            rows = forms.write_folder(Path(folder, store.tree_name), rows, content, store.owning.way)
         return store.place(new_id(), folder, rows)
+
+
+def _compare(store: LayerStore, rows: list[Entry], model: LayerId | None, now: int | None) -> Delta | None:
+    """What tells the rows from the model's, if that is there and it can be told."""
+    if model is None or store.is_lent(model) or not store.exists((model,)):
+        return None
+    return delta.compare(rows, store.entries(model), now=now)
+
+
+def _write_delta(
+    store: LayerStore, folder: str, found: Delta, content: Content, base: LayerId
+) -> list[Entry]:
+    """Write what is not in the base's folder; the layer's entries with their digests."""
+    small = Path(folder, folders.delta_name(store.tree_name))
+    written = forms.write_folder(small, found.small, content, store.owning.way)
+    os.symlink(base, os.path.join(folder, folders.BASE))
+    new = {entry.path: entry for entry in written}
+    return [new[row.path] if row.path in found.changed else row for row in found.rows]
+
+
+def _write_blob(
+    store: LayerStore, folder: str, rows: list[Entry], content: Content, model: LayerId | None
+) -> list[Entry]:
+    """Write the blob, of the model's as far as that goes; the layer's entries with their digests."""
+    compression = Compression()
+    key = forms.blob_key(compression, None)
+    if model is not None and (made := splice.splice(store, rows, model, content, compression, None)):
+        blob, rows = made
+    else:
+        blob, rows = forms.write_blob(store.blobs, rows, content, compression)
+    forms.remember_blob(folder, key, blob)
+    return rows
 
 
 def begin(store: LayerStore, below: Snapshot, snapshotter: str) -> Edit:
