@@ -22,6 +22,7 @@ from builder import digest as digests
 from builder import stop
 from builder.errors import BuildError, reason_of
 from builder.fs.rooted import open_in, open_root, opened
+from builder.fs.spread import MANY
 from builder.fs.unlock import open_own
 from builder.fs.whole import write_whole
 from builder.oci import spec
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 IMPORTED = "imported"
 CHUNK = 1 << 20
+LARGE = 1 << 20  # bytes of a blob that may well hold many files
 
 _DOCKER_TYPES = {
     spec.DOCKER_LAYER: spec.OCI_LAYER,
@@ -201,8 +203,9 @@ def unpack_blob(
 ) -> None:
     """Make a layer's folder from its blob; times (cut in the tar) and attributes are those of the entries."""
     digest = digests.parse(blob.descriptor.digest)
-    with blobs.open(digest) as stream, TreeWriter(folder, way=way) as writer:
-        entries = list(entries)
+    entries = list(entries)
+    many = len(entries) >= MANY
+    with blobs.open(digest) as stream, TreeWriter(folder, way=way, many=many) as writer:
         sink = _AsIndexed(writer, entries)
         _, diff_id = scan(stream, sink=sink, indexed=entries, name=f"blob {digest}")
     if diff_id != blob.diff_id:
@@ -228,7 +231,7 @@ def read_blob(
     with blobs.open(digest) as stream:
         if folder is None:
             return scan(stream, name=f"layer {digest}")
-        with TreeWriter(folder, way=way) as writer:
+        with TreeWriter(folder, way=way, many=blob.descriptor.size >= LARGE) as writer:
             return scan(stream, sink=writer, name=f"layer {digest}")
 
 

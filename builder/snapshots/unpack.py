@@ -28,6 +28,7 @@ from builder.fs.ownership import REAL
 from builder.fs.owning import Owning
 from builder.fs.remove import remove_at
 from builder.fs.rooted import opened
+from builder.fs.spread import MANY, Places, make_apart
 from builder.fs.walk import CAPABILITY
 from builder.libc import OVERLAYFS_MAGIC, filesystem_type
 from builder.snapshots.snapshot import (
@@ -63,14 +64,16 @@ class TreeWriter:
     """Makes the folder (which may exist, empty) from entries as they come; a sink for `oci.layer.scan`.
 
     Use it as a context manager, or call `finish` at the end, or `close` to give up. `way`: how owners are
-    kept, where that is not as this process does (`fs.ownership`). Raises ImageError for entries that
-    contradict each other, BuildError for owners that cannot be kept, OSError for what the disk refuses.
+    kept, where that is not as this process does (`fs.ownership`). many: thousands of files may come. Raises
+    ImageError for entries that contradict each other, BuildError for owners that cannot be kept, OSError for
+    what the disk refuses.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, way: str | None = None) -> None:
-        os.makedirs(folder, 0o755, exist_ok=True)
+    def __init__(self, folder: str | os.PathLike[str], *, way: str | None = None, many: bool = False) -> None:
+        _make_root(os.fspath(folder), many=many)
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._owning = Owning(way)
+        self._places = Places()
         self._open: dict[str, int] = {}
         self._folders: dict[str, Entry] = {}
         self._gone: set[str] = set()
@@ -164,11 +167,11 @@ class TreeWriter:
     def _make_folder(self, path: str, folder: int, name: str) -> None:
         """Make a folder that only we can enter until `finish`; over a removal it hides what was below."""
         try:
-            os.mkdir(name, 0o700, dir_fd=folder)
+            self._places.make_folder(name, folder, 0o700)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=folder)
-                os.mkdir(name, 0o700, dir_fd=folder)
+                self._places.make_folder(name, folder, 0o700)
         if path in self._gone:
             self._opaque.add(path)
 
@@ -275,10 +278,10 @@ class TreeWriter:
 
     def _new_file(self, path: str, folder: int, name: str) -> int:
         try:
-            return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+            return self._places.open_new(name, _NEW_FILE, 0o600, folder)
         except FileExistsError:
             self._clear(path, folder, name)
-            return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+            return self._places.open_new(name, _NEW_FILE, 0o600, folder)
 
     def _add_link(self, entry: Entry, folder: int, name: str, target: str) -> None:
         _check(target)
@@ -353,6 +356,16 @@ class TreeWriter:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
 
 
+def _make_root(folder: str, *, many: bool) -> None:
+    """Make the folder itself, unless it is there."""
+    above, _, name = folder.rpartition("/")
+    if many and not os.path.lexists(folder):
+        os.makedirs(above or "/", 0o755, exist_ok=True)
+        with opened(os.open(above or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+            make_apart(name, fd, 0o755)
+    os.makedirs(folder, 0o755, exist_ok=True)
+
+
 def _check(path: str) -> None:
     """Refuse paths that are not in the form of `snapshots.snapshot`: nothing may leave the folder."""
     if not path or path[0] == "/" or not {"", ".", ".."}.isdisjoint(path.split("/")):
@@ -411,7 +424,8 @@ def write_tree(
 
     Raises BuildError (changed-during-build) where bytes are not what their entry says.
     """
-    with TreeWriter(folder, way=way) as tree:
+    entries = list(entries)
+    with TreeWriter(folder, way=way, many=len(entries) >= MANY) as tree:
         links: list[Entry] = []
         for entry in entries:
             if entry.hardlink is not None:
