@@ -12,6 +12,7 @@ import asyncio
 import os
 import re
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from builder import digest as digests
@@ -41,8 +42,8 @@ from builder.stepusage import with_figures
 from builder.store import locks
 from builder.store.failure import unexplained
 from builder.store.ingest import sweep_ingest
-from builder.store.root import open_store
 from builder.store.leases import leased
+from builder.store.root import open_store
 from builder.undumped import without_dumps
 from builder.worker import Worker
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     Bases = dict[ImageRequest, BaseImage]
     from builder.limits import Limit
     from builder.prepare import Texts
+    from builder.remotecache.caches import Caches
     from builder.request import BuildRequest
     from builder.store.root import Store
 
@@ -164,19 +166,25 @@ async def _build(
     try:
         program, bases = await _compile(request, store, texts, images, emit)
         _announce(program, emit)
-        async with open_parts(request, store, texts, images, program, sandboxes, emit) as parts:
+        async with (
+            open_parts(request, store, texts, images, program, sandboxes, emit) as parts,
+            _caches_elsewhere(request, parts) as caches,
+        ):
             parts.open_files = open_files
-            solver = _solver(request, program, parts, notes)
+            solver = _solver(request, program, parts, notes, caches)
             try:
                 async with followed_up(parts, aftermath):
                     snapshot = await solver.solve(program.target)
             finally:
                 notes.keep(store.folder, texts, program.definition.reached(program.target), solver)
-            delivered = await deliver(exports, program, snapshot, parts)
+            inline = await caches.settle(program, solver, snapshot) if caches else None
+            delivered = await deliver(exports, program, snapshot, parts, inline)
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
             if delivered.stored:
                 _memoise(request, texts, program, bases, snapshot, delivered, parts)
+            if caches:
+                await caches.give()
     finally:
         await images.close()
         await sandboxes.close()
@@ -261,7 +269,19 @@ def open_images(request: BuildRequest, store: Store) -> ImageSource:
     return ImageSource(store, layouts, pull=request.pull)
 
 
-def _solver(request: BuildRequest, program: Program, parts: Parts, notes: Notes) -> Solver:
+def _caches_elsewhere(request: BuildRequest, parts: Parts) -> AbstractAsyncContextManager[Caches | None]:
+    """The caches that the request names, where it names any."""
+    if not (request.cache_from or request.cache_to):
+        return nullcontext()
+    from builder.remotecache.caches import open_caches
+
+    return open_caches(request, parts)
+
+
+def _solver(
+    request: BuildRequest, program: Program, parts: Parts, notes: Notes, caches: Caches | None
+) -> Solver:
+    taking = caches.taking if caches and request.cache_from else None
     return Solver(
         program.definition,
         parts.cache,
@@ -269,6 +289,8 @@ def _solver(request: BuildRequest, program: Program, parts: Parts, notes: Notes)
         content=lambda vertex, *asked: notes.content(Worker(parts, vertex).content, *asked),
         emit=lambda event: parts.emit(with_figures(notes.take(event), parts.used)),
         slots=_slots(request, program),
+        elsewhere=taking.record if taking else None,
+        told=taking.selected if taking else None,
     )
 
 

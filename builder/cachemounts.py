@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 from builder.digest import hex_of, of_value
 from builder.fs.ownership import REAL
@@ -24,6 +25,26 @@ from builder.fs.rooted import open_root, opened
 from builder.store.ingest import IngestFolder
 
 POLL_SECONDS = 0.05
+FRESH = (0o755, 0, 0)  # mode and owner of a cache of which nothing else is said
+
+
+class Elsewhere(Protocol):
+    """Where caches may come from that this store lacks."""
+
+    async def bring(
+        self, identity: str, start: Sequence[object], path: str, finish: Callable[[str], None]
+    ) -> None:
+        """Make a held folder that is missing what is elsewhere under this id, if anything is.
+
+        finish: gives the new folder its owner and mode.
+        """
+        ...
+
+
+def start_of(mode: int, uid: int, gid: int) -> list[object]:
+    """What a cache starts with, as plain data, that is an empty folder; nothing for one of root's."""
+    kind = (mode, uid, gid)
+    return [] if kind == FRESH else list(kind)
 
 
 class CacheMounts:
@@ -85,10 +106,14 @@ class CacheMounts:
             new = os.path.join(ingest.path, "cache")
             os.mkdir(new, 0o700)
             fill(new)
-            with opened(open_root(self.folder)) as folder:
-                fcntl.flock(folder, fcntl.LOCK_EX)  # a rename would replace an empty folder that is in use
-                if not os.path.isdir(path):
-                    os.rename(new, path)
+            self.put(new, path)
+
+    def put(self, new: str, path: str) -> None:
+        """Give a finished folder the name of a held one, unless that is there meanwhile. Blocking."""
+        with opened(open_root(self.folder)) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # a rename would replace an empty folder that is in use
+            if not os.path.isdir(path):
+                os.rename(new, path)
 
     def give(self, folder: str, target: str, uid: int, gid: int, mode: int) -> None:
         """Give a new folder, to be mounted at `target`, its owner and mode. Raises BuildError, OSError."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from builder import digest as digests
 from builder import exporters
 from builder.digest import Digest, of_value
@@ -33,25 +35,28 @@ if TYPE_CHECKING:
     from builder.snapshots.snapshot import LayerId, Snapshot
 
 SECOND = 1_000_000_000
+INLINE = "org.pybuild.cache.v1"  # the field of an image's config that has a cache
 
 
 @dataclass
 class Delivered:
     """What was handed out. `image` is the first image made, None where only trees were asked for.
 
-    names: as people write them; full_names: with registry and all, as buildx tells them.
+    names: as people write them; full_names: with registry and all, as buildx tells them; further: fields of
+    the images' configs.
     """
 
     image: Image | None = None
     names: tuple[str, ...] = ()
     full_names: tuple[str, ...] = ()
     stored: bool = False
+    further: dict[str, msgspec.Raw] = field(default_factory=dict)
     made: dict[object, Image] = field(default_factory=dict)
 
     @property
     def made_by_default(self) -> Image | None:
-        """The image with default compression and no annotations, if it was made."""
-        return self.made.get(_way(Export("image", None), None))
+        """The image with default compression, no annotations and no cache in it, if it was made."""
+        return None if self.further else self.made.get(_way(Export("image", None), None))
 
 
 def wanted(request: BuildRequest) -> list[Export]:
@@ -62,9 +67,14 @@ def wanted(request: BuildRequest) -> list[Export]:
     return found
 
 
-async def deliver(exports: list[Export], program: Program, snapshot: Snapshot, parts: Parts) -> Delivered:
-    """Make all outputs, one after the other. Raises BuildError; what was there before stays then."""
-    delivered = Delivered()
+async def deliver(
+    exports: list[Export], program: Program, snapshot: Snapshot, parts: Parts, inline: bytes | None = None
+) -> Delivered:
+    """Make all outputs, one after the other. Raises BuildError; what was there before stays then.
+
+    inline: a cache, as JSON, that goes into the images' configs.
+    """
+    delivered = Delivered(further={INLINE: msgspec.Raw(inline)} if inline else {})
     for export in exports:
         begun = time.time()
         parts.emit(ExportStarted(time=begun, name=str(export)))
@@ -109,7 +119,9 @@ async def _image(
         make = _blob_maker(export, clamp, parts)
         blobs = await _all(parts.thread(make, layer) for layer in snapshot)
         created = _created(program, snapshot, parts)
-        image = assemble(program.config, blobs, program.history, created, export.annotations)
+        image = assemble(
+            program.config, blobs, program.history, created, export.annotations, delivered.further
+        )
         delivered.made[way] = image
         delivered.image = delivered.image or image
     return delivered.made[way]

@@ -35,6 +35,7 @@ from builder.solver.cache import Cache
 from builder.sources.shelf import Shelf
 
 if TYPE_CHECKING:
+    from builder.cachemounts import Elsewhere
     from builder.compiler.program import Program
     from builder.events import Emit
     from builder.failed import Failures
@@ -58,7 +59,7 @@ class Parts:
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
     folders; epoch: SOURCE_DATE_EPOCH; open_files: a step's limit (soft, hard), where it is not the
     builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
-    used, by their vertices.
+    used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks.
     """
 
     store: Store
@@ -80,6 +81,7 @@ class Parts:
     failures: Failures | None = None
     limits: StepLimits = field(default_factory=StepLimits)
     used: dict[Digest, Figures] = field(default_factory=dict)
+    mounts_elsewhere: Elsewhere | None = None
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the pool; cancelled, it is told to stop, and waited for."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cachemounts import CacheMounts
+from builder.cachemounts import CacheMounts, start_of
 from builder.errors import MissingPath
 from builder.graph.selection import Selection
 from builder.ops.exec import CacheMount, Exec
@@ -20,8 +21,6 @@ from builder.stepfiles import resolve_source
 
 if TYPE_CHECKING:
     from builder.parts import Parts
-
-FRESH = (0o755, 0, 0)  # mode and owner of a cache of which nothing else is said
 
 
 class StepCaches:
@@ -36,15 +35,19 @@ class StepCaches:
 
     async def hold(self, stack: contextlib.AsyncExitStack) -> None:
         """Hold all, always in the same order, so that two steps cannot wait for each other."""
-        names = {}
+        names, starts = {}, {}
         for mount in self._mounts:
-            names[mount] = self._caches.name(mount.id, await self._parts.thread(self._start, mount))
+            starts[mount] = await self._parts.thread(self._start, mount)
+            names[mount] = self._caches.name(mount.id, starts[mount])
         by_name: dict[str, str] = {}
         for mount in sorted(names, key=lambda mount: (names[mount], mount.sharing, mount.target)):
             name = names[mount]
             if name not in by_name:
                 by_name[name] = await stack.enter_async_context(self._caches.hold(name, mount.sharing))
             self._held[mount] = by_name[name]
+            if self._parts.mounts_elsewhere is not None and not os.path.isdir(by_name[name]):
+                finish = partial(self._give, mount)
+                await self._parts.mounts_elsewhere.bring(mount.id, starts[mount], by_name[name], finish)
 
     def lay(self, mount: CacheMount) -> spec.Bind:
         """What the runtime is told of a held cache, which is there then. Blocking.
@@ -59,8 +62,7 @@ class StepCaches:
     def _start(self, mount: CacheMount) -> list[object]:
         """What a cache starts with, as plain data; nothing for an empty folder of root's."""
         if mount.input is None:
-            kind = (mount.mode, mount.uid, mount.gid)
-            return [] if kind == FRESH else list(kind)
+            return start_of(mount.mode, mount.uid, mount.gid)
         snapshot, layers = self._inputs[mount.input], self._parts.layers
         context = self._parts.context_of(snapshot[0]) if len(snapshot) == 1 else None
         if context is None:
@@ -68,10 +70,13 @@ class StepCaches:
         select = Selection((mount.source,), owners=False, wildcards=False)
         return [context.digest(layers.tree(snapshot), select), mount.source]
 
+    def _give(self, mount: CacheMount, folder: str) -> None:
+        self._caches.give(folder, mount.target, mount.uid, mount.gid, mount.mode & 0o777)
+
     def _fill(self, mount: CacheMount, folder: str) -> None:
         """Make a new folder what the cache starts with: empty, or the folder of an input as it is there."""
         if mount.input is None:
-            self._caches.give(folder, mount.target, mount.uid, mount.gid, mount.mode & 0o777)
+            self._give(mount, folder)
             return
         layers = self._parts.layers
         tree = layers.tree(self._inputs[mount.input])

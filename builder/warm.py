@@ -50,8 +50,8 @@ def try_warm(request: BuildRequest, emit: Emit) -> BuildResult | None:
 
 def _is_plain(request: BuildRequest) -> bool:
     """Whether the request asks for no more than an image in the store, by what the cache has."""
-    unusual = request.no_cache or request.no_cache_filter or request.pull or request.outputs or request.cache_to
-    return not unusual and request.dockerfile != "-" and not prepare.is_fetched(request)
+    unusual = request.no_cache or request.no_cache_filter or request.pull or request.outputs
+    return not (unusual or request.cache_to) and request.dockerfile != "-" and not prepare.is_fetched(request)
 
 
 def _try(request: BuildRequest, emit: Emit) -> BuildResult | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from builder.aftermath import Entrance
     from builder.commands.build_calls import Call
+    from builder.request import CacheFrom, CacheTo
     from builder.result import BuildResult
     from builder.ui.reader import Reader
 
@@ -113,7 +114,25 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         runtime=parsed.text("runtime"),
         require_isolation=values.required_isolation(parsed.text("require-isolation")),
         jobs=values.whole_number(parsed.text("jobs"), "--jobs") if parsed.text("jobs") else 0,
+        cache_from=_cache_from(parsed),
+        cache_to=_cache_to(parsed, args),
     )
+
+
+def _cache_from(parsed: Parsed) -> tuple[CacheFrom, ...]:
+    if "cache-from" not in parsed:
+        return ()
+    from builder.commands.cache_values import cache_from
+
+    return cache_from(parsed.all("cache-from"))
+
+
+def _cache_to(parsed: Parsed, args: Mapping[str, str | None]) -> tuple[CacheTo, ...]:
+    if "cache-to" not in parsed and "BUILDKIT_INLINE_CACHE" not in args:
+        return ()
+    from builder.commands.cache_values import cache_to
+
+    return cache_to(parsed.all("cache-to"), args)
 
 
 def _limits_of(parsed: Parsed) -> StepLimits:

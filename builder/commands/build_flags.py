@@ -76,6 +76,12 @@ FLAGS = (
     Flag(name="no-cache-filter", kind="list", metavar="STAGE", group=HOW,
          help="run these stages' steps again"),
     Flag(name="pull", kind="switch", group=HOW, help="ask the registries for newer base images"),
+    Flag(name="cache-from", kind="list", metavar="NAME|type=...", group=HOW,
+         help="take steps from a cache elsewhere: NAME in a registry, type=registry,ref=NAME or "
+         "type=local,src=DIR (several)"),
+    Flag(name="cache-to", kind="list", metavar="NAME|type=...", group=HOW,
+         help="put the steps there: NAME in a registry, type=registry,ref=NAME[,mode=max], "
+         "type=local,dest=DIR or type=inline, in the image (several)"),
     Flag(name="jobs", metavar="N", group=HOW, help="run at most so many steps at the same time"),
     *GLOBAL_FLAGS,
     # Accepted, and without a meaning here.
@@ -87,10 +93,9 @@ FLAGS = (
     *(Flag(name=name, kind="switch") for name in ("push", "squash")),
     *(Flag(name=name) for name in ("provenance", "sbom")),
     *(Flag(name=name, kind="list") for name in (
-        "annotation", "attest", "cache-from", "cache-to", "policy", "resource")),
+        "annotation", "attest", "policy", "resource")),
 )  # fmt: skip
 LIMITS = tuple(flag.name for flag in FLAGS if flag.group == LIMIT)
 UNAVAILABLE = (
-    "push", "squash", "annotation", "attest", "cache-from",
-    "cache-to", "policy", "resource",
+    "push", "squash", "annotation", "attest", "policy", "resource",
 )  # fmt: skip

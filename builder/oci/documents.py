@@ -45,17 +45,17 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def parse_manifest_or_index(
-    data: bytes, media_type: str, name: str, *, further: Collection[str] = ()
+    data: bytes, media_type: str, name: str, *, further: Collection[str] | None = ()
 ) -> Manifest | Index:
     """A manifest or an index, whichever `media_type` (of its descriptor, "" if unknown) says it is.
 
-    further: media types that a manifest's config may have besides those of images.
+    further: media types that a manifest's config may have besides those of images; None: whatever it has.
     """
     document = _object(data, MAX_MANIFEST, f"the manifest of {name}")
     kind = _kind(document, media_type, name)
     if kind in INDEX_TYPES:
         return _index(document, kind, name)
-    return _manifest(document, kind, name, (*CONFIG_TYPES, *further))
+    return _manifest(document, kind, name, None if further is None else (*CONFIG_TYPES, *further))
 
 
 def parse_manifest(data: bytes, name: str, media_type: str = "") -> Manifest:
@@ -145,13 +145,13 @@ def _kind(document: dict[str, Any], media_type: str, name: str) -> str:
     return str(told[0]) if told else kinds[0]
 
 
-def _manifest(document: dict[str, Any], kind: str, name: str, configs: Collection[str]) -> Manifest:
+def _manifest(document: dict[str, Any], kind: str, name: str, configs: Collection[str] | None) -> Manifest:
     what = f"the manifest of {name}"
     if document.get("layers") is None:
         document["layers"] = []
     manifest = _convert({"schemaVersion": 2, **document, "mediaType": kind}, Manifest, what)
     _check_version(manifest.schema_version, what)
-    if manifest.config.media_type not in configs:
+    if configs is not None and manifest.config.media_type not in configs:
         raise ImageError(
             f"{name} is no container image but {manifest.config.media_type!r}", code="not-an-image"
         )

@@ -45,6 +45,7 @@ Run = Callable[[Vertex, Sequence[Snapshot]], Awaitable[Snapshot]]
 Content = Callable[[Vertex, Snapshot, Selection], Awaitable[Digest]]
 Whole = Callable[[Vertex, Snapshot], Awaitable[Digest]]
 Elsewhere = Callable[[Vertex, Digest], Awaitable[Record | None]]
+Told = Callable[[Digest, Selection], Awaitable["Digest | None"]]
 
 
 class Solver:
@@ -52,8 +53,9 @@ class Solver:
 
     `run` does a vertex's op; `content` gives the digest of what a vertex selects from an input's
     result; `slots` limits the ops that say they are `limited`; `elsewhere` finds records that the cache
-    lacks; `whole` gives the digest of a whole result, times and all. Afterwards, `ran` holds the results of
-    the vertices that ran, and `written` those of the keys that have got records.
+    lacks, and `told` what selections came to of what a key names; `whole` gives the digest of a whole result,
+    times and all. Afterwards, `ran` holds the results of the vertices that ran, and `written` those of the
+    keys that have got records.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Solver:
         slots: int,
         *,
         elsewhere: Elsewhere | None = None,
+        told: Told | None = None,
         whole: Whole | None = None,
     ) -> None:
         self.definition = definition
@@ -75,6 +78,7 @@ class Solver:
         self.emit = emit
         self.slots = asyncio.Semaphore(slots)
         self.elsewhere = elsewhere
+        self.told = told
         self.whole = whole
         self.ran: dict[Digest, Snapshot] = {}
         self.written: dict[Digest, Snapshot] = {}
@@ -119,6 +123,11 @@ class Solver:
         found = _outcome(self.contents.get((source, select)))
         return found or self.assumed.get(source, {}).get(select)
 
+    async def known_keys(self) -> dict[Digest, Digest]:
+        """The keys of the vertices of which they were asked, once they are solved."""
+        found = {digest: await task for digest, task in self.keys.items()}
+        return {digest: key for digest, key in found.items() if key is not None}
+
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _key(self, digest: Digest) -> asyncio.Task[Digest | None]:
@@ -145,7 +154,9 @@ class Solver:
         key = await self._key(source) if self.assumes and source not in self.stale else None
         if key is not None and source not in self.results and self.cache.get(key) is None:
             known = self.cache.selected(key, select)
-            if known is not None:
+            if known is None and self.told is not None:
+                known = await self.told(key, select)
+            if known is not None and source not in self.results:
                 return self.assumed.setdefault(source, {}).setdefault(select, known)
         return await self._content(vertex, source, select)
 
@@ -199,6 +210,8 @@ class Solver:
         record = self.cache.get(key)
         if record is None and self.elsewhere is not None:
             record = await self.elsewhere(vertex, key)
+            if record is not None:
+                self._put(key, record)
         return record
 
     async def _once(
