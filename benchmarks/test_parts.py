@@ -30,7 +30,7 @@ from builder.dockerfile.parser import parse
 from builder.graph.definition import About, Definition, Input
 from builder.graph.selection import Selection
 from builder.oci import layer as layers
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.snapshots import selection
 from builder.snapshots.snapshot import FILE, FOLDER, Entry, LayerId, Snapshot
 from builder.snapshots.tree import Tree

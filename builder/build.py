@@ -20,6 +20,7 @@ from builder import memo, prepare
 from builder.aftermath import Aftermath, followed_up
 from builder.attempt import Attempt
 from builder.compiler.remotes import redact
+from builder.delivery import Delivered, metadata, wanted
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.failed import Failures
@@ -30,7 +31,7 @@ from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
 from builder.ops.exec import CacheMount, Exec
 from builder.ops.source import Local
-from builder.output import Delivered, config_name, deliver, metadata, wanted
+from builder.output import config_name, deliver
 from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
@@ -181,7 +182,7 @@ async def _build(
             delivered = await deliver(exports, program, snapshot, parts, inline)
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
-            if delivered.stored:
+            if inline is None:
                 _memoise(request, texts, program, bases, snapshot, delivered, parts)
             if caches:
                 await caches.give()
@@ -355,17 +356,17 @@ def _memoise(
     delivered: Delivered,
     parts: Parts,
 ) -> None:
-    """Remember the compile and the image, for a build that finds nothing changed (see `warm`)."""
+    """Remember the compile and the images, for a build that finds nothing changed (see `warm`)."""
     states = memo.states_of(parts.store.folder, bases, request.contexts)
-    image = delivered.made_by_default
     unsure = texts.layer is not None or program.epoch_fetched or _has_unknown(program)
-    if states is None or image is None or unsure:
+    if states is None or unsure:
         return
     config = digests.of_value([config_name(program), program.source_date_epoch])
     args = prepare.build_args(request, os.environ)
     memo.save_plan(parts.cache, memo.name_of(request, texts, args), memo.plan_of(program, states, config))
-    name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""))
-    memo.save_image(parts.cache, name, memo.Finished(image.row(), image.size, metadata(delivered)))
+    for way, image in delivered.made.items():
+        name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""), way)
+        memo.save_image(parts.cache, name, image)
 
 
 def _has_unknown(program: Program) -> bool:
@@ -385,7 +386,7 @@ def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, 
     image = delivered.image
     now = time.time()
     result = BuildResult(
-        image=digests.parse(image.descriptor.digest) if image else None,
+        image=image.digest if image else None,
         names=delivered.names,
         size=image.size if image else 0,
         seconds=now - begun,

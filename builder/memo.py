@@ -16,6 +16,7 @@ import os
 from builder import __version__
 from builder.digest import Digest, of_value
 from builder.graph.selection import Selection
+from builder.oci.finished import Finished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -191,31 +192,27 @@ def states_of(
     return states
 
 
-class Finished:
-    """A finished image: its descriptor as plain data, its size, and what --metadata-file holds."""
-
-    __slots__ = ("metadata", "row", "size")
-
-    def __init__(self, row: dict[str, Any], size: int, metadata: dict[str, object]) -> None:
-        self.row = row
-        self.size = size
-        self.metadata = metadata
-
-
-def image_name(snapshot: Snapshot, config: Digest, epoch: str) -> Digest:
-    """What names a finished image in the store: its layers, its config, its time where that is given."""
-    return of_value([list(snapshot), config, epoch])
+def image_name(snapshot: Snapshot, config: Digest, epoch: str, way: tuple[object, ...]) -> Digest:
+    """What names a finished image: its layers, its config, its time where that is given, and how it is
+    packed (`Export.way`)."""
+    return of_value([list(snapshot), config, epoch, list(way)])
 
 
 def save_image(cache: Cache, name: Digest, image: Finished) -> None:
-    """Remember a finished image that the store has."""
-    cache.remember("images", name, json.dumps([image.row, image.size, image.metadata]))
+    """Remember a finished image whose layers' blobs the store has."""
+    documents = [image.manifest_bytes.decode(), image.config_bytes.decode()]
+    about = [image.row, image.config, image.layers, image.created, image.size]
+    cache.remember("images", name, json.dumps([about, documents]))
 
 
 def load_image(cache: Cache, name: Digest) -> Finished | None:
-    """The finished image under that name, if any."""
+    """The finished image under that name, if any; its documents are as they were, or it counts as none."""
     text = cache.recall("images", name)
     try:
-        return Finished(*json.loads(text)) if text is not None else None
-    except (ValueError, TypeError):
+        if text is None:
+            return None
+        (row, config, layers, created, size), (manifest_bytes, config_bytes) = json.loads(text)
+        image = Finished(row, manifest_bytes.encode(), config, config_bytes.encode(), layers, created, size)
+        return image if image.is_sound() else None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -1,8 +1,9 @@
 """The path of a fully cached build: nothing is parsed, compiled, run or made.
 
 The plan of an earlier compile is looked up; the contexts are walked and what is selected is hashed, by the
-stat cache; keys follow, and the target's record; if that and its finished image are there, the build is
-done. Wherever anything is missing or unusual, `try_warm` returns None, and the full build begins afresh.
+stat cache; keys follow, and the target's record. If that is there, and so are the finished images that the
+outputs want, they are named, or written from the store's blobs, and the build is done. Wherever anything is
+missing or unusual, `try_warm` returns None, and the full build begins afresh.
 Loads neither asyncio nor msgspec, lark, networkx, rich or an HTTP library.
 """
 
@@ -13,9 +14,20 @@ import os
 import time
 
 from builder import memo, prepare
+from builder.delivery import TREES, Delivered, hand_out, hand_out_tree, metadata, wanted
 from builder.digest import Digest
 from builder.errors import BuildError
-from builder.events import BuildFinished, BuildStarted, Cached, Planned, VertexInfo, Warned
+from builder.events import (
+    BuildFailed,
+    BuildFinished,
+    BuildStarted,
+    Cached,
+    ExportFinished,
+    ExportStarted,
+    Planned,
+    VertexInfo,
+    Warned,
+)
 from builder.result import BuildResult
 from builder.snapshots.layers import LayerStore
 from builder.solver.cache import Cache
@@ -26,10 +38,13 @@ from builder.store.root import Store, open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.contexts import Context
     from builder.events import Emit
+    from builder.exporters import Export
     from builder.graph.selection import Selection
-    from builder.oci.reference import Reference
+    from builder.oci.finished import Finished
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.snapshots.snapshot import Snapshot
@@ -38,53 +53,62 @@ MAX_DOCUMENT = 16 << 20  # bytes of a manifest or a config
 
 
 def try_warm(request: BuildRequest, emit: Emit) -> BuildResult | None:
-    """The result of a build that has nothing to do; None where it may have. Raises no BuildError of its own:
-    whatever is wrong is found again, and told, by the full build."""
-    if not _is_plain(request):
+    """The result of a build that has nothing to make; None where it may have.
+
+    Raises BuildError where an output fails. What else is wrong is found again, and told, by the full build.
+    """
+    begun = time.time()
+    if not _is_plain(request) or not os.path.exists(os.path.join(request.root, "VERSION")):
         return None
     try:
-        return _try(request, emit)
+        store = open_store(request.root)
+        builds, uses = (locks.shared(store.folder, name) for name in (locks.BUILDS, locks.USES))
     except BuildError:
         return None
+    with builds, uses:
+        try:
+            ready = _find(request, store)
+        except BuildError:
+            return None
+        return ready.deliver(request, emit, begun) if ready is not None else None
 
 
 def _is_plain(request: BuildRequest) -> bool:
-    """Whether the request asks for no more than an image in the store, by what the cache has."""
-    unusual = request.no_cache or request.no_cache_filter or request.pull or request.outputs
-    return not (unusual or request.cache_to) and request.dockerfile != "-" and not prepare.is_fetched(request)
+    """Whether the request asks for no more than what the cache may have."""
+    unusual = request.no_cache or request.no_cache_filter or request.pull or request.cache_to
+    return not unusual and request.dockerfile != "-" and not prepare.is_fetched(request)
 
 
-def _try(request: BuildRequest, emit: Emit) -> BuildResult | None:
-    begun = time.time()
-    if not os.path.exists(os.path.join(request.root, "VERSION")):
+def _find(request: BuildRequest, store: Store) -> _Ready | None:
+    """What the request wants, if all of it is there. Raises BuildError."""
+    exports = wanted(request)
+    trees = any(export.kind in TREES for export in exports)
+    if trees and not _reads_layers(request):
         return None
     texts = prepare.read_texts(request)
     args = prepare.build_args(request, os.environ)
-    store = open_store(request.root)
-    with locks.shared(store.folder, locks.BUILDS), locks.shared(store.folder, locks.USES):
-        layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=True)
-        cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
-        plan = memo.load_plan(cache, memo.name_of(request, texts, args))
-        if plan is None or not _bases_are_as_they_were(request, store, plan):
-            return None
-        snapshot = _Lookup(request, texts, store, layers, cache, plan).target()
-        if snapshot is None:
-            return None
-        name = memo.image_name(snapshot, plan.config, args.get(prepare.EPOCH, ""))
-        image = memo.load_image(cache, name)
-        if image is None or not _is_stored(store, image):
-            return None
-        references = _give_names(request, store, image)
-    names = tuple(reference.familiar() for reference in references)
-    result = BuildResult(
-        image=Digest(image.row["digest"]),
-        names=names,
-        size=image.size,
-        seconds=time.time() - begun,
-        metadata=_metadata(image, references),
-    )
-    _tell(request, plan, result, emit, begun)
-    return result
+    layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=not trees)
+    cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
+    plan = memo.load_plan(cache, memo.name_of(request, texts, args))
+    if plan is None or not _bases_are_as_they_were(request, store, plan):
+        return None
+    snapshot = _Lookup(request, texts, store, layers, cache, plan).target()
+    if snapshot is None:
+        return None
+    delivered = Delivered()
+    for export in exports:
+        if export.kind not in TREES and export.way not in delivered.made:
+            name = memo.image_name(snapshot, plan.config, args.get(prepare.EPOCH, ""), export.way)
+            image = memo.load_image(cache, name)
+            if image is None or not _is_whole(store, image, stored=export.kind == "image"):
+                return None
+            delivered.note(export, image)
+    return _Ready(store, layers, plan, snapshot, exports, delivered)
+
+
+def _reads_layers(request: BuildRequest) -> bool:
+    """Whether this process reads layers' files as one that runs steps does: root, where it stands already."""
+    return os.geteuid() == 0 and request.isolation == "auto"
 
 
 def _bases_are_as_they_were(request: BuildRequest, store: Store, plan: memo.Plan) -> bool:
@@ -94,30 +118,110 @@ def _bases_are_as_they_were(request: BuildRequest, store: Store, plan: memo.Plan
     )
 
 
-def _is_stored(store: Store, image: memo.Finished) -> bool:
-    """Whether the image is there, whole: its documents with their bytes, its layers with their sizes.
+def _is_whole(store: Store, image: Finished, *, stored: bool) -> bool:
+    """Whether the store has the layers' blobs, with their sizes, and of a `stored` image the documents.
 
-    Raises StoreError where a document is not, or is damaged.
+    Raises StoreError where a document is not there, or is damaged.
     """
     blobs = store.blobs
-    manifest = json.loads(blobs.read(Digest(image.row["digest"]), MAX_DOCUMENT))
-    blobs.read(Digest(manifest["config"]["digest"]), MAX_DOCUMENT)
+    if stored:
+        for digest in (image.digest, Digest(image.config)):
+            blobs.read(digest, MAX_DOCUMENT)
+    manifest = json.loads(image.manifest_bytes)
     return all(blobs.stat(Digest(layer["digest"])) == layer["size"] for layer in manifest["layers"])
 
 
-def _give_names(request: BuildRequest, store: Store, image: memo.Finished) -> list[Reference]:
-    from builder.oci.names import Names
-    from builder.oci.reference import parse
+class _Ready:
+    """A build of which all is there, and is only to be told and handed out."""
 
-    references = [parse(tag) for tag in request.tags]
-    Names(store).add(image.row, references)
-    return references
+    def __init__(
+        self,
+        store: Store,
+        layers: LayerStore,
+        plan: memo.Plan,
+        snapshot: Snapshot,
+        exports: Sequence[Export],
+        delivered: Delivered,
+    ) -> None:
+        self.store = store
+        self.layers = layers
+        self.plan = plan
+        self.snapshot = snapshot
+        self.exports = exports
+        self.delivered = delivered
 
+    def deliver(self, request: BuildRequest, emit: Emit, begun: float) -> BuildResult:
+        """Do the outputs, with the events of a build that found all in the cache. Raises BuildError."""
+        self._tell_plan(request, emit, begun)
+        try:
+            for export in self.exports:
+                self._hand_out(export, emit)
+        except BuildError as error:
+            now = time.time()
+            emit(BuildFailed(time=now, error=error.message, code=error.code, seconds=now - begun))
+            raise
+        image, now = self.delivered.image, time.time()
+        result = BuildResult(
+            image=image.digest if image else None,
+            names=self.delivered.names,
+            size=image.size if image else 0,
+            seconds=now - begun,
+            metadata=metadata(self.delivered),
+        )
+        steps = sum(row.op is not None and not row.internal for row in self.plan.rows)
+        emit(
+            BuildFinished(
+                time=now,
+                names=result.names,
+                image=result.image or "",
+                size=result.size,
+                seconds=result.seconds,
+                steps=steps,
+                cached=steps,
+            )
+        )
+        return result
 
-def _metadata(image: memo.Finished, references: list[Reference]) -> dict[str, object]:
-    """What --metadata-file holds, with the names of this build and not of the one that made the image."""
-    told = {key: value for key, value in image.metadata.items() if key != "image.name"}
-    return {**told, "image.name": ",".join(map(str, references))} if references else told
+    def _hand_out(self, export: Export, emit: Emit) -> None:
+        """One output. To give an image of the store its names is not worth a word."""
+        if export.kind == "image":
+            hand_out(export, self.delivered.made[export.way], self.store, self.delivered)
+            return
+        begun = time.time()
+        emit(ExportStarted(time=begun, name=str(export)))
+        if export.kind in TREES:
+            hand_out_tree(export, self.snapshot, self.layers)
+        else:
+            hand_out(export, self.delivered.made[export.way], self.store, self.delivered)
+        now = time.time()
+        emit(ExportFinished(time=now, name=str(export), seconds=now - begun))
+
+    def _tell_plan(self, request: BuildRequest, emit: Emit, begun: float) -> None:
+        plan, now = self.plan, time.time()
+        emit(
+            BuildStarted(
+                time=begun,
+                name=", ".join(request.tags),
+                dockerfile=request.dockerfile or "Dockerfile",
+                context=request.context,
+            )
+        )
+        infos = tuple(
+            VertexInfo(
+                digest=row.digest,
+                label=row.label,
+                stage=row.stage,
+                line=row.line,
+                inputs=tuple(plan.rows[number].digest for number, _ in row.inputs),
+            )
+            for row in plan.rows
+        )
+        emit(Planned(time=now, vertices=infos, target=plan.rows[-1].digest))
+        for message, rule, line, excerpt in plan.warnings:
+            emit(Warned(time=now, message=message, rule=rule, line=line, excerpt=excerpt))
+        for row in plan.rows:
+            if row.op is not None:
+                emit(Cached(time=now, vertex=row.digest))
 
 
 class _Lookup:
@@ -180,44 +284,3 @@ class _Lookup:
             context.read(self.layers)
             self.contexts[row.local] = context
         return self.contexts[row.local]
-
-
-def _tell(request: BuildRequest, plan: memo.Plan, result: BuildResult, emit: Emit, begun: float) -> None:
-    """The events of a build that found everything in the cache."""
-    now = time.time()
-    emit(
-        BuildStarted(
-            time=begun,
-            name=", ".join(request.tags),
-            dockerfile=request.dockerfile or "Dockerfile",
-            context=request.context,
-        )
-    )
-    infos = tuple(
-        VertexInfo(
-            digest=row.digest,
-            label=row.label,
-            stage=row.stage,
-            line=row.line,
-            inputs=tuple(plan.rows[number].digest for number, _ in row.inputs),
-        )
-        for row in plan.rows
-    )
-    emit(Planned(time=now, vertices=infos, target=plan.rows[-1].digest))
-    for message, rule, line, excerpt in plan.warnings:
-        emit(Warned(time=now, message=message, rule=rule, line=line, excerpt=excerpt))
-    for row in plan.rows:
-        if row.op is not None:
-            emit(Cached(time=now, vertex=row.digest))
-    steps = sum(row.op is not None and not row.internal for row in plan.rows)
-    emit(
-        BuildFinished(
-            time=now,
-            names=result.names,
-            image=result.image or "",
-            size=result.size,
-            seconds=result.seconds,
-            steps=steps,
-            cached=steps,
-        )
-    )

@@ -207,6 +207,8 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
     """A build that needs no work, else one that does."""
     from builder.warm import try_warm
 
+    if request.outputs:  # what is half written is removed
+        unwind_on_sigterm()
     if (result := try_warm(request, reader.emit)) is not None:
         return result
     held = hold_signals()

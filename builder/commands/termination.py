@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def unwind_on_sigterm() -> None:
-    """From now on, SIGTERM unwinds as an exit does, so that what was begun is put away."""
+    """From now on, SIGTERM and SIGHUP unwind as an exit does, so that what was begun is put away."""
     import signal
 
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
+            signal.signal(number, _terminate)
 
 
 def hold_signals() -> list[int]:

@@ -3,21 +3,22 @@
 `parse` turns what was typed into an `Export` and refuses what no exporter knows; the modules beside this
 one each take a finished image (or tree) and an Export, and make exactly its destination: under another
 name first, so that a failed export leaves what was there. They read the store and never write to it.
+On the path of a fully cached build.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast, get_args
-
-import msgspec
-
 from builder.errors import UsageError
 from builder.oci import reference
-from builder.oci.compression import Compression, Kind
+from builder.oci.compressed import Compression
 from builder.oci.reference import InvalidReference, Reference
+from builder.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from builder.oci.compressed import Kind
     from builder.request import OutputSpec
 
 STDOUT = "-"
@@ -33,11 +34,11 @@ ATTRIBUTES = {
     "local": _TREE,
 }
 _ANNOTATION = "annotation"
-_KINDS = {"uncompressed": "none", "none": "none", "gzip": "gzip", "zstd": "zstd"}
+_KINDS: dict[str, Kind] = {"uncompressed": "none", "none": "none", "gzip": "gzip", "zstd": "zstd"}
 _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
-class Export(msgspec.Struct, frozen=True):
+class Export(Value):
     """One output as understood.
 
     kind: image (the store), oci, docker, tar or local; dest: a path, "-" for standard output, None for
@@ -48,11 +49,19 @@ class Export(msgspec.Struct, frozen=True):
     kind: str
     dest: str | None
     names: tuple[Reference, ...] = ()
-    compression: Compression = msgspec.field(default_factory=Compression)
+    compression: Compression = Compression()
     force_compression: bool = False
     rewrite_timestamp: bool = False
     folder: bool = False
-    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    annotations: Mapping[str, str] = {}
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """What tells two images of one filesystem and config apart, as plain data."""
+        return (
+            self.compression.kind, self.compression.level, self.force_compression, self.rewrite_timestamp,
+            tuple(sorted(self.annotations.items())),
+        )  # fmt: skip
 
     def __str__(self) -> str:
         match self.kind:
@@ -151,9 +160,7 @@ def _compression(attrs: dict[str, str]) -> Compression:
     level = attrs.get("compression-level")
     if level is not None and not (level.isascii() and level.isdecimal() and len(level) < 4):
         raise UsageError(f"compression-level={level} is no number")
-    kind = _KINDS[typed]
-    assert kind in get_args(Kind)
-    return Compression(cast(Kind, kind), int(level) if level is not None else None)
+    return Compression(_KINDS[typed], int(level) if level is not None else None)
 
 
 def _boolean(attrs: dict[str, str], name: str, *, default: bool) -> bool:

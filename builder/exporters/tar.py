@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder.exporters import Export
-from builder.exporters.destination import open_destination
+from builder.exporters.destination import Destination
 from builder.exporters.merged import Merged, Open
 from builder.oci import tar
 from builder.snapshots.tree import Tree
@@ -13,5 +13,5 @@ def export(tree: Tree, open_file: Open, wanted: Export, *, clamp: int | None = N
     """Write the tree where `wanted` says; `clamp`: the latest time, in nanoseconds. Raises BuildError."""
     assert wanted.dest is not None
     merged = Merged(tree, open_file)
-    with open_destination(wanted.dest) as out:
+    with Destination(wanted.dest) as out:
         tar.write((entry for entry in merged.entries if entry.path != "."), merged.content, out, clamp=clamp)

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
-from builder.errors import ImageError, UsageError
+from builder.errors import ImageError
+from builder.oci.compressed import Compression
 
 if TYPE_CHECKING:
     from collections import deque
@@ -31,14 +32,11 @@ if TYPE_CHECKING:
     from builder.fs.copy import Readable
     from builder.oci.zstd_frames import FrameTracker
 
-Kind = Literal["gzip", "zstd", "none"]
-
 BLOCK = 1 << 20
 INPUT = 1 << 17
 DICTIONARY = 1 << 15
 ISAL_LEVEL = 2
 ZSTD_LEVEL = 3
-LEVELS = {"gzip": range(10), "zstd": range(1, 23), "none": range(1)}
 GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZIP2_MAGIC = b"BZh"
@@ -51,25 +49,6 @@ class Writable(Protocol):
     """What takes bytes."""
 
     def write(self, data: bytes, /) -> object: ...
-
-
-class Compression(msgspec.Struct, frozen=True):
-    """How a layer is compressed; level None is the kind's own default.
-
-    gzip levels 1-3 are isal's (the default is its 2), 0 and 4-9 are zlib's; zstd has 1-22.
-    """
-
-    kind: Kind = "gzip"
-    level: int | None = None
-
-    def __post_init__(self) -> None:
-        levels = LEVELS.get(self.kind)
-        if levels is None:
-            raise UsageError(f"unknown compression {self.kind!r}", hint="use gzip, zstd or uncompressed")
-        if self.level is not None and self.kind != "none" and self.level not in levels:
-            raise UsageError(
-                f"compression level {self.level} of {self.kind} is not in {levels[0]}-{levels[-1]}"
-            )
 
 
 class Limits(msgspec.Struct, frozen=True):

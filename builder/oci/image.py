@@ -13,6 +13,7 @@ import msgspec
 
 from builder import digest as digests
 from builder.oci import spec
+from builder.oci.finished import Finished
 from builder.oci.names import Row
 from builder.oci.spec import Descriptor, History, ImageConfig, LayerBlob, Manifest, Platform, RootFS
 
@@ -41,6 +42,18 @@ class Image(msgspec.Struct, frozen=True):
         """The descriptor as plain data, as the local store's index has it."""
         row: Row = msgspec.to_builtins(self.descriptor)
         return row
+
+    def finished(self) -> Finished:
+        """What is left of it for who hands it out."""
+        return Finished(
+            row=self.row(),
+            manifest_bytes=self.manifest_bytes,
+            config=self.manifest.config.digest,
+            config_bytes=self.config_bytes,
+            layers=[layer.digest for layer in self.manifest.layers],
+            created=self.config.created,
+            size=self.size,
+        )
 
 
 def rfc3339(seconds: float) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from builder.fs.copy import Readable
+    from builder.oci.compressed import Compression
     from builder.oci.tar import Content, Writable
 
     class Sink(Protocol):
@@ -65,7 +66,7 @@ def pack(
     entries: Iterable[Entry],
     content: Content,
     out: Writable,
-    compression: comp.Compression,
+    compression: Compression,
     *,
     clamp: int | None = None,
 ) -> spec.LayerBlob:
@@ -78,9 +79,7 @@ def pack(
     return pack_tar(lambda raw: tar.write(tar_entries(entries), content, raw, clamp=clamp), out, compression)
 
 
-def pack_tar(
-    write: Callable[[Writable], None], out: Writable, compression: comp.Compression
-) -> spec.LayerBlob:
+def pack_tar(write: Callable[[Writable], None], out: Writable, compression: Compression) -> spec.LayerBlob:
     """The same of a tar that `write` writes."""
     blob = _Counted(out)
     with comp.open_writer(blob, compression) as writer:

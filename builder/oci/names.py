@@ -30,7 +30,7 @@ else:
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
-_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_INDEX = 64 << 20
 
 
@@ -116,7 +116,7 @@ class Names:
         return list(gone.values())
 
     def _write_index(self, rows: Sequence[Row]) -> None:
-        document = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": list(rows)}
+        document = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": list(rows)}
         self._replace("index.json", document)
 
     def _write_pulled(self, table: dict[str, Row]) -> None:

@@ -8,10 +8,9 @@ CVE-2025-58183 is an unbounded map).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from builder.oci import tar_header as th
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 

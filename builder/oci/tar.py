@@ -6,13 +6,11 @@ takes ustar, pax, V7 and GNU archives, normalises names so that none leaves the 
 of the archive than one header record of bounded size. Both exist because tarfile is slow (20,000 files:
 5 s) and because its reader allocates and follows what a hostile header says.
 
-Must never know: layers, whiteouts, compression, disks.
+Must never know: layers, whiteouts, compression, disks. On the path of a fully cached build, which writes
+headers: a hash is loaded by who checks.
 """
 
 from __future__ import annotations
-
-import hashlib
-from typing import TYPE_CHECKING
 
 from builder import stop
 from builder.errors import BuildError
@@ -20,6 +18,7 @@ from builder.oci import sparse
 from builder.oci import tar_header as th
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, FILE, FOLDER, SYMLINK, Entry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO, Protocol
@@ -70,7 +69,7 @@ def write(
     pieces: list[bytes] = []
     held = 0
     for entry in entries:
-        head = _header(entry, clamp)
+        head = head_of(entry, clamp)
         pieces.append(head)
         held += len(head)
         if entry.kind == FILE and entry.hardlink is None and entry.size:
@@ -110,13 +109,17 @@ def size_of(entry: Entry, clamp: int | None = None) -> int:
         and clamp is None
         and 0 <= entry.mtime <= MAX_OCTAL_11 * th.NANO
     )
-    head = th.BLOCK if is_plain else len(_header(entry, clamp))
+    head = th.BLOCK if is_plain else len(head_of(entry, clamp))
     return head + data + th.padding(data)
 
 
 def _checked(entry: Entry, stream: Readable) -> Iterator[bytes]:
     """The bytes of a file, which must be as many as the entry says, and have its digest."""
-    sha = hashlib.sha256() if entry.digest else None
+    sha = None
+    if entry.digest:
+        from hashlib import sha256
+
+        sha = sha256()
     left = entry.size
     while data := stream.read(min(CHUNK, left + 1)):
         left -= len(data)
@@ -134,7 +137,7 @@ def changed(entry: Entry) -> BuildError:
     return BuildError(f"{entry.path!r} changed during the build", code="changed-during-build")
 
 
-def _header(entry: Entry, clamp: int | None) -> bytes:
+def head_of(entry: Entry, clamp: int | None = None) -> bytes:
     """The header block of an entry, after a pax header where it needs one."""
     kind = th.HARDLINK if entry.hardlink is not None else _TYPES.get(entry.kind)
     if kind is None:

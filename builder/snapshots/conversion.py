@@ -16,7 +16,7 @@ from builder.snapshots import folders, forms, index, splice
 from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
-    from builder.oci.compression import Compression
+    from builder.oci.compressed import Compression
     from builder.oci.spec import LayerBlob
     from builder.snapshots.folders import Stacked
     from builder.snapshots.layers import LayerStore

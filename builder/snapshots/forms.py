@@ -26,7 +26,8 @@ from builder.fs.spread import MANY
 from builder.fs.unlock import open_own
 from builder.fs.whole import write_whole
 from builder.oci import spec
-from builder.oci.compression import Compression, open_reader, open_writer
+from builder.oci.compressed import Compression
+from builder.oci.compression import open_reader, open_writer
 from builder.oci.layer import MEDIA_TYPES, pack, scan
 from builder.snapshots.index import BLOBS
 from builder.snapshots.snapshot import FILE, OPAQUE, WHITEOUT, Entry

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from builder.oci.compression import Compression
+    from builder.oci.compressed import Compression
     from builder.oci.spec import LayerBlob
     from builder.snapshots.changes import Stub
     from builder.snapshots.snapshot import Snapshot

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.fs.rooted import open_root, opened
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.oci.layer import canonical
 from builder.snapshots import changes, copies, delta, folders, forms, splice
 from builder.snapshots.edit import COPY, Edit, new_id

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from builder.fs.copy import Readable
-    from builder.oci.compression import Compression
+    from builder.oci.compressed import Compression
     from builder.oci.spec import LayerBlob
     from builder.oci.tar import Content, Writable
     from builder.snapshots.layers import LayerStore

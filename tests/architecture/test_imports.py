@@ -51,17 +51,25 @@ def test_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
     assert len([name for name in loaded if name.startswith("builder.")]) < 12
 
 
-@pytest.mark.parametrize("edit", ["nothing", "a file that no step selects"])
-def test_a_fully_cached_build_needs_no_package_and_loads_nothing_heavy(tmp_path: Path, edit: str) -> None:
+@pytest.mark.parametrize(("edit", "output"), [
+    ("nothing", ""),
+    ("a file that no step selects", ""),
+    ("nothing", "type=oci,dest=out.tar,name=host.x/app,compression=zstd"),
+    ("nothing", "type=docker,dest=out.tar"),
+])  # fmt: skip
+def test_a_fully_cached_build_needs_no_package_and_loads_nothing_heavy(
+    tmp_path: Path, edit: str, output: str
+) -> None:
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM scratch\nARG V=1\nCOPY app /app\nWORKDIR /srv\nLABEL v=$V\n")
     (context / "app").write_text("app")
     words = ["--root", str(tmp_path / "store"), "-t", "app:1", "--progress=plain", str(context)]
+    if output:
+        words = [f"--output={output}", "--metadata-file=told.json", "-q", *words[:4], str(context)]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    subprocess.run(
-        [sys.executable, "-m", "builder", *words], env=environment, check=True, capture_output=True
-    )
+    command = [sys.executable, "-m", "builder", *words]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
     if edit != "nothing":
         (context / "notes").write_text("new")
 

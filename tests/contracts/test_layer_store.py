@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.reading import read_tree
 from builder.snapshots.snapshot import (

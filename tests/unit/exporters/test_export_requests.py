@@ -6,7 +6,7 @@ import pytest
 
 from builder.errors import UsageError
 from builder.exporters import parse
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.request import OutputSpec
 
 

@@ -18,7 +18,8 @@ from builder.exporters import Export, docker, local, oci, parse, tar
 from builder.exporters.merged import Merged
 from builder.images import inspect, load
 from builder.oci import spec
-from builder.oci.image import Image, assemble
+from builder.oci.finished import Finished
+from builder.oci.image import assemble
 from builder.oci.layout import Layout, LayoutName
 from builder.oci.spec import Descriptor, History, ImageConfig, LayerBlob, Platform, RunConfig
 from builder.request import OutputSpec
@@ -37,19 +38,20 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def image(store: Store) -> Image:
+def image(store: Store) -> Finished:
     layer = make_tar({"etc/hello": b"hello\n", "big": os.urandom(700_000)})
     blob = store.blobs.put(layer)
     config = ImageConfig("amd64", "linux", config=RunConfig(cmd=("sh",), env=("A=1",)))
     described = LayerBlob(Descriptor(spec.OCI_LAYER, blob, len(layer)), blob, len(layer))
-    return assemble(config, [described, described], [History(created_by="x")] * 2, "2024-01-01T00:00:00Z")
+    history = [History(created_by="x")] * 2
+    return assemble(config, [described, described], history, "2024-01-01T00:00:00Z").finished()
 
 
 def output(kind: str, dest: Path | str, *tags: str, **attrs: str) -> Export:
     return parse(OutputSpec(type=kind, dest=str(dest), attrs=attrs), tags)
 
 
-def test_an_oci_archive_is_a_layout(tmp_path: Path, store: Store, image: Image) -> None:
+def test_an_oci_archive_is_a_layout(tmp_path: Path, store: Store, image: Finished) -> None:
     dest = tmp_path / "out.tar"
 
     oci.export(image, store.blobs, output("oci", dest, "app:1.0", "host.x/app"))
@@ -62,26 +64,26 @@ def test_an_oci_archive_is_a_layout(tmp_path: Path, store: Store, image: Image) 
     assert len(names) == len(set(names))
     layout = Layout(tmp_path / "x")
     (found,) = layout.find(LayoutName(tmp_path / "x", "1.0"))
-    assert found.digest == image.descriptor.digest
+    assert found.digest == image.digest
     assert layout.read(found, 10_000) == image.manifest_bytes
     assert [entry.annotations for entry in layout.index.manifests] == [
         {
             spec.REF_NAME: "1.0",
             spec.IMAGE_NAME: "docker.io/library/app:1.0",
-            oci.CREATED: image.config.created,
+            oci.CREATED: image.created,
         },
-        {spec.REF_NAME: "latest", spec.IMAGE_NAME: "host.x/app:latest", oci.CREATED: image.config.created},
+        {spec.REF_NAME: "latest", spec.IMAGE_NAME: "host.x/app:latest", oci.CREATED: image.created},
     ]
 
 
-def test_an_archive_depends_on_the_image_alone(tmp_path: Path, store: Store, image: Image) -> None:
+def test_an_archive_depends_on_the_image_alone(tmp_path: Path, store: Store, image: Finished) -> None:
     for name in ("one", "two"):
         oci.export(image, store.blobs, output("oci", tmp_path / name, "app:1.0"))
 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_docker_archive_has_both_kinds_of_index(tmp_path: Path, store: Store, image: Image) -> None:
+def test_a_docker_archive_has_both_kinds_of_index(tmp_path: Path, store: Store, image: Finished) -> None:
     dest = tmp_path / "out.tar"
 
     docker.export(image, store.blobs, output("docker", dest, "app:1.0"))
@@ -98,7 +100,7 @@ def test_a_docker_archive_has_both_kinds_of_index(tmp_path: Path, store: Store, 
 
 @pytest.mark.parametrize(("kind", "exporter"), [("oci", oci), ("docker", docker)])
 def test_what_is_exported_can_be_loaded(
-    tmp_path: Path, store: Store, image: Image, kind: str, exporter: object
+    tmp_path: Path, store: Store, image: Finished, kind: str, exporter: object
 ) -> None:
     exporter.export(image, store.blobs, output(kind, tmp_path / "a.tar", "app:1.0"))  # type: ignore[attr-defined]
     other = open_store(tmp_path / "other")
@@ -106,13 +108,13 @@ def test_what_is_exported_can_be_loaded(
     (loaded,) = load(other, str(tmp_path / "a.tar"), AMD64)
 
     assert loaded.names == ("app:1.0",)
-    assert loaded.digest == image.descriptor.digest
-    assert inspect(other, "app:1.0")["Id"] == image.manifest.config.digest
+    assert loaded.digest == image.digest
+    assert inspect(other, "app:1.0")["Id"] == image.config
 
 
-def test_a_folder_layout_is_added_to(tmp_path: Path, store: Store, image: Image) -> None:
+def test_a_folder_layout_is_added_to(tmp_path: Path, store: Store, image: Finished) -> None:
     dest = tmp_path / "layout"
-    other = assemble(image.config, [], [], "2025-01-01T00:00:00Z")
+    other = assemble(ImageConfig("amd64", "linux"), [], [], "2025-01-01T00:00:00Z").finished()
 
     oci.export(image, store.blobs, output("oci", dest, "app:1", tar="false"))
     oci.export(other, store.blobs, output("oci", dest, "app:2", tar="false"))
@@ -120,15 +122,15 @@ def test_a_folder_layout_is_added_to(tmp_path: Path, store: Store, image: Image)
 
     layout = Layout(dest)
     assert sorted(e.annotations[spec.REF_NAME] for e in layout.index.manifests) == ["1", "2"]
-    assert layout.find(LayoutName(dest, "1"))[0].digest == other.descriptor.digest
+    assert layout.find(LayoutName(dest, "1"))[0].digest == other.digest
     for path in (dest / "blobs" / "sha256").iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
-def test_a_failed_export_leaves_what_was_there(tmp_path: Path, store: Store, image: Image) -> None:
+def test_a_failed_export_leaves_what_was_there(tmp_path: Path, store: Store, image: Finished) -> None:
     dest = tmp_path / "out.tar"
     dest.write_text("precious")
-    store.blobs.remove(digests.parse(image.layers[0].descriptor.digest))
+    store.blobs.remove(digests.parse(image.layers[0]))
 
     with pytest.raises(BuildError, match="is not in the store"):
         oci.export(image, store.blobs, output("oci", dest))
@@ -137,7 +139,7 @@ def test_a_failed_export_leaves_what_was_there(tmp_path: Path, store: Store, ima
     assert sorted(os.listdir(tmp_path)) == ["out.tar", "store"]
 
 
-def test_a_device_or_fifo_is_written_to_and_stays(tmp_path: Path, store: Store, image: Image) -> None:
+def test_a_device_or_fifo_is_written_to_and_stays(tmp_path: Path, store: Store, image: Finished) -> None:
     device = os.stat("/dev/null")
 
     oci.export(image, store.blobs, output("oci", "/dev/null"))
@@ -145,7 +147,7 @@ def test_a_device_or_fifo_is_written_to_and_stays(tmp_path: Path, store: Store, 
     assert os.path.samestat(os.stat("/dev/null"), device)
 
 
-def test_a_symlink_to_a_file_stays_one(tmp_path: Path, store: Store, image: Image) -> None:
+def test_a_symlink_to_a_file_stays_one(tmp_path: Path, store: Store, image: Finished) -> None:
     (tmp_path / "link.tar").symlink_to("real.tar")
 
     oci.export(image, store.blobs, output("oci", tmp_path / "link.tar"))
@@ -154,7 +156,7 @@ def test_a_symlink_to_a_file_stays_one(tmp_path: Path, store: Store, image: Imag
     assert tarfile.is_tarfile(tmp_path / "real.tar")
 
 
-def test_destinations_that_cannot_be_written_are_told(tmp_path: Path, store: Store, image: Image) -> None:
+def test_destinations_that_cannot_be_written_are_told(tmp_path: Path, store: Store, image: Finished) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         oci.export(image, store.blobs, output("oci", tmp_path))
     with pytest.raises(BuildError, match="no such file or directory"):
@@ -253,7 +255,7 @@ def test_nothing_is_written_through_a_symlink_in_the_folder(tmp_path: Path) -> N
 @pytest.mark.peers
 @needs("skopeo")
 @pytest.mark.parametrize("kind", ["oci", "docker"])
-def test_skopeo_reads_the_archives(tmp_path: Path, store: Store, image: Image, kind: str) -> None:
+def test_skopeo_reads_the_archives(tmp_path: Path, store: Store, image: Finished, kind: str) -> None:
     exporter = {"oci": oci, "docker": docker}[kind]
     dest = tmp_path / "a.tar"
 
@@ -268,7 +270,7 @@ def test_skopeo_reads_the_archives(tmp_path: Path, store: Store, image: Image, k
 @pytest.mark.root
 @needs("umoci")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: umoci sets owners")
-def test_umoci_unpacks_the_layout(tmp_path: Path, store: Store, image: Image) -> None:
+def test_umoci_unpacks_the_layout(tmp_path: Path, store: Store, image: Finished) -> None:
     oci.export(image, store.blobs, output("oci", tmp_path / "layout", "app:1.0", tar="false"))
 
     run(["umoci", "unpack", "--image", f"{tmp_path / 'layout'}:1.0", tmp_path / "bundle"])

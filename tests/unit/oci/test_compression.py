@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import ImageError, UsageError
-from builder.oci.compression import BLOCK, Compression, Limits, open_reader, open_writer
+from builder.oci.compressed import Compression
+from builder.oci.compression import BLOCK, Limits, open_reader, open_writer
 
 KINDS = [
     Compression("gzip"), Compression("gzip", 0), Compression("gzip", 1), Compression("gzip", 3),

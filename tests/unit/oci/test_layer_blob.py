@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from builder import digest
 from builder.errors import BuildError, ImageError
 from builder.oci import layer, layer_index, spec
-from builder.oci.compression import Compression, Limits
+from builder.oci.compressed import Compression
+from builder.oci.compression import Limits
 from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry
 
 SECOND = 1_000_000_000

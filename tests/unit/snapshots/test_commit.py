@@ -281,7 +281,7 @@ def test_folders_keep_their_times_when_stubs_are_taken_out(layers: LayerStore) -
 
 
 def test_a_folder_made_anew_hides_what_was_below_also_when_it_is_unpacked_again(layers: LayerStore) -> None:
-    from builder.oci.compression import Compression
+    from builder.oci.compressed import Compression
 
     snapshot = steps(layers, "mkdir -p d/sub; touch d/old d/sub/old", "rm -r d; mkdir -p d/sub; touch d/new")
     blob = layers.blob(snapshot[-1], Compression())

@@ -8,7 +8,7 @@ import pytest
 
 from builder.errors import BuildError, ImageError, StoreError
 from builder.oci import spec
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry
 from tests.support.layers import bytes_of, make_layer, open_layers, shape

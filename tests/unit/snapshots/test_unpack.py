@@ -13,7 +13,7 @@ from builder.fs.ownership import REAL, RECORDED
 from builder.fs.remove import remove_tree
 from builder.fs.rooted import open_root, opened
 from builder.oci import layer
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.snapshots.reading import read_tree
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry
 from builder.snapshots.unpack import TreeWriter, write_tree

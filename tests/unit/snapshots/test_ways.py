@@ -14,7 +14,7 @@ import pytest
 from builder.errors import BuildError, StoreError
 from builder.fs.ownership import MAPPED, REAL, RECORDED, STAT_XATTR
 from builder.fs.rooted import open_root, opened
-from builder.oci.compression import Compression
+from builder.oci.compressed import Compression
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.reading import read_tree
 from builder.snapshots.snapshot import (
