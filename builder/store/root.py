@@ -3,6 +3,9 @@
     ROOT/VERSION        format number, owner's uid outside of user namespaces; written last: it says "whole"
     ROOT/oci-layout, index.json, blobs/sha256/    an OCI image layout that any tool may read
     ROOT/layers, cache, builds    what the builder makes of it; ROOT/ingest: files on their way in
+        layers/<id>/base          names a layer that has to stay as long as <id> does (see snapshots.folders)
+        cache/models/ab/abcd…     the layer that a COPY made last, as text: a hint that may go at any time, keeps
+                                  nothing, and may name what is gone
     ROOT/locks          see store.locks
 
 Whoever passed `open_store` may rely on the folders. Never knows what is in them. On the cached path.
