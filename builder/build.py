@@ -257,6 +257,7 @@ def compile_options(request: BuildRequest) -> CompileOptions:
         entitlements=frozenset(request.allow),
         hostname=request.hostname,
         platform_given=bool(request.platform),
+        reproducible=request.reproducible,
     )
 
 
@@ -292,6 +293,7 @@ def _solver(
         slots=_slots(request, program),
         elsewhere=taking.record if taking else None,
         told=taking.selected if taking else None,
+        whole=parts.digest_of_whole if request.reproducible else None,
     )
 
 

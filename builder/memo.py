@@ -88,6 +88,7 @@ def name_of(request: BuildRequest, texts: Texts, args: Mapping[str, str]) -> Dig
             request.target, dict(request.labels), dict(request.contexts), request.network,
             [list(host) for host in request.add_hosts], request.shm_size, list(request.ulimits),
             sorted(request.allow), request.platform, request.hostname, os.uname().machine,
+            request.reproducible,
         ]
     )  # fmt: skip
 

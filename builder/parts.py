@@ -30,7 +30,7 @@ from builder.ops.files import Copy, MakeDir, Merge
 from builder.ops.source import MAIN_CONTEXT, Local
 from builder.request import StepLimits
 from builder.snapshots.layers import LayerStore
-from builder.snapshots.snapshot import Entry, LayerId
+from builder.snapshots.snapshot import Entry, LayerId, Snapshot
 from builder.solver.cache import Cache
 from builder.sources.shelf import Shelf
 
@@ -57,7 +57,8 @@ class Parts:
     """The parts.
 
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
-    folders; epoch: SOURCE_DATE_EPOCH; open_files: a step's limit (soft, hard), where it is not the
+    folders; epoch: SOURCE_DATE_EPOCH; latest: no file of a layer that is made is newer (both in seconds);
+    open_files: a step's limit (soft, hard), where it is not the
     builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
     used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks.
     """
@@ -77,6 +78,7 @@ class Parts:
     epoch: int | None
     unpack: frozenset[Digest]
     threads: ThreadPoolExecutor
+    latest: int | None = None
     open_files: tuple[int, int] | None = None
     failures: Failures | None = None
     limits: StepLimits = field(default_factory=StepLimits)
@@ -91,6 +93,12 @@ class Parts:
         """The digest of a FILE's bytes: a context's through its stat cache, else as its layer has it."""
         context = self.context_of(layer)
         return context.digest_of(layer, entry) if context else self.layers.digest(layer, entry)
+
+    async def digest_of_whole(self, vertex: Vertex, snapshot: Snapshot) -> Digest:
+        """The digest of a snapshot, layer by layer, times and all: of what a step on it can tell apart."""
+        from builder.snapshots import sameness
+
+        return await self.thread(sameness.digest, self.layers, self.cache, snapshot)
 
     def context_of(self, layer: LayerId) -> Context | None:
         """The context that was read as this layer."""
@@ -137,6 +145,7 @@ async def open_parts(
             epoch=program.source_date_epoch,
             unpack=wanted_as_folders(program.definition, program.target),
             threads=threads,
+            latest=program.definition.latest,
             limits=request.limits,
         )
     finally:

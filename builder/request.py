@@ -112,7 +112,8 @@ class BuildRequest(Value):
     cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
     folder; root_flag: --root as it was given. jobs 0 is the default.
     isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "". runtime: name or path of an
-    OCI runtime that carries steps out, "" for our own.
+    OCI runtime that carries steps out, "" for our own. reproducible: files are never newer than
+    SOURCE_DATE_EPOCH (or compiler.epoch.DEFAULT), and steps of equal output are equal to those on them.
     """
 
     context: str
@@ -149,3 +150,4 @@ class BuildRequest(Value):
     limits: StepLimits = StepLimits()
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
+    reproducible: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -28,6 +29,7 @@ from builder.runtime.ownership.handover import TABLE
 from builder.runtime.ownership.request import table
 from builder.snapshots import graft, owners
 from builder.snapshots.accounts import read_accounts
+from builder.snapshots.clamp import Clamp
 from builder.snapshots.edit import COPY
 from builder.snapshots.snapshot import FILE, Entry, Snapshot
 from builder.snapshots.unpack import no_content, write_tree
@@ -58,6 +60,7 @@ async def run_step(
     Raises StepFailed where the command fails, SandboxError where it cannot be run at all.
     """
     runtime = parts.sandboxes.start()
+    clamp = Clamp.since_now(parts.latest)
     step = Step(parts, vertex, op, below, inputs)
     async with contextlib.AsyncExitStack() as stack:
         edit, prepared = await step.get_ready(stack)
@@ -69,7 +72,8 @@ async def run_step(
         except StepFailed as error:
             await step.keep(edit, prepared.stubs, error)
             raise
-        return (*below, await parts.thread(parts.layers.commit, edit, below, prepared.stubs, status.owners))
+        commit = functools.partial(parts.layers.commit, clamp=clamp)
+        return (*below, await parts.thread(commit, edit, below, prepared.stubs, status.owners))
 
 
 @dataclass(frozen=True)

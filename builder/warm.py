@@ -271,8 +271,12 @@ class _Lookup:
             context = self._context(number)
             assert context.layer is not None
             return context.digest(self.layers.tree((context.layer,)), select)
-        record = self.cache.get(key) if key else None
-        return self.cache.known_content(record.snapshot, select) if record else None
+        if key is None:
+            return None
+        record = self.cache.get(key)
+        return (
+            self.cache.known_content(record.snapshot, select) if record else self.cache.selected(key, select)
+        )
 
     def _context(self, number: int) -> Context:
         from builder.contexts import open_context

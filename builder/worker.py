@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.digest import Digest, of_value
@@ -135,13 +135,21 @@ class Worker:
             )
             content = Contents(layers, archives, planned)
             model = self._model(op, sources)
-            return (*below, self._create(content.entries(), content.open, model))
+            return (*below, self._create(self._timed(content.entries()), content.open, model))
 
     def _make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
         tree = self.parts.layers.tree(below)
         owner = self._owner(op.user, tree, nowhere=not below) if op.user else (0, 0)
         planned = graft.plan_dir(op.path, tree, owner, self._now(), self._epoch())
         return (*below, self._create(planned, no_content))
+
+    def _timed(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries, none newer than it may be."""
+        latest = self.parts.latest
+        if latest is None:
+            return list(entries)
+        bound = latest * 1_000_000_000
+        return [entry.replace(mtime=bound) if entry.mtime > bound else entry for entry in entries]
 
     def _model(self, op: Copy, sources: tuple[Snapshot, ...]) -> Digest | None:
         """What names the layers that this copy made of these sources, whatever was in them then."""

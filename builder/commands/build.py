@@ -110,6 +110,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         iidfile=iidfile,
         metadata_file=parsed.text("metadata-file") or None,
         limits=_limits_of(parsed),
+        reproducible=parsed.switch("reproducible"),
         isolation=values.isolation(parsed.text("isolation")),
         runtime=parsed.text("runtime"),
         require_isolation=values.required_isolation(parsed.text("require-isolation")),

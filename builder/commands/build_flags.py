@@ -75,6 +75,9 @@ FLAGS = (
     Flag(name="no-cache", kind="switch", group=HOW, help="run every step again"),
     Flag(name="no-cache-filter", kind="list", metavar="STAGE", group=HOW,
          help="run these stages' steps again"),
+    Flag(name="reproducible", kind="switch", group=HOW,
+         help="give files times no later than SOURCE_DATE_EPOCH (default 1980-01-01), and do not run what "
+         "stands on a step that gives the same again"),
     Flag(name="pull", kind="switch", group=HOW, help="ask the registries for newer base images"),
     Flag(name="cache-from", kind="list", metavar="NAME|type=...", group=HOW,
          help="take steps from a cache elsewhere: NAME in a registry, type=registry,ref=NAME or "

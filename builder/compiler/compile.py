@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from builder.compiler import created_by
-from builder.compiler.epoch import Epoch, find_epoch, with_epoch
+from builder.compiler.epoch import Epoch, find_epoch, settled_epoch, with_epoch
 from builder.compiler.growth import Growth
 from builder.compiler.lower import LABELLED, lower
 from builder.compiler.lowering import Lowering, Origin, fetching
@@ -97,7 +97,9 @@ def compile(
     plan = make_plan(names, bases, steps, target, known)
     if plan.missing:
         return Missing(plan.missing)
+    epoch = settled_epoch(options, epoch)
     work = Work(names, bases, known, scope, plan, [] if visits is None else visits)
+    work.definition.latest = epoch.seconds if options.reproducible else None
     for number in plan.steps:
         work.lower_stage(names.stages[number])
     return _finish(work, target, epoch)
@@ -252,7 +254,7 @@ def _finish(work: Work, target: int, epoch: Epoch) -> Program:
     image = _as_json_can(replace(_with_platform(state.settled(), options), history=history))
     reached = work.definition.reached(state.head)
     return Program(
-        Definition({vertex.digest: vertex for vertex in reached}),
+        Definition({vertex.digest: vertex for vertex in reached}, work.definition.latest),
         state.head,
         image,
         image.history,

@@ -4,6 +4,9 @@ It is a number of seconds, or names what has a time: `context` the build's own c
 else a stage that does nothing but fetch one thing with ADD. Of a repository it is the commit's time, of a
 file on the web when it was last modified (of an archive without that, its newest file's); folders and images
 have none, and then there is no such argument. Once the time is known, the argument has it as its value.
+
+A reproducible build in which it is not given has files of 1980-01-01 00:00:00 UTC, the oldest time that a ZIP
+archive can hold; the argument is not set then.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from builder.dockerfile.ast import Add, Arg
 from builder.errors import BuildError, DockerfileError
 from builder.ops.source import MAIN_CONTEXT, Git, Http
 from builder.text import Location
+
+DEFAULT = 315532800
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -57,6 +62,11 @@ def with_epoch(
 ) -> tuple[CompileOptions, dict[str, str]]:
     """Options and global scope with the time as the argument's value wherever it has one."""
     return replace(options, build_args=_settled(options.build_args, epoch)), _settled(scope, epoch)
+
+
+def settled_epoch(options: CompileOptions, epoch: Epoch) -> Epoch:
+    """The time that the image's files and history have: a reproducible build always has one."""
+    return Epoch(DEFAULT) if options.reproducible and epoch.seconds is None else epoch
 
 
 def _settled(values: Mapping[str, str], epoch: Epoch) -> dict[str, str]:

@@ -16,7 +16,7 @@ from builder.compiler import created_by, remotes, scope
 from builder.compiler.growth import Counted, Growth
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions
-from builder.compiler.sources import FromContext, FromImage, Source
+from builder.compiler.sources import FromContext, Source
 from builder.compiler.state import StageState
 from builder.digest import Digest
 from builder.dockerfile.ast import AnyInstruction
@@ -45,11 +45,6 @@ class Origin(msgspec.Struct, frozen=True):
     def is_folder(self) -> bool:
         """Whether it is a folder that the user gave: its owners are reset, its content is what counts."""
         return not self.with_owners and (self.source is None or isinstance(self.source, FromContext))
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it is named by a digest of its content already."""
-        return isinstance(self.source, FromImage)
 
 
 class Lowering(msgspec.Struct, frozen=True):

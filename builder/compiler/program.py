@@ -54,6 +54,7 @@ class CompileOptions:
     are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
     all_stages: lower those that the target does not need too, to find out what is wrong with them.
     context_is_folder: the build context is a folder of the user's, whose owners do not count;
+    reproducible: files are never newer than the time of SOURCE_DATE_EPOCH, which has a default then;
     context_epoch: the time of a context that has one, in seconds; source_times: what is known of the times
     that compiling asked for.
     """
@@ -76,6 +77,7 @@ class CompileOptions:
     platform_given: bool = False
     all_stages: bool = False
     context_is_folder: bool = True
+    reproducible: bool = False
     context_epoch: int | None = None
     source_times: Mapping[Git | Http, int | None] = field(default_factory=dict)
 

@@ -1,8 +1,7 @@
 """RUN: the command, its environment, its mounts. Pure.
 
 Input 0 of the vertex is what the command runs on; each mount that shows files of somewhere else has an
-input of its own. What a mount shows of a folder or of another stage counts by its content, an image by its
-digest.
+input of its own. What a mount shows counts by its content.
 """
 
 from __future__ import annotations
@@ -247,7 +246,7 @@ class Mounting:
 
 
 def _shown_input(origin: Origin, source: str) -> Input:
-    if origin.is_image or isinstance(origin.source, FromScratch):
+    if isinstance(origin.source, FromScratch):
         return Input(origin.vertex)
     return Input(origin.vertex, Selection((source,), owners=not origin.is_folder, wildcards=False))
 

@@ -50,9 +50,14 @@ class Vertex(msgspec.Struct, frozen=True):
 
 
 class Definition(msgspec.Struct):
-    """All vertices by digest, in topological order."""
+    """All vertices by digest, in topological order.
+
+    latest: no file that its ops write is newer, in seconds since the epoch; None: files are as new as they
+    are. It is part of what those ops (see `Op`) are.
+    """
 
     vertices: dict[Digest, Vertex] = msgspec.field(default_factory=dict)
+    latest: int | None = None
 
     def add(self, op: Op[Any, Any], inputs: tuple[Input, ...], about: About) -> Digest:
         """Add a vertex and return its digest; an equal one that is there already is kept.
@@ -62,6 +67,8 @@ class Definition(msgspec.Struct):
         for item in inputs:
             self.vertices[item.of]
         plain = op.plain()
+        if plain is not None and self.latest is not None and getattr(op, "writes", False):
+            plain = [*plain, ["latest", self.latest]]
         op_digest = None if plain is None else of_value(plain)
         # An op without plain data (a context) is named by what it is called.
         name = op_digest or ["unkeyed", repr(op)]

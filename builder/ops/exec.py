@@ -87,6 +87,7 @@ class Exec(msgspec.Struct, frozen=True, tag=True):
     """
 
     limited: ClassVar[bool] = True  # counts against --jobs
+    writes: ClassVar[bool] = True
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -44,6 +44,8 @@ class Copy(msgspec.Struct, frozen=True, tag=True):
     not followed, as nothing is known of what is below (the vertex's input 0 is scratch).
     """
 
+    writes: ClassVar[bool] = True
+
     items: tuple[PathItem | InlineItem, ...]
     dest: str
     chown: str = ""
@@ -68,6 +70,8 @@ class Copy(msgspec.Struct, frozen=True, tag=True):
 
 class MakeDir(msgspec.Struct, frozen=True, tag=True):
     """WORKDIR: make a folder and its parents, owned by `user` (a USER value, "" for root)."""
+
+    writes: ClassVar[bool] = True
 
     path: str
     user: str = ""

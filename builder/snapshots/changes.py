@@ -47,6 +47,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from builder.snapshots.clamp import Clamp
     from builder.snapshots.tree import Node, Tree
 
     # What was made for a step: a mount point, or a file as it was laid there.
@@ -128,8 +129,14 @@ def own(upper: Upper, below: Tree, owners: Mapping[str, tuple[int, int]]) -> Non
                 entry.uid, entry.gid = was.uid, was.gid
 
 
-def compare(upper: Upper, below: Tree, stubs: Iterable[Stub], same_bytes: SameBytes) -> list[Entry]:
-    """The layer's entries, in order.
+def compare(
+    upper: Upper,
+    below: Tree,
+    stubs: Iterable[Stub],
+    same_bytes: SameBytes,
+    clamp: Clamp | None = None,
+) -> list[Entry]:
+    """The layer's entries, in order, with times as `clamp` has them.
 
     stubs: mount points of the step (absolute paths); where they were not below and nothing was written
     to them, they were made for the mounts and are left out, with parents made likewise; so are files that
@@ -137,6 +144,8 @@ def compare(upper: Upper, below: Tree, stubs: Iterable[Stub], same_bytes: SameBy
     """
     here = {path: entry for path, entry in upper.entries.items() if entry.kind != WHITEOUT}
     _leave_out_stubs(here, below, stubs)
+    if clamp is not None:
+        clamp.apply(here.values())
     gone = _find_gone(upper, here, below)
     changed = {path for path, entry in here.items() if not _is_same(entry, below.nodes.get(path), same_bytes)}
     if upper.links:  # one name of a file brings all that it has here

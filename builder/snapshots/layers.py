@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from builder.oci.compressed import Compression
     from builder.oci.spec import LayerBlob
     from builder.snapshots.changes import Stub
+    from builder.snapshots.clamp import Clamp
     from builder.snapshots.snapshot import Snapshot
     from builder.store.blobs import BlobStore
 
@@ -277,18 +278,19 @@ class LayerStore:
         owners: Mapping[str, tuple[int, int]] | None = None,
         *,
         as_it_is: bool = False,
+        clamp: Clamp | None = None,
     ) -> LayerId:
         """Make what changed in the upper folder a layer; see `changes`. The edit is used up.
 
         stubs: mount points that the runtime may have made, and files laid for the step; owners: path ->
         (uid, gid) of what can carry no record, where owners are recorded. Nothing may use the overlay any
         more. as_it_is: an overlay's folder stays just as it was left, for who mounts it and hands it to
-        nobody. Raises BuildError for a path that is too long.
+        nobody. clamp: which times the layer's paths may have. Raises BuildError for a path that is too long.
         """
         from builder.snapshots import making
 
         with told_as(self.folder, "committing a step"):
-            return making.commit(self, edit, below, stubs, owners or {}, as_it_is=as_it_is)
+            return making.commit(self, edit, below, stubs, owners or {}, as_it_is=as_it_is, clamp=clamp)
 
     def is_plain(self, snapshot: Snapshot) -> bool:
         """Whether the folder of its only layer shows just what is there."""

@@ -22,6 +22,7 @@ from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
     from builder.snapshots.changes import Stub
+    from builder.snapshots.clamp import Clamp
     from builder.snapshots.delta import Delta
     from builder.snapshots.forms import Content
     from builder.snapshots.layers import LayerStore
@@ -124,6 +125,7 @@ def commit(
     owners: Mapping[str, tuple[int, int]],
     *,
     as_it_is: bool,
+    clamp: Clamp | None = None,
 ) -> LayerId:
     """Make what changed in the upper folder a layer; see `LayerStore.commit`. The edit is used up."""
     with edit, opened(open_root(edit.upper)) as fd:
@@ -138,7 +140,9 @@ def commit(
         else:
             upper = copies.read(fd, edit.copied, tree, store.owning)
         changes.own(upper, tree, owners)
-        entries = changes.compare(upper, tree, stubs, is_same)
+        entries = changes.compare(upper, tree, stubs, is_same, clamp)
         if not as_it_is or edit.copied is not None:
             changes.tidy(fd, upper, entries, tree)
+        if clamp is not None and not as_it_is:
+            clamp.settle(fd, entries)
         return store.place(edit.id, edit.folder, entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from builder.compiler.epoch import DEFAULT
 from builder.compiler.program import Missing, NamedContext, Program
 from builder.errors import BuildError
 from builder.ops.source import Git, Http
@@ -118,3 +119,25 @@ def test_a_stage_that_does_more_has_no_time(stage: str, line: int, said: str) ->
 def test_what_is_no_time_is_an_error(value: str) -> None:
     with pytest.raises(BuildError, match=f"SOURCE_DATE_EPOCH is '{value}'"):
         compile_once(TAIL, build_args={"SOURCE_DATE_EPOCH": value})
+
+
+def test_a_reproducible_build_has_a_time_that_no_step_is_told() -> None:
+    outcome = compile_once('FROM scratch\nARG SOURCE_DATE_EPOCH\nRUN ["true"]\n', reproducible=True)
+
+    assert isinstance(outcome, Program)
+    assert (outcome.source_date_epoch, outcome.definition.latest) == (DEFAULT, DEFAULT)
+    assert "SOURCE_DATE_EPOCH" not in repr(outcome.definition[outcome.target].op)
+
+
+def test_a_time_that_is_given_is_that_of_a_reproducible_build() -> None:
+    outcome = compile_once(TAIL, reproducible=True, build_args={"SOURCE_DATE_EPOCH": "7"})
+
+    assert isinstance(outcome, Program)
+    assert (outcome.source_date_epoch, outcome.definition.latest) == (7, 7)
+
+
+def test_files_are_as_new_as_they_are_where_only_the_image_is_given_a_time() -> None:
+    outcome = compile_once(TAIL, build_args={"SOURCE_DATE_EPOCH": "7"})
+
+    assert isinstance(outcome, Program)
+    assert (outcome.source_date_epoch, outcome.definition.latest) == (7, None)

@@ -124,3 +124,12 @@ def test_a_selection_survives_the_disk() -> None:
     assert Selection.from_plain(selection.plain()) == selection
     assert hash(Selection.from_plain(selection.plain())) == hash(selection)
     assert selection != Selection(("/a", "/b*"))
+
+
+def test_the_time_that_files_may_have_is_part_of_the_ops_that_write_some() -> None:
+    plain, bounded, other = Definition(), Definition(latest=1), Definition(latest=2)
+    ops = (Exec(("true",), (), "/"), Copy((), "/"), MakeDir("/a"))
+
+    for op in ops:
+        assert len({d[d.add(op, (), About(""))].op_digest for d in (plain, bounded, other)}) == 3
+    assert len({d.add(Scratch(), (), About("")) for d in (plain, bounded, other)}) == 1
