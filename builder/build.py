@@ -366,7 +366,8 @@ def _memoise(
     config = digests.of_value([config_name(program), program.source_date_epoch])
     args = prepare.build_args(request, os.environ)
     memo.save_plan(parts.cache, memo.name_of(request, texts, args), memo.plan_of(program, states, config))
-    for way, image in delivered.made.items():
+    with_cache = any(wanted.type == "inline" for wanted in request.cache_to)  # not what others ask for
+    for way, image in delivered.made.items() if not with_cache else ():
         name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""), way)
         memo.save_image(parts.cache, name, image)
 
