@@ -37,10 +37,11 @@ COMMANDS = {
     "inspect": "show an image's configuration and layers",
     "load": "take images out of an archive into the store",
     "debug": "go where the last failed RUN step failed, or show what it changed",
+    "explain": "tell of a build why its steps ran",
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "du", "prune", "fsck", "explain",
+    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "du", "prune", "fsck",
     "bench", "lock", "verify", "run",
 )  # fmt: skip
 
@@ -150,6 +151,10 @@ def _command(name: str) -> Command:
         from builder.commands import debug
 
         return debug.COMMAND
+    if name == "explain":
+        from builder.commands import explain
+
+        return explain.COMMAND
     if name == "doctor":
         from builder.commands import doctor
 

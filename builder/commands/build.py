@@ -53,6 +53,12 @@ class Display(Value):
 def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     """Build as the command line says. Raises BuildError; returns the exit status."""
     request = request_of(parsed, environ)
+    if "plan" in parsed or "assume" in parsed or "format" in parsed:
+        from builder.commands.plan import is_wanted, show_plan
+
+        if is_wanted(parsed):
+            unwind_on_sigterm()
+            return show_plan(parsed, request)
     if (call := _call_of(parsed)) is not None:
         from builder.commands.calls import show
 

@@ -20,6 +20,11 @@ FLAGS = (
          help="do this instead of building, as text or with ,format=json: check (also as sarif), outline "
          "(what the target can be given), targets, graph (the steps, also as dot), ast"),
     Flag(name="check", kind="switch", group=WHAT, help="the same as --call=check"),
+    Flag(name="plan", kind="switch", group=WHAT,
+         help="build nothing: tell of each step whether it would run, why, and how long it took before"),
+    Flag(name="assume", kind="list", metavar="PATH", group=WHAT,
+         help="for --plan: as if this path or pattern of the context were changed, or added (several)"),
+    Flag(name="format", metavar="FORMAT", group=WHAT, help="of --plan: text (default) or json"),
     Flag(name="build-arg", kind="list", metavar="NAME[=VALUE]", group=WITH,
          help="value of an ARG; without = the environment's"),
     Flag(name="build-context", kind="list", metavar="NAME=SOURCE", group=WITH,

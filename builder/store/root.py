@@ -6,6 +6,7 @@
         layers/<id>/base          names a layer that has to stay as long as <id> does (see snapshots.folders)
         cache/models/ab/abcd…     the layer that a COPY made last, as text: a hint that may go at any time, keeps
                                   nothing, and may name what is gone
+    ROOT/cache/parts    what keys were made of (keyparts.sheets); no root, and may be removed at any time
     ROOT/locks          see store.locks
 
 Whoever passed `open_store` may rely on the folders. Never knows what is in them. On the cached path.
