@@ -177,7 +177,7 @@ async def _build(
                 async with followed_up(parts, aftermath):
                     snapshot = await solver.solve(program.target)
             finally:
-                notes.keep(store.folder, texts, program.definition.reached(program.target), solver)
+                notes.keep(store.folder, texts, program.definition, program.target, solver)
             inline = await caches.settle(program, solver, snapshot) if caches else None
             delivered = await deliver(exports, program, snapshot, parts, inline)
             if delivered.stored and (solver.ran or solver.written):

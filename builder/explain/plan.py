@@ -109,7 +109,7 @@ class _Plan:
             self.contexts,
             self._read,
             self.texts.layer,
-            whole=False,
+            whole=self.request.reproducible,
         )
         try:
             outlook = asyncio.run(rehearsal.outlook())
@@ -135,7 +135,7 @@ class _Plan:
 
     def _account(self, outlook: Outlook) -> Account:
         notes = Notes(self.request, time.time())
-        sheet = notes.sheet(self.texts, self.reached, outlook)
+        sheet = notes.sheet(self.texts, self.program.definition, self.program.target, outlook)
         for (source, select), told in outlook.listings.items():
             content = outlook.known_content(source, select)
             if told and content is not None:

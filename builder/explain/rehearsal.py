@@ -17,7 +17,7 @@ from builder.events import Cached, Started
 from builder.explain.account import ABSENT, DEPENDS, GONE, HIT, MISS, UNASKED, UNSAFE, USABLE
 from builder.ops.files import Merge
 from builder.ops.source import MAIN_CONTEXT, Local, Scratch
-from builder.snapshots import selection
+from builder.snapshots import sameness, selection
 from builder.snapshots.snapshot import LayerId, Snapshot
 from builder.solver.cache import Cache, Claim, Record
 from builder.solver.solver import Solver
@@ -218,8 +218,10 @@ class Rehearsal:
         return of_value(["unknown", list(snapshot), select.plain()])
 
     async def _whole(self, _vertex: Vertex, snapshot: Snapshot) -> Digest:
-        """As the content of a whole result, its layers do."""
-        return of_value(["whole", list(snapshot)])
+        """The content of a whole result, where that is there."""
+        if any(layer.startswith(UNMADE) for layer in snapshot):
+            return of_value(["unknown", list(snapshot)])
+        return sameness.digest(self.layers, self.cache, snapshot)
 
     def _keys(self) -> dict[Digest, Digest]:
         reached = self.definition.reached(self.target)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from builder.digest import Digest
     from builder.events import AnyEvent
-    from builder.graph.definition import Vertex
+    from builder.graph.definition import Definition, Vertex
     from builder.graph.selection import Selection
     from builder.prepare import Texts
     from builder.request import BuildRequest
@@ -75,11 +75,12 @@ class Notes:
                 self.listings[name] = told
         return content
 
-    def keep(self, root: str, texts: Texts, reached: Sequence[Vertex], solved: Solved) -> None:
-        """Write the sheet of these vertices, and where it is into the build's record."""
+    def keep(self, root: str, texts: Texts, definition: Definition, target: Digest, solved: Solved) -> None:
+        """Write the sheet of what the target reaches, and where it is into the build's record."""
+        reached = definition.reached(target)
         if len(reached) > MOST_STEPS:
             return
-        sheet = self.sheet(texts, reached, solved)
+        sheet = self.sheet(texts, definition, target, solved)
         sheets, line = Sheets(root), line_of(sheet.context, sheet.dockerfile)
         name = name_of(sheet)
         if not any(vertex.op_digest and vertex.digest in self.seconds for vertex in reached) and sheets.has(
@@ -94,15 +95,16 @@ class Notes:
         except OSError:
             return
 
-    def sheet(self, texts: Texts, reached: Sequence[Vertex], solved: Solved) -> Sheet:
-        """The sheet of these vertices."""
+    def sheet(self, texts: Texts, definition: Definition, target: Digest, solved: Solved) -> Sheet:
+        """The sheet of what the target reaches."""
+        reached = definition.reached(target)
         numbers = {vertex.digest: number for number, vertex in enumerate(reached)}
         return Sheet(
             context=context_name(self.request, texts),
             dockerfile=texts.name,
             target=self.request.target,
             platform=self.request.platform,
-            steps=tuple(self._step(vertex, numbers, solved) for vertex in reached),
+            steps=tuple(self._step(vertex, numbers, definition.latest, solved) for vertex in reached),
             begun=self.begun,
             ignores=self._ignores(texts, reached),
         )
@@ -120,8 +122,11 @@ class Notes:
                 found[name] = ignore
         return found
 
-    def _step(self, vertex: Vertex, numbers: Mapping[Digest, int], solved: Solved) -> Step:
+    def _step(
+        self, vertex: Vertex, numbers: Mapping[Digest, int], latest: int | None, solved: Solved
+    ) -> Step:
         inputs = []
+        bounded = {"newest time of files": latest} if getattr(vertex.op, "writes", False) else {}
         for item in vertex.inputs:
             if item.select is None:
                 inputs.append(Taken(numbers[item.of]))
@@ -137,7 +142,7 @@ class Notes:
             line=about.location.span.line if about.location else 0,
             internal=about.internal,
             kind=step_kind(vertex),
-            parts={**veiled(parts_of(vertex.op)), **_told_besides(vertex.op)},
+            parts={**veiled(parts_of(vertex.op)), **bounded, **_told_besides(vertex.op)},
             key=solved.known_key(vertex.digest),
             inputs=tuple(inputs),
             seconds=self.seconds.get(vertex.digest),
