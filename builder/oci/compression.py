@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
 from builder.errors import ImageError
 from builder.oci.compressed import Compression
+from builder.oci.inorder import InOrder
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable
-    from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
     from typing import IO
 
@@ -70,33 +70,38 @@ class Writer:
 
     def __init__(self, out: Writable) -> None:
         self._out = out
-        self._block = bytearray()
+        self._block = bytearray(BLOCK)
+        self._filled = 0
 
     def write(self, data: bytes | memoryview, /) -> int:
         """Take bytes of any length."""
-        self._block += data
-        if len(self._block) >= BLOCK:
-            self._cut()
-        return len(data)
-
-    def _cut(self) -> None:
-        whole = len(self._block) // BLOCK * BLOCK
-        with memoryview(self._block) as view:
-            blocks = [bytes(view[start : start + BLOCK]) for start in range(0, whole, BLOCK)]
-        del self._block[:whole]
-        for block in blocks:
-            self._take(block)
+        size = len(data)
+        rest = memoryview(data)
+        while rest:
+            taken = rest[: BLOCK - self._filled]
+            self._block[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rest = rest[len(taken) :]
+            if self._filled == BLOCK:
+                block, self._filled = self._block, 0
+                self._block = self._next()
+                self._take(block)
+        return size
 
     def close(self) -> None:
         """End the stream."""
-        self._end(bytes(self._block))
-        self._block.clear()
+        rest, self._filled = bytes(self._block[: self._filled]), 0
+        self._end(rest)
 
     def abort(self) -> None:
         """Drop what is under way."""
 
-    def _take(self, block: bytes) -> None:
-        self._out.write(block)
+    def _next(self) -> bytearray:
+        """A block to fill, while the last one may be in use."""
+        return bytearray(BLOCK)
+
+    def _take(self, block: bytearray) -> None:
+        self._out.write(bytes(block))
 
     def _end(self, rest: bytes) -> None:
         if rest:
@@ -118,58 +123,54 @@ class _GzipWriter(Writer):
     """Blocks compressed side by side, written in order."""
 
     def __init__(self, out: Writable, level: int | None, threads: int) -> None:
-        from collections import deque
-
         from isal import isal_zlib
 
         super().__init__(out)
         self._level = level
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: deque[Future[bytes]] = deque()
+        self._blocks = InOrder(out.write, threads)
+        self._free: deque[bytearray] = deque()
         self._before = b""
         self._crc32 = isal_zlib.crc32
         self._crc = 0
         self._size = 0
         out.write(b"\x1f\x8b\x08\0\0\0\0\0\0\xff")
 
-    def _take(self, block: bytes) -> None:
-        dictionary = self._note(block)
-        if self._threads < 2:
-            self._out.write(_deflate(block, dictionary, self._level, last=False))
-            return
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
+    def _next(self) -> bytearray:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return bytearray(BLOCK)
 
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
-        self._pending.append(self._pool.submit(_deflate, block, dictionary, self._level, last=False))
-        while len(self._pending) > self._threads + 1 or (self._pending and self._pending[0].done()):
-            self._out.write(self._pending.popleft().result())
+    def _take(self, block: bytearray) -> None:
+        dictionary = self._note(block)
+
+        def work() -> bytes:
+            packed = _deflate(block, dictionary, self._level, last=False)
+            self._free.append(block)
+            return packed
+
+        self._blocks.put(work)
 
     def _end(self, rest: bytes) -> None:
         try:
             last = _deflate(rest, self._note(rest), self._level, last=True)
-            while self._pending:
-                self._out.write(self._pending.popleft().result())
+            self._blocks.close()
             self._out.write(last + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
         finally:
             self.abort()
 
-    def _note(self, block: bytes) -> bytes:
+    def _note(self, block: bytes | bytearray) -> bytes:
         """Add a block to the checksum; the dictionary to compress it with."""
         self._crc = self._crc32(block, self._crc)
         self._size += len(block)
-        dictionary, self._before = self._before, block[-DICTIONARY:]
+        dictionary, self._before = self._before, bytes(block[-DICTIONARY:])
         return dictionary
 
     def abort(self) -> None:
-        self._pending.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        self._blocks.abort()
 
 
-def _deflate(block: bytes, dictionary: bytes, level: int | None, *, last: bool) -> bytes:
+def _deflate(block: bytes | bytearray, dictionary: bytes, level: int | None, *, last: bool) -> bytes:
     """One block as raw deflate (RFC 1951) that continues the one before it."""
     import zlib
 
@@ -193,7 +194,10 @@ class _ZstdWriter(Writer):
         packer = zstandard.ZstdCompressor(level or ZSTD_LEVEL, threads=max(1, threads), write_checksum=True)
         self._frame = packer.compressobj()
 
-    def _take(self, block: bytes) -> None:
+    def _next(self) -> bytearray:
+        return self._block  # what compress is given is used up when it returns
+
+    def _take(self, block: bytearray) -> None:
         if data := self._frame.compress(block):
             self._out.write(data)
 

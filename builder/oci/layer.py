@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from builder.oci.compressed import Compression
     from builder.oci.tar import Content, Writable
 
+    class Hashed(Protocol):
+        """What takes all the bytes of each write, and tells how many they were and their digest."""
+
+        @property
+        def size(self) -> int: ...
+        def write(self, data: bytes, /) -> object: ...
+        def digest(self) -> digest.Digest: ...
+
     class Sink(Protocol):
         """Takes entries as they pass; the reader, of a FILE with bytes of its own, is good for the call."""
 
@@ -65,7 +73,7 @@ _RANK = {WHITEOUT: 0, OPAQUE: 2}
 def pack(
     entries: Iterable[Entry],
     content: Content,
-    out: Writable,
+    out: Hashed,
     compression: Compression,
     *,
     clamp: int | None = None,
@@ -79,18 +87,17 @@ def pack(
     return pack_tar(lambda raw: tar.write(tar_entries(entries), content, raw, clamp=clamp), out, compression)
 
 
-def pack_tar(write: Callable[[Writable], None], out: Writable, compression: Compression) -> spec.LayerBlob:
+def pack_tar(write: Callable[[Writable], None], out: Hashed, compression: Compression) -> spec.LayerBlob:
     """The same of a tar that `write` writes."""
-    blob = _Counted(out)
-    with comp.open_writer(blob, compression) as writer:
-        raw = _Counted(writer)
+    with comp.open_writer(out, compression) as writer:
+        raw = Counted(writer)
         write(raw)
     return spec.LayerBlob(
-        spec.Descriptor(MEDIA_TYPES[compression.kind], blob.digest, blob.size), raw.digest, raw.size
+        spec.Descriptor(MEDIA_TYPES[compression.kind], out.digest(), out.size), raw.digest(), raw.size
     )
 
 
-class _Counted:
+class Counted:
     """Passes writes on, counts and hashes them."""
 
     def __init__(self, out: Writable) -> None:
@@ -104,8 +111,8 @@ class _Counted:
         self._out.write(data)
         return len(data)
 
-    @property
     def digest(self) -> digest.Digest:
+        """The digest of what was written so far."""
         return digest.from_hex(self._sha.hexdigest())
 
 

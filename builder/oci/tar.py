@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 18
+LARGE = 1 << 15  # bytes that are not worth being joined with others
 END = bytes(2 * th.BLOCK)
 MAX_OCTAL_7 = 0o7777777
 MAX_OCTAL_11 = 0o77777777777
@@ -66,33 +67,46 @@ def write(
     (changed-during-build) where the bytes are not as many as the entry says, or not those of its digest
     where it has one. Whiteouts are not known here (ValueError).
     """
-    pieces: list[bytes] = []
-    held = 0
+    pieces = _Pieces(out)
     for entry in entries:
-        head = head_of(entry, clamp)
-        pieces.append(head)
-        held += len(head)
+        pieces.add(head_of(entry, clamp))
         if entry.kind == FILE and entry.hardlink is None and entry.size:
             with content(entry) as stream:
                 for data in _checked(entry, stream):
-                    pieces.append(data)
-                    held += len(data)
-                    if held >= CHUNK:
-                        stop.check()
-                        out.write(b"".join(pieces))
-                        pieces.clear()
-                        held = 0
+                    pieces.add(data)
             if gap := th.padding(entry.size):
-                pieces.append(bytes(gap))
-                held += gap
-        if held >= CHUNK:
-            stop.check()
-            out.write(b"".join(pieces))
-            pieces.clear()
-            held = 0
+                pieces.add(bytes(gap))
     if end:
-        pieces.append(END)
-    out.write(b"".join(pieces))
+        pieces.add(END)
+    pieces.flush()
+
+
+class _Pieces:
+    """Passes bytes on, small ones together."""
+
+    __slots__ = ("_held", "_out", "_pieces")
+
+    def __init__(self, out: Writable) -> None:
+        self._out = out
+        self._pieces: list[bytes] = []
+        self._held = 0
+
+    def add(self, data: bytes) -> None:
+        if len(data) >= LARGE:
+            self.flush()
+            self._out.write(data)
+            return
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held >= CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        stop.check()
+        if self._pieces:
+            self._out.write(b"".join(self._pieces))
+            self._pieces.clear()
+            self._held = 0
 
 
 def size_of(entry: Entry, clamp: int | None = None) -> int:

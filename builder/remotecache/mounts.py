@@ -80,7 +80,9 @@ def pack(folder: str, limit: int, out: BinaryIO, compression: Compression) -> La
         size = sum(entry.size for entry in entries if entry.kind == FILE and entry.hardlink is None)
         if size > limit:
             raise TooLarge(f"it has {size} bytes, and may have {limit}")
-        blob = layer.pack(entries, lambda entry: forms.open_stored(fd, entry.path), out, compression)
+        blob = layer.pack(
+            entries, lambda entry: forms.open_stored(fd, entry.path), layer.Counted(out), compression
+        )
     suffix = blob.descriptor.media_type.removeprefix(spec.OCI_LAYER)
     descriptor = spec.Descriptor(MOUNT_TYPE + suffix, blob.descriptor.digest, blob.descriptor.size)
     return spec.LayerBlob(descriptor, blob.diff_id, blob.size)

@@ -34,7 +34,9 @@ class Notes:
 def pack(entries, contents=None, compression=PLAIN, **options):
     out = io.BytesIO()
     contents = contents or {}
-    blob = layer.pack(entries, lambda entry: io.BytesIO(contents[entry.path]), out, compression, **options)
+    blob = layer.pack(
+        entries, lambda entry: io.BytesIO(contents[entry.path]), layer.Counted(out), compression, **options
+    )
     return blob, out.getvalue()
 
 
@@ -158,7 +160,7 @@ def test_later_times_are_clamped_and_content_sees_the_entry_itself():
         return io.BytesIO(b"x")
 
     out = io.BytesIO()
-    layer.pack([entry], content, out, Compression("none"), clamp=5 * SECOND)
+    layer.pack([entry], content, layer.Counted(out), Compression("none"), clamp=5 * SECOND)
 
     assert scan(out.getvalue())[0].mtime == 5 * SECOND
     assert seen[0] is entry

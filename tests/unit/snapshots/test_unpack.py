@@ -110,7 +110,7 @@ def test_a_folder_packed_and_unpacked_is_the_same(tmp_path):
     write(tmp_path / "a", *whole, content=b"data")
     out = io.BytesIO()
     with opened(open_root(tmp_path / "a")) as fd:
-        blob = layer.pack(read_tree(fd), opener(tmp_path / "a"), out, Compression())
+        blob = layer.pack(read_tree(fd), opener(tmp_path / "a"), layer.Counted(out), Compression())
 
     with TreeWriter(tmp_path / "b") as tree:
         entries, diff_id = layer.scan(io.BytesIO(out.getvalue()), sink=tree)
