@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + SIGPIPE
     except OSError as error:
         _drop(sys.stdout)
-        return _report(_as_build_error(error), debug=_wants_debug(words))
+        from builder.store.failure import system_error
+
+        return _report(system_error(error), debug=_wants_debug(words))
     return status
 
 
@@ -239,14 +241,6 @@ def _report_defect(kind: type[BaseException], error: BaseException, _trace: Trac
     summary = f"{kind.__name__}: {error}" if str(error) else kind.__name__
     hint = "this is a defect of pybuild; --debug shows where it is"
     _report(BuildError(f"pybuild itself went wrong: {summary}", code="internal", hint=hint), debug=False)
-
-
-def _as_build_error(error: OSError) -> BuildError:
-    """An error of the system that no part of the build made its own: a full disk, say."""
-    where = f"{error.filename}: " if error.filename else ""
-    wrapped = BuildError(f"{where}{error.strerror or error}", code="system")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 def _drop(stream: TextIO) -> None:

@@ -49,7 +49,8 @@ def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Record
     except OSError:
         yield Recording(emit, None, "")
         return
-    _forget_old(store, top)
+    with contextlib.suppress(OSError):
+        _forget_old(store, top)
     with file:
         yield Recording(emit, _Recorder(file), folder)
 

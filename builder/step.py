@@ -35,7 +35,7 @@ from builder.snapshots.snapshot import FILE, Entry, Snapshot
 from builder.snapshots.unpack import no_content, write_tree
 from builder.stepcaches import StepCaches
 from builder.stepfiles import resolve_source
-from builder.store.failure import full_disk_hint
+from builder.store.failure import full_disk_hint, told_as
 from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
@@ -353,7 +353,8 @@ class Step:
         """Make the working folder where the image lacks it, as the user's; it stays in the layer."""
         entries = graft.plan_dir(self.op.cwd, tree, (user.uid, user.gid), time.time_ns())
         if entries:
-            write_tree(edit.upper, entries, no_content)
+            with told_as(self.parts.store.folder, "making the working folder"):
+                write_tree(edit.upper, entries, no_content)
 
     def _lay_hostname(self, edit: Edit, tree: Tree) -> list[Entry]:
         """Make /etc/hostname where the image has none. It is no mount: a step that writes to it means the
@@ -365,7 +366,8 @@ class Step:
         except BuildError:  # /etc is a file, or a circle of links: the image's own affair
             return []
         if entries:
-            write_tree(edit.upper, entries, lambda _entry: io.BytesIO(data))
+            with told_as(self.parts.store.folder, "laying /etc/hostname"):
+                write_tree(edit.upper, entries, lambda _entry: io.BytesIO(data))
         return [entry for entry in entries if entry.kind == FILE]
 
 

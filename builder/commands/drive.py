@@ -21,15 +21,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 GRACE_SECONDS = 4.5
+LOOP_DESCRIPTORS = 3  # of an event loop: what it waits with, and the two ends of what wakes it
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def drive(work: Coroutine[None, None, T], reader: Reader, held: Sequence[int] = ()) -> T:
     """The coroutine's result. Raises Interrupted where a signal ended it.
 
-    `held`: signals that came before; looked at once they come here.
+    `held`: signals that came before; looked at once they come here. Raises OSError where not even that can
+    be begun.
     """
+    try:
+        _check_descriptors()
+    except OSError:
+        work.close()
+        raise
     return asyncio.run(_supervise(work, reader, held))
+
+
+def _check_descriptors() -> None:
+    """Raise OSError if the files of an event loop cannot be opened: asyncio would make half of one, and
+    complain when that is taken apart.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(LOOP_DESCRIPTORS):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror) from None  # whatever file it was
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 async def _supervise(work: Coroutine[None, None, T], reader: Reader, held: Sequence[int]) -> T:

@@ -10,6 +10,7 @@ lies below a layer.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -263,6 +264,8 @@ def open_lent(folder: str, entry: Entry) -> BinaryIO:
     except PermissionError as error:
         raise BuildError(f"cannot read {entry.path!r}: permission denied") from error
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM):
+            raise  # which say nothing of the file
         raise changed(entry) from error
     status = os.fstat(file.fileno())
     if (stat.S_ISREG(status.st_mode), status.st_size, status.st_mtime_ns) != (True, entry.size, entry.mtime):

@@ -181,7 +181,11 @@ def mark_boot(folder: str, text: str, name: str = BOOT) -> None:
     except FileExistsError:
         temporary = f"{path}-{os.urandom(8).hex()}"
         os.symlink(text, temporary)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
 
 
 def read_boot(folder: str, name: str = BOOT) -> str | None:

@@ -209,8 +209,10 @@ class Claim:
 
     def release(self) -> None:
         """Give the claim up."""
-        os.unlink(self.path)
-        os.close(self.fd)
+        try:
+            os.unlink(self.path)
+        finally:
+            os.close(self.fd)
 
 
 def sealed(name: str, data: dict[str, Any]) -> bytes:

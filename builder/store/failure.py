@@ -45,11 +45,22 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
 def unexplained(error: OSError, store: str) -> BuildError:
     """The error for one that nobody on its way knew more of: the store's, unless it names another file."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    if not name or name.startswith(store + os.sep):
+    # A name that begins at no root is one in a folder that was open, and those are the store's.
+    if not name.startswith(os.sep) or name.startswith(store + os.sep):
         return store_error(error, store, "writing")
+    return system_error(error)
+
+
+def system_error(error: OSError) -> BuildError:
+    """The error for one of which nothing is known but the file it names, if any."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    what = f"{name}: {reason_of(error)}" if name else reason_of(error)
     if error.errno in _OPEN:
-        return BuildError(f"{name}: {reason_of(error)}", code=_TOO_MANY, hint=_RAISE)
-    return BuildError(f"{name}: {reason_of(error)}", code="system")
+        told = BuildError(what, code=_TOO_MANY, hint=_RAISE)
+    else:
+        told = BuildError(what, code="system", hint="free some space there" if error.errno in _FULL else None)
+    told.__cause__ = error
+    return told
 
 
 def full_disk_hint(path: str) -> str | None:

@@ -117,12 +117,29 @@ def _make_locked(ingest: str) -> tuple[str, int]:
             os.makedirs(ingest, 0o700, exist_ok=True)
             continue
         try:
-            fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = _make_lock(os.path.join(path, LOCK))
         except (FileExistsError, FileNotFoundError):
             continue  # a sweeper was faster
-        if _lock(fd) and _is_named(fd, os.path.join(path, LOCK)):
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+            raise
+        if fd >= 0:
             return name, fd
+
+
+def _make_lock(path: str) -> int:
+    """Make a lock's file and hold it; -1 where a sweeper did so first. On an error the file is not there."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if _lock(fd) and _is_named(fd, path):
+            return fd
+    except OSError:
+        os.unlink(path)
         os.close(fd)
+        raise
+    os.close(fd)
+    return -1
 
 
 def _lock(fd: int) -> bool:

@@ -73,6 +73,9 @@ def _take(root: str, name: str, operation: int) -> Lock | None:
     except BlockingIOError:
         os.close(fd)
         return None
+    except OSError as error:  # a file system without locks, or none left
+        os.close(fd)
+        raise store_error(error, root, f"taking the lock {name}") from error
     except BaseException:
         os.close(fd)
         raise

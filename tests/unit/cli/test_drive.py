@@ -37,6 +37,7 @@ def run(parsed, environ):
 
 drive.GRACE_SECONDS = {grace}
 build.COMMAND = build.COMMAND.but(run=run)
+{before}
 sys.exit(cli.main(["."]))
 """
 POLITE = """
@@ -63,11 +64,15 @@ except asyncio.CancelledError:
 """
 
 
-def start(body: str, *, ignore_hangup: bool = False, grace: float = 60.0) -> subprocess.Popen[str]:
+def start(
+    body: str, *, ignore_hangup: bool = False, grace: float = 60.0, before: str = ""
+) -> subprocess.Popen[str]:
+    """`before`: a line that is run when all is loaded."""
     script = SCRIPT.format(
         checkout=str(Path(cli.__file__).parents[1]),
         body=textwrap.indent(body.strip(), "    "),
         grace=grace,
+        before=before,
     )
     if ignore_hangup:
         script = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + script
@@ -100,6 +105,18 @@ def test_a_signal_cancels_the_build_which_cleans_up(number: signal.Signals, stat
     process.send_signal(number)
 
     assert finish(process) == (status, "cleaned\nclosed\n", "error: interrupted\n")
+
+
+def test_where_no_more_files_can_be_opened_one_line_says_so() -> None:
+    """Not the event loop, which would complain about itself, and about work that it was never given."""
+    begun = start("return 7", before="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))")
+
+    status, out, err = finish(begun)
+
+    assert (status, out) == (1, "closed\n")
+    told, hint = err.splitlines()
+    assert told == "error: too many open files"
+    assert hint.startswith("hint: raise the limit of open files")
 
 
 def test_what_steps_say_when_they_are_cancelled_is_not_the_outcome() -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -84,6 +85,19 @@ def test_a_boot_mark_is_replaced_whole(tmp_path):
     index.mark_boot(str(tmp_path), index.PROMOTED)
 
     assert index.read_boot(str(tmp_path)) == index.PROMOTED
+    assert os.listdir(tmp_path) == ["boot"]
+
+
+def test_a_boot_mark_that_cannot_be_replaced_stays_and_nothing_beside_it(tmp_path, monkeypatch):
+    def refuse(_source, _target):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    index.mark_boot(str(tmp_path), "one")
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        index.mark_boot(str(tmp_path), index.PROMOTED)
+
+    assert index.read_boot(str(tmp_path)) == "one"
     assert os.listdir(tmp_path) == ["boot"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import StoreError
-from builder.store.failure import full_disk_hint, store_error, unexplained
+from builder.store.failure import full_disk_hint, store_error, system_error, unexplained
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,8 @@ def test_what_the_store_cannot_do_is_told_with_the_folder(number: int, code: str
 
 
 def test_an_error_without_a_file_or_with_one_of_the_store_is_the_stores() -> None:
-    errors = [OSError(errno.ENOSPC, "full"), OSError(errno.ENOSPC, "full", "/store/cache/x")]
+    files = [(), ("/store/cache/x",), ("etc",)]  # the last is one in a folder that was open
+    errors = [OSError(errno.ENOSPC, "full", *file) for file in files]
 
     for error in errors:
         told = unexplained(error, "/store")
@@ -43,6 +44,21 @@ def test_an_error_of_a_file_elsewhere_names_that() -> None:
     told = unexplained(missing, "/store")
 
     assert (told.message, told.code) == ("/storehouse/x: no such file or directory", "system")
+
+
+@pytest.mark.parametrize(
+    ("number", "message", "advice"),
+    [
+        (errno.ENOSPC, "/out.tar: no space left on device", "free some space"),
+        (errno.EMFILE, "/out.tar: too many open files", "ulimit -n"),
+        (errno.EIO, "/out.tar: input/output error", ""),
+    ],
+)
+def test_what_nobody_knows_more_of_is_told_in_one_way(number: int, message: str, advice: str) -> None:
+    told = system_error(OSError(number, os.strerror(number), "/out.tar"))
+
+    assert told.message == message
+    assert advice in (told.hint or "")
 
 
 def test_a_disk_with_room_has_no_hint(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
+import errno
+import fcntl
 import os
 import signal
 import threading
 
 import pytest
 
+from builder.errors import StoreError
 from builder.store.ingest import IngestFolder, count_left, sweep_ingest
 
 
@@ -143,3 +146,17 @@ def test_what_a_sweep_could_not_remove_can_be_counted(tmp_path):
         sweep_ingest(tmp_path)
         assert count_left(tmp_path) == 0
     assert count_left(tmp_path / "nowhere") == 0
+
+
+@pytest.mark.parametrize("refused", ["open", "flock"])
+def test_a_folder_whose_lock_cannot_be_had_is_not_left(tmp_path, monkeypatch, refused):
+    def refuse(*_words, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "ingest").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "open") if refused == "open" else (fcntl, "flock")), refuse)
+        with pytest.raises(StoreError, match="no space left"):
+            IngestFolder(tmp_path)
+
+    assert names(tmp_path) == []
