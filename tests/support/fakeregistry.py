@@ -15,11 +15,12 @@ class Asked:
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One response. cut: close the connection after that many bytes of the body."""
+    """One response. cut: close the connection after that many bytes of the body, -1 without a word."""
 
     status: int = 200
     body: bytes = b""
@@ -70,10 +71,14 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
     lines = head.decode("latin-1").split("\r\n")
     method, path, _ = lines[0].split(" ")
     headers = dict(line.split(": ", 1) for line in lines[1:] if line)
-    return Asked(method, path, {name.lower(): value for name, value in headers.items()})
+    headers = {name.lower(): value for name, value in headers.items()}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Asked(method, path, headers, body)
 
 
 async def _write(writer: asyncio.StreamWriter, asked: Asked, answer: Answer) -> bool:
+    if answer.cut == -1:
+        return False
     length = {} if "transfer-encoding" in answer.headers else {"content-length": str(len(answer.body))}
     headers = {**length, **answer.headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
