@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
@@ -134,7 +135,7 @@ class Worker:
                 hidden_by=self._hidden_by([sources[number] for number in wanted]),
             )
             content = Contents(layers, archives, planned)
-            model = self._model(op, sources)
+            model = self._model()
             return (*below, self._create(self._timed(content.entries()), content.open, model))
 
     def _make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
@@ -151,13 +152,10 @@ class Worker:
         bound = latest * 1_000_000_000
         return [entry.replace(mtime=bound) if entry.mtime > bound else entry for entry in entries]
 
-    def _model(self, op: Copy, sources: tuple[Snapshot, ...]) -> Digest | None:
-        """What names the layers that this copy made of these sources, whatever was in them then."""
-        places = [
-            context.folder if len(source) == 1 and (context := self.parts.context_of(source[0])) else item.of
-            for item, source in zip(self.vertex.inputs[1:], sources[1:], strict=True)
-        ]
-        return of_value(["model", self.vertex.op_digest, places])
+    def _model(self) -> Digest:
+        """What names the layers that this copy of this project makes, whatever it copies and onto what."""
+        folders = sorted(os.path.realpath(context.folder) for context in self.parts.contexts.values())
+        return of_value(["model", self.vertex.op_digest, self.vertex.about.stage, folders])
 
     def _create(
         self, entries: list[Entry], content: Callable[[Entry], BinaryIO], name: Digest | None = None
@@ -165,7 +163,8 @@ class Worker:
         """Make a layer; name: under which one that may differ in little is remembered."""
         layers, cache = self.parts.layers, self.parts.cache
         unpacked = self.vertex.digest in self.parts.unpack
-        last = cache.recall("models", name) if name is not None else None
+        afresh = name is None or self.vertex.about.no_cache
+        last = None if afresh or name is None else cache.recall("models", name)
         model = LayerId(last) if last is not None and is_id(last) else None
         now = self._moment if self._epoch() is None else None
         layer = layers.create(entries, content, unpacked=unpacked, model=model, now=now)
