@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from builder.errors import BuildError, StepFailed
 from builder.isolation.rungs import CHROOT
@@ -23,8 +24,7 @@ SHELL = "`pybuild debug{root}` opens a shell where it failed"
 COMMAND = "`pybuild debug{root} -- COMMAND` runs a command where it failed"  # where there are no terminals
 
 
-@dataclass(frozen=True)
-class Entrance:
+class Entrance(msgspec.Struct, frozen=True):
     """A person who wants to go in when a step fails.
 
     introduce: tells the person the error, and which shell it is that opens.
@@ -34,8 +34,7 @@ class Entrance:
     introduce: Callable[[StepFailed, str], None]
 
 
-@dataclass(frozen=True)
-class Aftermath:
+class Aftermath(msgspec.Struct, frozen=True):
     """What is done when a build fails of a step.
 
     failures: where the step is kept, None where it cannot be; entrance: who waits to go in; before: what

@@ -7,8 +7,9 @@ nothing is recorded.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from builder.attempt import Attempt
 from builder.build import compile_options, kept_analyses, load_texts, open_images, times_of

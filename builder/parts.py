@@ -12,9 +12,10 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import msgspec
 
 from builder import stop
 from builder.agents.agent import Agents
@@ -52,8 +53,7 @@ T = TypeVar("T")
 MAX_SECRET = 500 << 10  # bytes, as BuildKit has it
 
 
-@dataclass
-class Parts:
+class Parts(msgspec.Struct):
     """The parts.
 
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
@@ -81,8 +81,8 @@ class Parts:
     latest: int | None = None
     open_files: tuple[int, int] | None = None
     failures: Failures | None = None
-    limits: StepLimits = field(default_factory=StepLimits)
-    used: dict[Digest, Figures] = field(default_factory=dict)
+    limits: StepLimits = msgspec.field(default_factory=StepLimits)
+    used: dict[Digest, Figures] = msgspec.field(default_factory=dict)
     mounts_elsewhere: Elsewhere | None = None
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

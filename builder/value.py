@@ -1,9 +1,9 @@
 """Values: frozen records that cost nothing to define.
 
-A class whose fields are annotated gets an `__init__` by keyword, equality, a hash and a repr, as a frozen
-dataclass does. It is here because the path of a fully cached build makes events and a request, and the
-import of dataclasses or msgspec alone would double the start of the interpreter.
-It knows only names of fields: types are for the type checker.
+A class whose fields are annotated gets an `__init__`, equality, a hash and a repr, as a frozen dataclass
+does. It is here because the path of a fully cached build makes events and a request, and the import of
+dataclasses or msgspec alone would double the start of the interpreter, and each dataclass takes half a
+millisecond more. It knows only names of fields: types are for the type checker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ else:
         return lambda made: made
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=True)
+@dataclass_transform(frozen_default=True, eq_default=True)
 class Value:
     """What all values have. A default must be immutable, or never be changed."""
 
@@ -32,12 +32,20 @@ class Value:
 
     if not TYPE_CHECKING:
 
-        def __init__(self, **given):
-            values = {**self.defaults, **given}
+        def __init__(self, *ordered, **named):
+            if ordered:
+                named = self._named(ordered, named)
+            values = {**self.defaults, **named}
             if values.keys() != self.fields.keys():
                 wrong = sorted(values.keys() ^ self.fields.keys())
                 raise TypeError(f"{type(self).__name__}: missing or unknown fields {', '.join(wrong)}")
             self.__dict__.update({name: values[name] for name in self.fields})
+
+        def _named(self, ordered, named):
+            first = dict(zip(self.fields, ordered, strict=False))
+            if len(first) < len(ordered) or first.keys() & named.keys():
+                raise TypeError(f"{type(self).__name__}: too many values")
+            return {**first, **named}
 
         def __setattr__(self, name, value):
             raise AttributeError(f"{type(self).__name__} is frozen")

@@ -7,9 +7,9 @@ instructions. A file that cannot be parsed, or compiled, is looked at as far as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.checks import froms, steps, writing
 from builder.checks.settings import Settings, settings_of

@@ -6,9 +6,9 @@ A FROM whose words cannot be expanded, or whose platform is none, ends the looki
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.checks import rules
 from builder.checks.hints import Hints

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from dataclasses import replace as replace_options
 
 import msgspec
 from msgspec.structs import replace
+from msgspec.structs import replace as replace_options
 
 from builder.compiler import created_by
 from builder.compiler.epoch import Epoch, find_epoch, settled_epoch, with_epoch
@@ -137,8 +136,7 @@ def _stage_list(names: Names) -> str:
     return f"its stages are {known}" if known else "its stages have no names: write FROM … AS name"
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """A compile under way: the definition as it grows, and what each stage has come to."""
 
     names: Names
@@ -147,9 +145,9 @@ class Work:
     scope: Mapping[str, str]
     plan: Plan
     visits: list[Visit]
-    definition: Definition = field(default_factory=Definition)
-    done: dict[int, StageState] = field(default_factory=dict)
-    growth: Growth = field(default_factory=Growth)
+    definition: Definition = msgspec.field(default_factory=Definition)
+    done: dict[int, StageState] = msgspec.field(default_factory=dict)
+    growth: Growth = msgspec.field(default_factory=Growth)
 
     def lower_stage(self, stage: Stage) -> None:
         """Fold a stage's instructions over the state that its base gives."""

@@ -12,9 +12,9 @@ archive can hold; the argument is not set then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.compiler import remotes
 from builder.compiler.fetched import SHA256, as_git

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.digest import Digest
 from builder.graph.definition import Definition
@@ -12,31 +13,38 @@ from builder.ops.source import Git, Http
 from builder.text import Location, Span
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
+class ImageRequest(msgspec.Struct, frozen=True):
     """A base image that the compiler must know before it can go on.
 
     locator: a normalised reference ("docker.io/library/debian:12"), or "oci-layout://NAME" for the
     named context NAME; location: where the Dockerfile asks for it; hint: what may have been meant, if it is
-    not there (a stage with a name much like it).
+    not there (a stage with a name much like it). Two that differ in the last two alone are equal.
     """
 
     locator: str
     platform: Platform
-    location: Location | None = field(default=None, compare=False)
-    hint: str | None = field(default=None, compare=False)
+    location: Location | None = None
+    hint: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageRequest) and self._asked == other._asked
+
+    def __hash__(self) -> int:
+        return hash(self._asked)
+
+    @property
+    def _asked(self) -> tuple[str, Platform]:
+        return self.locator, self.platform
 
 
-@dataclass(frozen=True, slots=True)
-class BaseImage:
+class BaseImage(msgspec.Struct, frozen=True):
     """What the compiler must know of a base image: its manifest's digest and its config."""
 
     digest: Digest
     config: ImageConfig
 
 
-@dataclass(frozen=True, slots=True)
-class NamedContext:
+class NamedContext(msgspec.Struct, frozen=True):
     """`--build-context NAME=VALUE`, by kind: "local" (a folder), "image" (value: a reference), "layout",
     "remote" (value: an address)."""
 
@@ -44,8 +52,7 @@ class NamedContext:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
+class CompileOptions(msgspec.Struct, frozen=True):
     """All that a compile depends on besides the text and the bases.
 
     build_platform is the machine's; platform what is built for, platform_given whether somebody asked for
@@ -62,9 +69,9 @@ class CompileOptions:
     build_platform: Platform
     platform: Platform
     target: str = ""
-    build_args: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    contexts: dict[str, NamedContext] = field(default_factory=dict)
+    build_args: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    contexts: dict[str, NamedContext] = msgspec.field(default_factory=dict)
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     network: str = "default"
@@ -79,11 +86,10 @@ class CompileOptions:
     context_is_folder: bool = True
     reproducible: bool = False
     context_epoch: int | None = None
-    source_times: Mapping[Git | Http, int | None] = field(default_factory=dict)
+    source_times: Mapping[Git | Http, int | None] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Warning:
+class Warning(msgspec.Struct, frozen=True):
     """A finding that does not stop the build; `excerpt` is the text there, a few lines of it."""
 
     rule: str
@@ -92,8 +98,7 @@ class Warning:
     excerpt: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """A compiled Dockerfile.
 
     target is the vertex whose snapshot is the image's filesystem. config is complete but for
@@ -111,8 +116,7 @@ class Program:
     epoch_fetched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(msgspec.Struct, frozen=True):
     """The base images to resolve, and the times of what is at addresses, before compiling again."""
 
     images: tuple[ImageRequest, ...]

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.compiler import paths
 from builder.errors import BuildError
@@ -47,8 +47,7 @@ class AddressError(ValueError):
     """An address that means a repository or a file, and cannot be right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True):
     """The address of a git repository: how it is fetched.
 
     keep_git_dir: None where the address does not say. pathlike: it could be a folder's name as well.
@@ -168,8 +167,7 @@ def _read_query(query: str) -> Mapping[str, str]:
     return found
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(msgspec.Struct):
     """What fragment and query ask for, as it is gathered."""
 
     ref: str
@@ -178,7 +176,7 @@ class _Asked:
     tag: str = ""
     checksum: str = ""
     mtime: str = "checkout"
-    switches: dict[str, bool] = field(default_factory=dict)
+    switches: dict[str, bool] = msgspec.field(default_factory=dict)
 
     def take(self, name: str, value: str) -> None:
         match name:

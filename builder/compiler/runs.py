@@ -7,7 +7,8 @@ input of its own. What a mount shows counts by its content.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.compiler import created_by, paths, scope
 from builder.compiler.copies import check_file_name
@@ -177,15 +178,14 @@ def _parse_mount(lowering: Lowering, state: StageState, step: Run, text: str) ->
         raise lowering.fault(step, str(error), "bad-mount", hint, flag="mount", value=text) from error
 
 
-@dataclass(slots=True)
-class Mounting:
+class Mounting(msgspec.Struct):
     """The mounts of one RUN as they are gathered, and the inputs that they need."""
 
     lowering: Lowering
     state: StageState
     step: Run
     inputs: list[Input]
-    mounts: list[Mount] = field(default_factory=list)
+    mounts: list[Mount] = msgspec.field(default_factory=list)
     agents: int = 0
 
     def add_script(self, script: Heredoc) -> None:

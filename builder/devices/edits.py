@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.devices.documents import DeviceNode, Edits, Mount
 from builder.devices.registry import Found
@@ -22,14 +23,13 @@ KINDS = {stat.S_IFBLK: "b", stat.S_IFCHR: "c", stat.S_IFIFO: "p"}
 BINDS = ("", "bind", "rbind", "none")
 
 
-@dataclass(slots=True)
-class DeviceEdits:
+class DeviceEdits(msgspec.Struct):
     """All changes of a step's devices, in order; a later variable or node of a name replaces the former."""
 
-    env: dict[str, str] = field(default_factory=dict)
-    nodes: dict[str, Node] = field(default_factory=dict)
-    mounts: dict[str, HostMount] = field(default_factory=dict)
-    groups: list[int] = field(default_factory=list)
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    nodes: dict[str, Node] = msgspec.field(default_factory=dict)
+    mounts: dict[str, HostMount] = msgspec.field(default_factory=dict)
+    groups: list[int] = msgspec.field(default_factory=list)
 
 
 def edits_of(devices: Sequence[Found], *, uid: int = 0, gid: int = 0) -> DeviceEdits:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from builder.devices.documents import DeviceEntry, Document, read_document
 from builder.devices.errors import CdiError
@@ -24,8 +25,7 @@ AUTO_ALLOW = "org.mobyproject.buildkit.device.autoallow"
 MAX_FILE = 16 << 20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A device, and where it is from. `path`: of the file; `priority`: which folder that lies in."""
 
     name: str
@@ -45,12 +45,11 @@ class Found:
         return self.annotations.get(AUTO_ALLOW) in TRUE
 
 
-@dataclass(slots=True)
-class Registry:
+class Registry(msgspec.Struct):
     """What is there. faults: what is wrong with each file that could not be read, or contradicts another."""
 
-    devices: dict[str, Found] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    devices: dict[str, Found] = msgspec.field(default_factory=dict)
+    faults: list[str] = msgspec.field(default_factory=list)
 
     def find(self, asked: str) -> list[Found]:
         """The devices that go by a name, sorted by their own names; none where nothing does."""

@@ -18,7 +18,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from builder.errors import SandboxError, reason_of
 from builder.runtime.cgroups import (
@@ -31,6 +30,7 @@ from builder.runtime.cgroups import (
     read_hierarchies,
     write,
 )
+from builder.value import Value
 
 HOST = "pybuild.host"  # where the processes of a delegated cgroup of v2 move
 REMEDIES = {
@@ -48,8 +48,7 @@ _CONTROL = "cgroup.subtree_control"
 _MARKS = ("user.delegate", "trusted.delegate")
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(Value):
     """Where a build's folders go. parents: their absolute folders; path: what a cgroupsPath begins with, ""
     or with / at its end; inherits: the parents of cgroups that start with nothing."""
 

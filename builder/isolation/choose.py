@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from functools import partial
 
 from builder import libc
@@ -17,6 +16,7 @@ from builder.fs import ownership
 from builder.isolation.enter import enter
 from builder.isolation.rungs import AUTO, CHROOT, COPY, NONE, ROOT, Isolation
 from builder.isolation.snapshotter import choose_snapshotter
+from builder.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 _CAP_SYS_ADMIN = 1 << 21
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Value):
     """Why something better cannot be had, and what would change that."""
 
     reason: str
@@ -43,8 +42,7 @@ _NO_CHROOT = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Value):
     """Where this process stands, and why not higher (nothing, on the rung that was asked for)."""
 
     isolation: Isolation

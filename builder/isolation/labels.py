@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from builder.value import Value
 
 # Those that are loaded where containers are run, the machine's own choice for this program first.
 PROFILES = ("pybuild-default", "docker-default", "cri-containerd.apparmor.d", "crio-default")
@@ -18,8 +19,7 @@ _LOADED = re.compile(r"(\S+) \(enforce\)")
 _LINE = re.compile(r'\s*(\w+)\s*=\s*"?([^"\s]*)"?\s*')
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
+class Labels(Value):
     """apparmor: a profile's name; selinux: the command's context, files: that of its files; or ""."""
 
     apparmor: str = ""

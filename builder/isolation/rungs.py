@@ -6,9 +6,8 @@ Nothing is given up silently: `weakenings` has a line for each thing, and `full`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from builder.errors import SandboxError
+from builder.value import Value
 
 AUTO, ROOT, USERNS, SINGLE_UID, CHROOT, NONE = "auto", "root", "userns", "single-uid", "chroot", "none"
 RUNGS = (ROOT, USERNS, SINGLE_UID)  # those that are chosen by themselves, best first
@@ -24,8 +23,7 @@ _ABOUT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Isolation:
+class Isolation(Value):
     """What a build's steps are isolated with.
 
     outer_proc: steps see the /proc that is here already, and with it the builder's processes;
@@ -44,8 +42,7 @@ def about(rung: str) -> str:
     return _ABOUT[rung]
 
 
-@dataclass(frozen=True, slots=True)
-class Weakening:
+class Weakening(Value):
     """A thing that steps lack. line: what, in no more words than it needs; remedy: what would change that, or
     "" where that is the rungs' business."""
 

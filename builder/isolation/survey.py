@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -19,12 +18,12 @@ from builder.isolation.choose import check_chroot, stand
 from builder.isolation.rungs import RUNGS, Isolation, Weakening, about, weakenings
 from builder.runtime.foreign.choice import find_installed
 from builder.runtime.probe import probe
+from builder.value import Value
 
 _LONGEST = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value):
     """One thing that may work here. remedy: the command or setting that would make it work, or ""."""
 
     name: str
@@ -33,8 +32,7 @@ class Finding:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Value):
     """What was found. rung: the one that builds take here, "" for none; weaker: what it lacks."""
 
     rung: str
@@ -56,7 +54,12 @@ def survey(store: str) -> Survey:
 
 def to_json(found: Survey) -> dict[str, Any]:
     """The survey as plain data: {"rung", "weaker": [...], "rungs": [...], "further": [...]}."""
-    return asdict(found)
+    return {
+        "rung": found.rung,
+        "weaker": [dict(vars(row)) for row in found.weaker],
+        "rungs": [dict(vars(row)) for row in found.rungs],
+        "further": [dict(vars(row)) for row in found.further],
+    }
 
 
 def _try_rung(rung: str, store: str) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def _try_rung(rung: str, store: str) -> dict[str, Any]:
 def _row(
     rung: str, *, works: bool, detail: str, remedy: str = "", isolation: Isolation | None = None
 ) -> dict[str, Any]:
-    found = asdict(isolation or Isolation(rung))
+    found = dict(vars(isolation or Isolation(rung)))
     return {"works": works, "detail": detail, "remedy": remedy, "isolation": found}
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+
+import msgspec
 
 FIELDS = 7  # of a row: name, kind, mode, owner, content, capability, first name of a hard link
 FILE, FOLDER, SYMLINK = "f", "d", "l"  # as snapshots.snapshot has them
@@ -22,8 +23,7 @@ SHORT = slice(7, 23)  # of a digest's text
 Told = list[tuple[str, bool, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A path as COPY would write it; `content` is a short digest, a link's target or a device's numbers."""
 
     kind: str
@@ -34,11 +34,10 @@ class Row:
     first: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """Path in the source -> row. total: how many there are, also where they were too many to keep."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, Row] = msgspec.field(default_factory=dict)
     total: int = 0
 
     @property

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from builder.digest import hex_of, of_value
 from builder.graph.selection import Selection
@@ -19,8 +20,7 @@ MOST_STEPS = 20_000  # of a build with more, nothing is kept
 MOST_VARIABLES = 100_000  # of all environments of a sheet; further ones are kept by their digests alone
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """An input: the number of its step, and what of it counts.
 
     select: what is selected, as plain data, None where the input counts by its key; content: the digest of
@@ -33,8 +33,7 @@ class Taken:
     rows: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """A vertex with what its key is made of.
 
     kind: as ops.named has it; parts: see keyparts.veil; key: None where it is not known; seconds: how long it
@@ -54,8 +53,7 @@ class Step:
     forced: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(msgspec.Struct, frozen=True):
     """A build's steps, in topological order.
 
     begun: when it began, in seconds; context: its folder (or address); ignores: context's name -> name and
@@ -68,7 +66,7 @@ class Sheet:
     platform: str
     steps: tuple[Step, ...]
     begun: float = 0.0
-    ignores: dict[str, tuple[str, str]] = field(default_factory=dict)
+    ignores: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
 
 
 def rows_name(content: str, select: Selection | list[Any]) -> str:

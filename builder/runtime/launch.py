@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from builder.errors import BuildError, SandboxError, StepFailed
@@ -29,6 +28,7 @@ from builder.runtime.probe import probe
 from builder.runtime.spawn import Zygote, start_zygote
 from builder.runtime.spec import RuntimeSpec, encode
 from builder.runtime.zygote import write_payload
+from builder.value import Value
 
 OnLine = Callable[[int, bytes], None]
 OnTerminal = Callable[[int], None]
@@ -38,8 +38,7 @@ _PATIENCE = 5.0  # seconds; a killed process can be held up in the kernel, but n
 _LAST_WORDS = 1 << 20  # what is read of a stream after the step's end, at most: a pipe holds no more
 
 
-@dataclass(frozen=True, slots=True)
-class ExitStatus:
+class ExitStatus(Value):
     """How a step ended. `code` is its exit code, or 128 + `signal` where that killed it (0: none did).
 
     `max_rss`: bytes, of its largest process; `cpu_seconds`: of its processes that were waited for.
@@ -54,7 +53,7 @@ class ExitStatus:
     cpu_seconds: float
     bytes_read: int = 0
     bytes_written: int = 0
-    owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    owners: Mapping[str, tuple[int, int]] = {}
 
 
 class Runtime:

@@ -19,9 +19,9 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from builder.runtime.cgroups import PROCESSES, make, read, write
+from builder.value import Value
 
 PREFIX = "pybuild.steps-"
 _PATIENCE = 5.0  # seconds that a killed process may take to be gone
@@ -29,8 +29,7 @@ _ATTEMPTS = 20
 _GONE = (errno.ENOENT, errno.ENODEV)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Value):
     """What a step used: peak of memory, bytes read from and written to disks, CPU time in seconds.
 
     out_of_memory: processes that the kernel killed for that; forks_refused: times that the limit of

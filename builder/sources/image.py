@@ -11,7 +11,6 @@ import asyncio
 import difflib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,8 +41,7 @@ MAX_NESTING = 3  # an index may name indexes, but not for ever
 ProgressOf = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(msgspec.Struct, frozen=True):
     """What an image is made of, bottom layer first; the layers' uncompressed sizes are not known (0)."""
 
     manifest: Manifest

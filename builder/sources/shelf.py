@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+import msgspec
 
 from builder.digest import Digest, of_value
 from builder.snapshots.edit import new_id
@@ -36,15 +37,14 @@ def no_progress(_item: str, _done: int, _total: int) -> None:
     """Nobody watches."""
 
 
-@dataclass
-class Shelf:
+class Shelf(msgspec.Struct):
     """The layers and records of a store. `kept`: the keys of the records that were made through it."""
 
     root: str
     layers: LayerStore
     cache: Cache
     secret_of: SecretOf = no_secret
-    kept: list[Digest] = field(default_factory=list)
+    kept: list[Digest] = msgspec.field(default_factory=list)
 
     def find(self, plain: Sequence[Any]) -> LayerId | None:
         """The layer that was kept under this plain data, if it is still there."""

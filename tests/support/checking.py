@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from builder.checks.find import Subject, find
 from builder.checks.settings import settings_of

@@ -18,6 +18,16 @@ def test_fields_are_inherited_and_have_defaults() -> None:
     assert (point.x, point.y, point.name) == (1, 0, "a")
 
 
+def test_values_are_given_in_order_or_by_name() -> None:
+    assert Named(1, 2, "a") == Named(1, name="a", y=2)
+
+
+@pytest.mark.parametrize(("ordered", "named"), [((1, 2, 3), {}), ((1,), {"x": 1})])
+def test_a_field_is_given_once(ordered: tuple[int, ...], named: dict[str, int]) -> None:
+    with pytest.raises(TypeError, match="Point: too many"):
+        Point(*ordered, **named)
+
+
 def test_equal_fields_make_equal_values_with_equal_hashes_whatever_the_order() -> None:
     assert Named(name="a", x=1) == Named(x=1, y=0, name="a")
     assert hash(Named(name="a", x=1)) == hash(Named(x=1, y=0, name="a"))

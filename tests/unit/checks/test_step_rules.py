@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from builder.compiler.program import NamedContext
 from tests.support.checking import findings, found, lines_of
