@@ -25,6 +25,7 @@ class Assumed:
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(texts)
         self.notes: list[str] = []
+        self._touched: dict[str, list[str]] = {}
         self._patterns = [(text, _cleaned(text)) for text in self.texts]
         for text, path in self._patterns:
             try:
@@ -45,6 +46,7 @@ class Assumed:
         there = {entry.path: entry for entry in entries}
         for text, path in self._patterns:
             found = self._matching(path, there)
+            self._touched[text] = [entry.path for entry in found]
             if found:
                 for entry in found:
                     entry.digest = of_value(["assumed", entry.path])
@@ -59,6 +61,13 @@ class Assumed:
                 self.notes.append(f"--assume {text}: no step takes it")
             else:
                 _add(entries, there, path)
+                self._touched[text] = [path]
+
+    def note_unused(self, taken: Callable[[str], bool]) -> None:
+        """Say of which paths nothing is taken, as `taken` tells."""
+        for text, paths in self._touched.items():
+            if paths and not any(map(taken, paths)):
+                self.notes.append(f"--assume {text}: no step takes it")
 
     def _matching(self, path: str, there: dict[str, Entry]) -> list[Entry]:
         """The files that a path or pattern means: itself, what it leads to, or all below it."""

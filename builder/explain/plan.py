@@ -141,6 +141,7 @@ class _Plan:
             if told and content is not None:
                 name = rows_name(content, select)
                 self.listings[name] = rows.listing_of(told)
+        self._note_unused(sheet)
         line = line_of(sheet.context, sheet.dockerfile)
         past = past_of(Sheets(self.store.folder), line)
         history = History(
@@ -167,6 +168,21 @@ class _Plan:
             return context.hidden_by(path) if os.path.lexists(os.path.join(folder, path)) else None
 
         return hidden_by
+
+    def _note_unused(self, sheet: Sheet) -> None:
+        taken = [
+            self.listings.get(item.rows)
+            for step in sheet.steps
+            for item in step.inputs
+            if item.select is not None and sheet.steps[item.of].digest == self._main_context()
+        ]
+        if all(listing is not None and listing.is_whole for listing in taken):
+            self.assumed.note_unused(lambda path: any(path in listing.rows for listing in taken if listing))
+
+    def _main_context(self) -> Digest | None:
+        """The vertex that is the build's context."""
+        found = (v for v in self.reached if isinstance(v.op, Local) and v.op.name == MAIN_CONTEXT)
+        return next((vertex.digest for vertex in found), None)
 
     def _notes(self) -> tuple[str, ...]:
         notes = list(self.assumed.notes)
