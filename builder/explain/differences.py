@@ -82,7 +82,7 @@ def _command(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     if before == after:
         return []
     old, new = list(before or ()), list(after or ())
-    if old and new and old[-1] == new[-1]:
+    if len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
         texts = contrast(_words(old[:-1]), _words(new[:-1]))
         data = {"field": "shell", "was": _words(old[:-1]), "is": _words(new[:-1])}
         return [Reason("command", f"{kind}: shell was {texts[0]}, is {texts[1]}", data)]
