@@ -108,7 +108,9 @@ class _Filtered:
     def __init__(self, writer: TreeWriter, limit: int) -> None:
         self.overhead = min(limit + (64 << 20), MAX_ENTRIES * OVERHEAD)
         self._writer = writer
+        self._limit = limit
         self._entries = 0
+        self._size = 0
 
     def add(self, entry: Entry, reader: Readable | None) -> None:
         """See oci.layer.Sink."""
@@ -118,6 +120,12 @@ class _Filtered:
         if entry.kind in LEFT_OUT or entry.path == ".":
             return
         if entry.kind == FILE:
+            self._size += entry.size if entry.hardlink is None else 0
+            if self._size > self._limit:
+                raise ImageError(
+                    f"a cache mount has more than the {self._limit} bytes that it may have",
+                    code="cache-mount-too-large",
+                )
             entry = entry.replace(mode=entry.mode & ~(stat.S_ISUID | stat.S_ISGID), xattrs=())
         self._writer.add(entry, reader)
 
