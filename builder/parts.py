@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 MAX_SECRET = 500 << 10  # bytes, as BuildKit has it
+UNPACKERS = 4  # layers unpacked while they are downloaded, at a time
 
 
 class Parts(msgspec.Struct):
@@ -60,13 +61,15 @@ class Parts(msgspec.Struct):
     folders; epoch: SOURCE_DATE_EPOCH; latest: no file of a layer that is made is newer (both in seconds);
     open_files: a step's limit (soft, hard), where it is not the
     builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
-    used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks.
+    used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks;
+    unpackers: threads that wait for what is downloaded.
     """
 
     store: Store
     layers: LayerStore
     cache: Cache
     shelf: Shelf
+    unpackers: ThreadPoolExecutor
     images: ImageSource
     contexts: Mapping[str, Context]
     context_layer: LayerId | None
@@ -126,6 +129,7 @@ async def open_parts(
     secrets = {spec.id: read_secret(spec) for spec in request.secrets}
     devices = MachineDevices(request.cdi_spec_dirs, device_grants(request.allow))
     check_devices(reached, devices, emit)
+    unpackers = ThreadPoolExecutor(UNPACKERS, thread_name_prefix="unpack")
     cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
     try:
@@ -133,6 +137,7 @@ async def open_parts(
             store=store,
             layers=layers,
             cache=cache,
+            unpackers=unpackers,
             shelf=Shelf(store.folder, layers, cache, secrets.get),
             images=images,
             contexts=contexts,
@@ -149,6 +154,7 @@ async def open_parts(
             limits=request.limits,
         )
     finally:
+        unpackers.shutdown(wait=True, cancel_futures=True)
         threads.shutdown(wait=True, cancel_futures=True)
         for context in contexts.values():
             context.save()

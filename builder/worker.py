@@ -20,6 +20,7 @@ from builder.events import Progress
 from builder.graph.selection import Selection
 from builder.ops.files import PathItem
 from builder.ops.source import MAIN_CONTEXT
+from builder.pulling import bring_layer
 from builder.snapshots import graft, owners, selection
 from builder.snapshots.accounts import read_accounts
 from builder.snapshots.archive import Archive
@@ -30,7 +31,6 @@ from builder.sources.archive import Archives
 
 if TYPE_CHECKING:
     from builder.graph.definition import Vertex
-    from builder.oci.spec import LayerBlob
     from builder.ops.exec import Exec
     from builder.ops.files import Copy, MakeDir
     from builder.ops.source import Git, Http, Image, Local
@@ -54,12 +54,11 @@ class Worker:
         contents = await parts.images.contents(op)
         unpacked = self.vertex.digest in parts.unpack
 
-        async def one(blob: LayerBlob) -> LayerId:
-            await parts.images.fetch(op, blob.descriptor, self._progress)
-            return await parts.thread(parts.layers.import_blob, blob, unpacked=unpacked)
-
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(blob)) for blob in contents.layers]
+            tasks = [
+                group.create_task(bring_layer(parts, op, blob, self._progress, unpacked=unpacked))
+                for blob in contents.layers
+            ]
         return await parts.thread(parts.layers.settle, [task.result() for task in tasks])
 
     async def read_context(self, op: Local) -> Snapshot:

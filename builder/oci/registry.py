@@ -37,6 +37,7 @@ from builder.oci.transport import (
 )
 from builder.store.blobs import BlobStore, Ingest, WrongContent
 from builder.store.failure import store_error
+from builder.store.growing import Growing
 
 ACCEPT = ", ".join((spec.OCI_INDEX, spec.DOCKER_INDEX, spec.OCI_MANIFEST, spec.DOCKER_MANIFEST))
 PIECE = 256 << 10  # bytes in memory per transfer
@@ -115,15 +116,21 @@ class Registry:
         return Fetched(data, digest, _media_type(response))
 
     async def blob(
-        self, reference: Reference, descriptor: Descriptor, blobs: BlobStore, progress: ProgressOf
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        blobs: BlobStore,
+        progress: ProgressOf,
+        growing: Growing | None = None,
     ) -> None:
         """Bring a blob of the reference's repository into the store, resuming where a connection breaks.
 
-        Raises ImageError for what the registry does wrong, StoreError where the disk does not take it.
+        growing: for who reads it meanwhile; it ends well here, and fails by its owner. Raises ImageError for
+        what the registry does wrong, StoreError where the disk does not take it.
         """
         with blobs.ingest() as ingest:
             async with self._slots:
-                await self._transfer(reference, descriptor, ingest, progress)
+                await self._transfer(reference, descriptor, ingest, progress, growing)
             try:
                 await asyncio.to_thread(
                     ingest.commit, expected=digests.parse(descriptor.digest), size=descriptor.size
@@ -134,10 +141,22 @@ class Registry:
                     f" {error.message}",
                     code="wrong-digest",
                 ) from error
+        if growing is not None:
+            growing.end()
 
     async def _transfer(
-        self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: ProgressOf
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        ingest: Ingest,
+        progress: ProgressOf,
+        growing: Growing | None,
     ) -> None:
+        def note(done: int) -> None:
+            progress(item, done, descriptor.size)
+            if growing is not None:
+                growing.note(done)
+
         path = f"{reference.repository}/blobs/{descriptor.digest}"
         item = digests.hex_of(digests.parse(descriptor.digest))[:12]
         failures, resumes = 0, 0
@@ -149,9 +168,9 @@ class Registry:
                     reference.registry, "GET", path, _scope(reference), headers
                 ) as response:
                     await self._begin(response, reference, descriptor, ingest)
-                    await _receive(
-                        response, ingest, descriptor, lambda done: progress(item, done, descriptor.size)
-                    )
+                    if growing is not None and not ingest.size:
+                        growing.begin(ingest.fileno())
+                    await _receive(response, ingest, descriptor, note)
                 return
             except httpx.HTTPError as error:
                 failures = 1 if ingest.size > before else failures + 1

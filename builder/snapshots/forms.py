@@ -226,15 +226,15 @@ def diff_id_of(blobs: BlobStore, blob: spec.LayerBlob) -> str:
 
 
 def read_blob(
-    blobs: BlobStore, blob: spec.LayerBlob, folder: Path | None, way: str | None = None
+    stream: Readable, blob: spec.LayerBlob, folder: Path | None, way: str | None = None
 ) -> tuple[list[Entry], str]:
-    """The entries and the diff id of a blob; on the way it is unpacked to `folder`, if there is one."""
-    digest = digests.parse(blob.descriptor.digest)
-    with blobs.open(digest) as stream:
-        if folder is None:
-            return scan(stream, name=f"layer {digest}")
-        with TreeWriter(folder, way=way, many=blob.descriptor.size >= LARGE) as writer:
-            return scan(stream, sink=writer, name=f"layer {digest}")
+    """The entries and the diff id of a blob's bytes; on the way they are unpacked to `folder`, if there is
+    one. Raises ImageError, and what reading them raises."""
+    name = f"layer {blob.descriptor.digest}"
+    if folder is None:
+        return scan(stream, name=name)
+    with TreeWriter(folder, way=way, many=blob.descriptor.size >= LARGE) as writer:
+        return scan(stream, sink=writer, name=name)
 
 
 def open_file(root_fd: int, path: str) -> BinaryIO:

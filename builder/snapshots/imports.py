@@ -28,10 +28,12 @@ from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
     from builder.oci.spec import LayerBlob
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import Snapshot
+    from builder.store.growing import Growing
 
 
 def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerId:
@@ -43,14 +45,34 @@ def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerI
         if unpacked:
             store.unpacked(layer)
         return layer
+    with store.blobs.open(parse(blob.descriptor.digest)) as stream:
+        return _read(store, blob, diff_id, stream, unpacked=unpacked)
+
+
+def import_growing(store: LayerStore, blob: LayerBlob, growing: Growing, *, unpacked: bool) -> LayerId | None:
+    """The same of a blob that is still on its way; None where the layer is there already.
+
+    Raises CutShort where it does not come to a good end, and ImageError.
+    """
+    diff_id = _parse_diff_id(blob)
+    if _find(store, diff_id) is not None:
+        return None
+    return _read(store, blob, diff_id, growing, unpacked=unpacked)
+
+
+def _read(
+    store: LayerStore, blob: LayerBlob, diff_id: Digest, stream: Growing | BinaryIO, *, unpacked: bool
+) -> LayerId:
+    """Make the layer of a blob's bytes, which are in the store once they have all been read."""
     with IngestFolder(store.store) as work:
         folder = os.path.join(work.path, "layer")
         os.mkdir(folder, 0o700)
-        entries, found = forms.read_blob(
-            store.blobs, blob, Path(folder, store.tree_name) if unpacked else None, store.owning.way
-        )
+        tree = Path(folder, store.tree_name) if unpacked else None
+        entries, found = forms.read_blob(stream, blob, tree, store.owning.way)
+        while stream.read(forms.CHUNK):
+            pass
         _check_diff_id(blob, found)
-        forms.remember_blob(folder, forms.IMPORTED, blob)
+        forms.remember_blob(folder, forms.IMPORTED, forms.as_imported(store.blobs, blob))
         layer = store.place(new_id(), folder, entries)
     _note(store, diff_id, layer)
     return layer

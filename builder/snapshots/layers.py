@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from builder.snapshots.clamp import Clamp
     from builder.snapshots.snapshot import Snapshot
     from builder.store.blobs import BlobStore
+    from builder.store.growing import Growing
 
     Content = Callable[[Entry], BinaryIO]
 
@@ -313,6 +314,16 @@ class LayerStore:
 
         with self.lock("diff", blob.diff_id), told_as(self.folder, "unpacking a layer"):
             return imports.import_blob(self, blob, unpacked=unpacked)
+
+    def import_growing(self, blob: LayerBlob, growing: Growing, *, unpacked: bool) -> LayerId | None:
+        """The same of a blob that is on its way into the store; None where the layer is there already.
+
+        Raises CutShort where it does not come to a good end.
+        """
+        from builder.snapshots import imports
+
+        with self.lock("diff", blob.diff_id), told_as(self.folder, "unpacking a layer"):
+            return imports.import_growing(self, blob, growing, unpacked=unpacked)
 
     def settle(self, layers: Sequence[LayerId]) -> Snapshot:
         """The snapshot of a foreign image's layers: folders that a tar only implied get the mode and owner

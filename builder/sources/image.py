@@ -33,6 +33,7 @@ from builder.store.root import Store
 
 if TYPE_CHECKING:
     from builder.oci.registry import Registry
+    from builder.store.growing import Growing
 
 LAYOUT = "oci-layout://"
 LOCK_PAUSE = 0.05
@@ -105,13 +106,16 @@ class ImageSource:
         pairs = zip(manifest.layers, config.rootfs.diff_ids, strict=True)
         return Contents(manifest, config, tuple(LayerBlob(layer, diff_id, 0) for layer, diff_id in pairs))
 
-    async def fetch(self, op: Image, descriptor: Descriptor, progress: ProgressOf) -> None:
+    async def fetch(
+        self, op: Image, descriptor: Descriptor, progress: ProgressOf, growing: Growing | None = None
+    ) -> None:
         """Bring a layer's blob into the store, unless it is there. Many may ask: one download per blob.
 
-        progress(item, done, total) in bytes. Raises ImageError or StoreError.
+        progress(item, done, total) in bytes; growing: for who reads it meanwhile, if it has to be downloaded.
+        Raises ImageError or StoreError.
         """
         documents.compression_of(descriptor, _shown(op.locator))
-        await self._bring(self._origin(op.locator), descriptor, progress)
+        await self._bring(self._origin(op.locator), descriptor, progress, growing)
 
     def _origin(self, locator: str) -> Reference | Layout:
         if not locator.startswith(LAYOUT):
@@ -248,7 +252,13 @@ class ImageSource:
         pinned = Reference(origin.registry, origin.repository, None, digest)
         return await self._ask(pinned)
 
-    async def _bring(self, origin: Reference | Layout, descriptor: Descriptor, progress: ProgressOf) -> None:
+    async def _bring(
+        self,
+        origin: Reference | Layout,
+        descriptor: Descriptor,
+        progress: ProgressOf,
+        growing: Growing | None = None,
+    ) -> None:
         """The blob is in the store afterwards; this process and others fetch it once between them."""
         digest = digests.parse(descriptor.digest)
         blobs = self._store.blobs
@@ -264,7 +274,7 @@ class ImageSource:
             if isinstance(origin, Layout):
                 await stop.in_thread(None, partial(origin.copy, descriptor, blobs))
             else:
-                await self._connect().blob(origin, descriptor, blobs, progress)
+                await self._connect().blob(origin, descriptor, blobs, progress, growing)
             progress(digests.hex_of(digest)[:12], descriptor.size, descriptor.size)
 
     def _connect(self) -> Registry:
