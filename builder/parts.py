@@ -34,6 +34,7 @@ from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import Entry, LayerId, Snapshot
 from builder.solver.cache import Cache
 from builder.sources.shelf import Shelf
+from builder.tidying import Tidying
 
 if TYPE_CHECKING:
     from builder.cachemounts import Elsewhere
@@ -59,7 +60,7 @@ class Parts(msgspec.Struct):
 
     context_layer: the build context, where it is no folder; unpack: vertices whose layers are best made as
     folders; epoch: SOURCE_DATE_EPOCH; latest: no file of a layer that is made is newer (both in seconds);
-    open_files: a step's limit (soft, hard), where it is not the
+    tidying: who puts away what is done with; open_files: a step's limit (soft, hard), where it is not the
     builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
     used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks;
     unpackers: threads that wait for what is downloaded.
@@ -81,6 +82,7 @@ class Parts(msgspec.Struct):
     epoch: int | None
     unpack: frozenset[Digest]
     threads: ThreadPoolExecutor
+    tidying: Tidying
     latest: int | None = None
     open_files: tuple[int, int] | None = None
     failures: Failures | None = None
@@ -132,6 +134,7 @@ async def open_parts(
     unpackers = ThreadPoolExecutor(UNPACKERS, thread_name_prefix="unpack")
     cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
     threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="work")
+    tidying = Tidying()
     try:
         yield Parts(
             store=store,
@@ -150,12 +153,14 @@ async def open_parts(
             epoch=program.source_date_epoch,
             unpack=wanted_as_folders(program.definition, program.target),
             threads=threads,
+            tidying=tidying,
             latest=program.definition.latest,
             limits=request.limits,
         )
     finally:
         unpackers.shutdown(wait=True, cancel_futures=True)
         threads.shutdown(wait=True, cancel_futures=True)
+        tidying.finish()
         for context in contexts.values():
             context.save()
         layers.close()

@@ -36,7 +36,6 @@ from builder.snapshots.unpack import no_content, write_tree
 from builder.stepcaches import StepCaches
 from builder.stepfiles import resolve_source
 from builder.store.failure import full_disk_hint, told_as
-from builder.store.ingest import IngestFolder
 
 if TYPE_CHECKING:
     from builder.graph.definition import Vertex
@@ -111,8 +110,7 @@ class Step:
         parts = self.parts
         await self.caches.hold(stack)
         self.sockets = await open_sockets(parts.agents, self.op.mounts, parts.store.folder, stack)
-        edit = await parts.thread(self.begin, stack)
-        return edit, await parts.thread(self.prepare, edit, stack)
+        return await parts.thread(self.begin, stack)
 
     async def keep(self, edit: Edit, stubs: Sequence[Stub], error: StepFailed) -> None:
         """Keep what the failed step left, for who wants to look around there; nothing on a full disk."""
@@ -143,12 +141,13 @@ class Step:
         self.parts.layers.commit(edit, self.below, stubs, self.owners, as_it_is=True)
         return held
 
-    def begin(self, stack: contextlib.AsyncExitStack) -> Edit:
-        """Make the folders that the step writes into. They are the stack's before anybody else has them: who
-        waits for this may be cancelled meanwhile. Blocking."""
+    def begin(self, stack: contextlib.AsyncExitStack) -> tuple[Edit, Prepared]:
+        """Make the folders that the step writes into, and all the rest. They are the stack's before anybody
+        else has them: who waits for this may be cancelled meanwhile. Blocking."""
         edit = self.parts.layers.edit(self.below, self.parts.sandboxes.isolation.snapshotter)
         stack.callback(edit.discard)
-        return edit
+        edit.put_away = self.parts.tidying.later
+        return edit, self.prepare(edit, stack)
 
     def prepare(self, edit: Edit, stack: contextlib.AsyncExitStack) -> Prepared:
         """Decide on the whole sandbox, and make what it mounts. Blocking."""
@@ -156,16 +155,15 @@ class Step:
         refuse_impossible(op)
         tree = parts.layers.tree(self.below)
         user = owners.resolve_user(op.user, *read_accounts(parts.layers, tree))
-        folder = stack.enter_context(IngestFolder(parts.store.folder))
         secrets: dict[str, bytes] = {}
         devices = parts.devices.edits(op.devices, uid=user.uid, gid=user.gid)
         variables: dict[str, str] = {}
-        laid = [self._mount(m, folder.path, secrets, variables) for m in stepfiles.sorted_by_depth(op.mounts)]
+        laid = [self._mount(m, edit.place, secrets, variables) for m in stepfiles.sorted_by_depth(op.mounts)]
         network = parts.sandboxes.make_network(op.network)
         if network is not None:
             stack.callback(network.close)
             network.start()
-        own: list[spec.MountSpec] = list(self._own_files(folder.path, network.nameserver if network else ""))
+        own: list[spec.MountSpec] = list(self._own_files(edit.place, network.nameserver if network else ""))
         mounts = stepfiles.merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
         hostname = [] if self.again else self._lay_hostname(edit, tree)

@@ -13,6 +13,7 @@ from builder.snapshots.snapshot import LayerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from builder.snapshots.copies import Copied
@@ -38,16 +39,19 @@ class Edit:
     """The upper and work folders of an overlay whose changes may become the layer `id`.
 
     Leaving the block without a commit discards it. `folder` is what becomes the layer's, `upper` in it by the
-    name `tree`. copied: where `upper` is no overlay's but the whole root, how that was made.
+    name `tree`; `place` is where they lie, and what else is for as long as the edit. copied: where `upper` is
+    no overlay's but the whole root, how that was made. put_away: who removes the folders in his own time.
     """
 
-    __slots__ = ("_ingest", "copied", "folder", "id", "upper", "work")
+    __slots__ = ("_ingest", "copied", "folder", "id", "place", "put_away", "upper", "work")
 
     def __init__(self, ingest: IngestFolder, tree: str) -> None:
         from pathlib import Path
 
-        self._ingest = ingest
+        self._ingest: IngestFolder | None = ingest
         self.copied: Copied | None = None
+        self.put_away: Callable[[Callable[[], None]], None] | None = None
+        self.place = ingest.path
         self.id = new_id()
         self.folder = os.path.join(ingest.path, "layer")
         self.upper = Path(self.folder, tree)
@@ -58,7 +62,13 @@ class Edit:
 
     def discard(self) -> None:
         """Remove the folders, unless they became a layer; more than once does no harm."""
-        self._ingest.close()
+        ingest, self._ingest = self._ingest, None
+        if ingest is None:
+            return
+        if self.put_away is None:
+            ingest.close()
+        else:
+            self.put_away(ingest.close)
 
     def __enter__(self) -> Edit:
         return self

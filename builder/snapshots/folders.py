@@ -115,6 +115,8 @@ def lower(store: LayerStore, snapshot: Snapshot) -> list[str]:
         stacked = store.stacked(layer)
         if stacked is not None and _hides_only_its_own(store, stacked, snapshot[:number]):
             found += (stacked.tree, stacked.delta)
+        elif store.is_unpacked(layer):
+            found.append(f"{store.folder}/{layer}/{store.tree_name}")
         else:
             found.append(str(store.unpacked(layer)))
     return [*dict.fromkeys(reversed(found))][::-1]

@@ -194,6 +194,10 @@ class LayerStore:
             self._stacked[layer] = None if self.has_tree(layer) else folders.find_stacked(self, layer)
         return self._stacked[layer]
 
+    def is_unpacked(self, layer: LayerId) -> bool:
+        """Whether the layer is known to have its whole folder in the store."""
+        return layer in self._unpacked
+
     def lower(self, snapshot: Snapshot) -> list[str]:
         """The folders that an overlay shows a snapshot by, bottom first; see `folders`. Raises StoreError."""
         with told_as(self.folder, "looking for a layer's folders"):

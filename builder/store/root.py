@@ -4,8 +4,8 @@
     ROOT/oci-layout, index.json, blobs/sha256/    an OCI image layout that any tool may read
     ROOT/layers, cache, builds    what the builder makes of it; ROOT/ingest: files on their way in
         layers/<id>/base          names a layer that has to stay as long as <id> does (see snapshots.folders)
-        cache/models/ab/abcd…     the layer that a COPY made last, as text: a hint that may go at any time, keeps
-                                  nothing, and may name what is gone
+        cache/models/ab/abcd…     the layer that a COPY made last, as text: a hint that may go at any time,
+                                  keeps nothing, and may name what is gone
     ROOT/cache/parts    what keys were made of (keyparts.sheets); no root, and may be removed at any time
     ROOT/locks          see store.locks
 

@@ -18,6 +18,7 @@ from builder.errors import BuildError
 from builder.isolation.rungs import ROOT, Isolation
 from builder.ops.exec import Exec
 from builder.step import refuse_impossible, run_step
+from builder.tidying import Tidying
 
 
 class SlowEdits:
@@ -50,6 +51,8 @@ async def test_an_edit_that_is_made_while_the_step_is_cancelled_is_discarded(tmp
             sandboxes=SimpleNamespace(start=lambda: None, isolation=Isolation(ROOT)),
             store=SimpleNamespace(folder=str(tmp_path)),
             agents=Agents(()),
+            tidying=Tidying(),
+            latest=None,
         )
         vertex: Any = None
         task = asyncio.ensure_future(run_step(parts, vertex, Exec(("true",), (), "/"), (), ()))

@@ -333,3 +333,17 @@ def test_a_step_over_two_folders_leaves_what_it_would_leave_over_one(layers):
 
     assert shape(layers, over_two[-1]) == shape(layers, over_one[-1])
     assert parent_of(shape(layers, over_two[-1])[0]) == "."
+
+
+def test_folders_of_an_edit_are_put_away_once_by_who_was_asked_to(layers):
+    works = []
+    edit = layers.edit()
+    edit.put_away = works.append
+
+    edit.discard()
+    edit.discard()
+
+    assert len(works) == 1
+    assert os.path.isdir(edit.place)
+    works[0]()
+    assert not os.path.exists(edit.place)
