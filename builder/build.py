@@ -185,7 +185,7 @@ async def _build(
             if inline is None:
                 _memoise(request, texts, program, bases, snapshot, delivered, parts)
             if caches:
-                await caches.give()
+                await caches.give(has_image=bool(delivered.made))
     finally:
         await images.close()
         await sandboxes.close()

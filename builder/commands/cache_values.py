@@ -1,11 +1,10 @@
 """The values of --cache-from and --cache-to, as docker buildx takes them, to checked data.
 
-Loaded only where one of them is given. Raises UsageError with a message that names flag and attribute.
+Loaded only where one of them is given; a fully cached build may have a --cache-from. Raises UsageError with
+a message that names flag and attribute.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from builder import digest as digests
 from builder.commands import values
@@ -16,6 +15,7 @@ from builder.oci.compressed import Compression
 from builder.oci.reference import TAG, InvalidReference, Reference
 from builder.request import CacheFrom, CacheTo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

@@ -6,11 +6,13 @@ to give.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from builder.digest import Digest, of_value
+from builder.events import Warned
 from builder.output import config_name
 from builder.remotecache import giving
 from builder.remotecache.gathering import Solved
@@ -44,9 +46,12 @@ class Caches:
             return await giving.inline_document(self._solved, self._parts, self.taking)
         return None
 
-    async def give(self) -> None:
-        """To be called once the image is made. Raises BuildError for a cache that cannot be written."""
+    async def give(self, *, has_image: bool) -> None:
+        """To be called once the outputs are made. Raises BuildError for a cache that cannot be written."""
         assert self._solved is not None
+        if not has_image and any(wanted.type == "inline" for wanted in self._to):
+            message = "cache in the image: no image was made that could hold it"
+            self._parts.emit(Warned(time=time.time(), message=message))
         solved = self._solved
         name = of_value([list(solved.target), solved.config])
         solved = solved.made_at(self._parts.cache.recall("created", Digest(name)) or "")

@@ -24,8 +24,9 @@ from builder.oci.spec import Descriptor, LayerBlob
 FORMAT = 1
 CONFIG_TYPE = "application/vnd.pybuild.cache.config.v1+json"
 MOUNT_TYPE = "application/vnd.pybuild.cache.mount.v1.tar"
-MAX_DOCUMENT = 32 << 20
+MAX_DOCUMENT = 8 << 20  # twenty thousand steps
 MAX_LAYERS = 20_000
+MAX_DEPTH = 10_000  # layers on one another
 
 Snapshot = tuple[LayerBlob, ...]
 
@@ -208,9 +209,13 @@ def _checked(document: Document, blobs: Sequence[LayerBlob], name: str) -> Cache
     for blob in blobs:
         if not _is_digest(blob.diff_id) or not 0 <= blob.size < 1 << 62:
             raise _invalid(name, f"layer {blob.descriptor.digest} has the diff id {blob.diff_id[:100]!r}")
+    depths: list[int] = []
     for number, (below, place) in enumerate(document.chains):
         if not -1 <= below < number or not _is_layer(blobs, place):
             raise _invalid(name, f"it names layer {place} on {below}, which is not there")
+        depths.append(depths[below] + 1 if below >= 0 else 1)
+        if depths[-1] > MAX_DEPTH:
+            raise _invalid(name, f"it has more than {MAX_DEPTH} layers on one another")
     for key, kept in document.records.items():
         whole = -1 <= kept.link < len(document.chains) and math.isfinite(kept.seconds) and kept.seconds >= 0
         if not (_is_digest(key) and whole):

@@ -156,6 +156,7 @@ BROKEN: dict[str, Callable[[Json], object]] = {
     "a layer too many": lambda d: d["layers"].append(d["layers"][0]),
     "a chain onto itself": lambda d: d["chains"].__setitem__(0, [0, 0]),
     "a chain forward": lambda d: d["chains"].__setitem__(0, [1, 0]),
+    "a chain too deep": lambda d: d.update(chains=[[number - 1, 0] for number in range(20_000)]),
     "a layer that is not there": lambda d: d["chains"].__setitem__(0, [-1, 99]),
     "a layer from the end": lambda d: d["chains"].__setitem__(0, [-1, -1]),
     "a record of nothing": lambda d: d["records"].update({another("x"): [99, 0.1]}),
@@ -201,7 +202,7 @@ async def test_what_is_no_document_is_refused(cache: CacheFolder, data: bytes, w
 
 
 def huge(cache: CacheFolder) -> None:
-    cache.change(lambda d: d.update(padding="x" * (33 << 20)))
+    cache.change(lambda d: d.update(padding="x" * (9 << 20)))
 
 
 def large_manifest(cache: CacheFolder) -> None:
