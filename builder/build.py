@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ from builder.output import config_name, deliver
 from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
-from builder.sandboxes import Sandboxes
+from builder.sandboxes import Sandboxes, is_likely
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
 from builder.sources.image import ImageSource
@@ -53,8 +52,8 @@ if TYPE_CHECKING:
 
     from builder.aftermath import Entrance
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
-    from builder.isolation.choose import Standing
     from builder.ops.source import Git, Http
+    from builder.outset import Outset
     from builder.parts import Parts
     from builder.snapshots.snapshot import Snapshot
 
@@ -66,16 +65,13 @@ if TYPE_CHECKING:
     from builder.store.root import Store
 
 
-RUN_LINE = re.compile(r"^[ \t]*RUN[ \t]", re.IGNORECASE | re.MULTILINE)
-
-
 async def build(
     request: BuildRequest,
     emit: Emit,
-    standing: Standing | None = None,
+    outset: Outset | None = None,
     entrance: Entrance | None = None,
 ) -> BuildResult:
-    """Do what the request asks for, with the rights of `standing` (None: those of this process as it is).
+    """Do what the request asks for, with the rights of `outset` (None: those of this process as it is).
 
     entrance: for who wants to go where a step has failed. Raises BuildError; cancelled, it leaves nothing
     half-made.
@@ -102,7 +98,7 @@ async def build(
             secret = bool(request.secrets or request.ssh)
             with without_dumps(secret), raised_open_files() as before:
                 notes = Notes(request, begun, say.folder)
-                return await _build(request, store, say, begun, standing, before, aftermath, notes)
+                return await _build(request, store, say, begun, outset, before, aftermath, notes)
         except BuildError as error:
             tell(error)
             raise
@@ -141,7 +137,7 @@ async def _build(
     store: Store,
     emit: Emit,
     begun: float,
-    standing: Standing | None,
+    outset: Outset | None,
     open_files: Limit | None,
     aftermath: Aftermath,
     notes: Notes,
@@ -155,14 +151,15 @@ async def _build(
     groups = StepGroups(store.folder, request.limits)
     sandboxes = Sandboxes(
         emit,
-        standing,
+        outset.standing if outset else None,
         full=full,
         network=request.network,
         helper=request.network_helper,
         groups=groups,
         runtime=request.runtime,
+        zygote=outset.zygote if outset else None,
     )
-    if RUN_LINE.search(texts.dockerfile):
+    if is_likely(texts.dockerfile):
         sandboxes.expect()
     try:
         program, bases = await _compile(request, store, texts, images, emit)

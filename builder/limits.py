@@ -32,6 +32,12 @@ def raised_open_files() -> Iterator[Limit | None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+def share_open_files(pid: int) -> None:
+    """Give a process that was started earlier the limit that this one has now. See prlimit(2)."""
+    with contextlib.suppress(OSError):  # it has ended, which whoever needs it finds out
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
+
+
 def steps_at_once(wanted: int, *, waiting: int, caches: int) -> int:
     """How many steps may run at the same time, at least one, where so many are wanted.
 

@@ -6,8 +6,8 @@ Here a build's demands on isolation are held against what there is.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from builder.fs.ownership import RECORDED, of_process
 from builder.isolation.labels import Labels, detect
 from builder.isolation.loops import loops
 from builder.isolation.rungs import CHROOT, NONE, ROOT, Isolation, require_full, weakenings
+from builder.limits import share_open_files
 
 if TYPE_CHECKING:
     from builder.events import Emit
@@ -30,13 +31,35 @@ if TYPE_CHECKING:
     from builder.runtime.spec import RuntimeSpec
 
 
+RUN_LINE = r"(?im)^[ \t]*RUN[ \t]"
+
+
+def is_likely(dockerfile: str) -> bool:
+    """Whether a build of this text is likely to have steps to run."""
+    return re.search(RUN_LINE, dockerfile) is not None
+
+
+def start_early(isolation: Isolation) -> Zygote | None:
+    """Begin to start the process for steps, where nothing stands against it; call it in the main thread."""
+    from builder.runtime.probe import probe
+    from builder.runtime.spawn import start_zygote
+
+    if isolation.rung in (CHROOT, NONE) or probe() is not None:
+        return None
+    try:
+        return start_zygote()
+    except OSError:
+        return None
+
+
 class Sandboxes:
     """What runs the steps of a build.
 
     standing: where the build stands, None for root's own place; full: whether
     anything less than full isolation is refused; network: the build's --network; helper: the program that
     gives steps a network of their own, "" for the host's; groups: what holds its
-    limits on steps; runtime: name or path of an OCI runtime that carries them out, "" for our own.
+    limits on steps; runtime: name or path of an OCI runtime that carries them out, "" for our own;
+    zygote: the process for steps, where it was started early.
     """
 
     def __init__(
@@ -49,6 +72,7 @@ class Sandboxes:
         helper: str = "",
         groups: StepGroups | None = None,
         runtime: str = "",
+        zygote: Zygote | None = None,
     ) -> None:
         self.isolation = standing.isolation if standing is not None else Isolation(ROOT)
         self._refused = standing.refused if standing is not None else None
@@ -57,7 +81,9 @@ class Sandboxes:
         self._network = network
         self._helper = helper
         self._groups = groups if groups is not None and groups.wanted else None
-        self._zygote: Zygote | None = None
+        self._zygote = zygote
+        if zygote is not None:
+            share_open_files(zygote.pid)
         self._runtime: Runtime | None = None
         self._labels: Labels | None = None
         self._wanted = runtime
@@ -68,14 +94,8 @@ class Sandboxes:
 
         Call it in the main thread.
         """
-        from builder.runtime.probe import probe
-        from builder.runtime.spawn import start_zygote
-
-        if self.isolation.rung == CHROOT:
-            return
-        if self._zygote is None and self._reason() is None and probe() is None:
-            with contextlib.suppress(OSError):
-                self._zygote = start_zygote()
+        if self._zygote is None:
+            self._zygote = start_early(self.isolation)
 
     def start(self) -> Runtime:
         """The runtime; call it in the main thread, in the running loop. What is weaker than it should be

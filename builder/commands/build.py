@@ -219,13 +219,13 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
     if (result := try_warm(request, reader.emit)) is not None:
         return result
     held = hold_signals()
-    from builder.isolation.choose import stand
+    from builder.outset import set_out
 
-    standing = stand(request.isolation, request.root)  # before there are threads
+    outset = set_out(request)  # before there are threads
     from builder.build import build
     from builder.commands.drive import drive
 
-    return drive(build(request, reader.emit, standing, entrance), reader, held)
+    return drive(build(request, reader.emit, outset, entrance), reader, held)
 
 
 def _refuse_unavailable(parsed: Parsed) -> None:
