@@ -34,6 +34,7 @@ from builder.output import config_name, deliver
 from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
+from builder.room.closing import make_room
 from builder.sandboxes import Sandboxes, is_likely
 from builder.solver.cache import Cache
 from builder.solver.solver import Solver
@@ -183,6 +184,7 @@ async def _build(
                 _memoise(request, texts, program, bases, snapshot, delivered, parts)
             if caches:
                 await caches.give(has_image=bool(delivered.made))
+            await _make_room(solver, parts)
     finally:
         await images.close()
         await sandboxes.close()
@@ -344,6 +346,14 @@ async def _promote(solver: Solver, parts: Parts) -> None:
             parts.cache.promote(key)
 
     await parts.thread(work)
+
+
+async def _make_room(solver: Solver, parts: Parts) -> None:
+    """Note what was of use, and make room if there is too much."""
+    if parts.cache.aged:
+        keys = [task.result() for task in solver.keys.values() if task.done() and not task.cancelled()]
+        await parts.thread(parts.cache.use, [key for key in keys if key is not None])
+    await make_room(parts.store, parts.thread, parts.emit)
 
 
 def _memoise(

@@ -3,7 +3,8 @@
     ROOT/cache/mounts/<hash>/            the folder of the shared and locked modes
     ROOT/cache/mounts/<hash>.N/          further ones, for the private mode
     ROOT/cache/mounts/<hash>-mapped/, -recorded/    the same where owners are kept so (`fs.ownership`)
-    ROOT/cache/mounts/<name>.lock        flock'ed exclusively (locked, private) or shared
+    ROOT/cache/mounts/<name>.lock        flock'ed exclusively (locked, private) or shared; it holds the
+                                         cache's id, and its mtime is when the cache was last taken
 
 The hash is of the cache's id and of what it starts with. A folder is filled and given its owner in
 ROOT/ingest before it has its name, so that nobody sees half of it.
@@ -25,6 +26,7 @@ from builder.fs.rooted import open_root, opened
 from builder.store.ingest import IngestFolder
 
 POLL_SECONDS = 0.05
+MAX_ID = 1000  # bytes of an id that are noted
 FRESH = (0o755, 0, 0)  # mode and owner of a cache of which nothing else is said
 
 
@@ -53,12 +55,15 @@ class CacheMounts:
     def __init__(self, store: str) -> None:
         self.store = store
         self.folder = os.path.join(store, "cache", "mounts")
+        self._ids: dict[str, str] = {}
         self.owning = Owning()
 
     def name(self, identity: str, start: Sequence[object]) -> str:
         """The name of the cache with this id that starts with that (plain data; nothing: an empty folder)."""
         name = hex_of(of_value(["cache-mount", identity, *start]))[:32]
-        return name if self.owning.way == REAL else f"{name}-{self.owning.way}"
+        name = name if self.owning.way == REAL else f"{name}-{self.owning.way}"
+        self._ids[name] = identity
+        return name
 
     @contextlib.asynccontextmanager
     async def hold(self, name: str, sharing: str) -> AsyncIterator[str]:
@@ -96,6 +101,10 @@ class CacheMounts:
         except BlockingIOError:
             os.close(fd)
             return -1
+        if os.fstat(fd).st_size == 0:  # what it is a cache of, for people
+            stem = name.partition(".")[0]
+            os.write(fd, self._ids.get(stem, "").encode("utf-8", "surrogateescape")[:MAX_ID])
+        os.utime(fd)  # its last use, for who makes room
         return fd
 
     def make(self, path: str, fill: Callable[[str], None]) -> None:

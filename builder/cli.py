@@ -36,12 +36,14 @@ COMMANDS = {
     "history": "show the steps that made an image",
     "inspect": "show an image's configuration and layers",
     "load": "take images out of an archive into the store",
+    "du": "show what takes room in the store",
+    "prune": "remove what the cache has, as far as it is not needed",
     "debug": "go where the last failed RUN step failed, or show what it changed",
     "explain": "tell of a build why its steps ran",
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "du", "prune", "fsck",
+    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "fsck",
     "bench", "lock", "verify", "run",
 )  # fmt: skip
 
@@ -161,9 +163,13 @@ def _command(name: str) -> Command:
         from builder.commands import doctor
 
         return doctor.COMMAND
+    unwind_on_sigterm()
+    if name in ("du", "prune"):
+        from builder.commands import room
+
+        return room.COMMANDS[name]
     from builder.commands import images
 
-    unwind_on_sigterm()
     return images.COMMANDS[name]
 
 

@@ -151,6 +151,24 @@ class Warned(Event):
     excerpt: tuple[str, ...] = ()
 
 
+class Removed(Event):
+    """The store had too much: something went, to make room, and frees `size` bytes.
+
+    kind: buildx's word for what it is; form: "" for all of it, "tree" for the folder of a layer that has a
+    blob. reason, had, bound: as room.rules.Why has them.
+    """
+
+    tag = "removed"
+    id: str
+    kind: str
+    description: str
+    form: str
+    size: int
+    reason: str
+    had: int
+    bound: int
+
+
 class BuildFinished(Event):
     """The build ended well. `size` is compressed bytes; digests as `sha256:…`, empty without an image."""
 
@@ -185,6 +203,7 @@ AnyEvent = (
     | ExportStarted
     | ExportFinished
     | Warned
+    | Removed
     | BuildFinished
     | BuildFailed
 )

@@ -50,7 +50,7 @@ def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Record
         yield Recording(emit, None, "")
         return
     with contextlib.suppress(OSError):
-        _forget_old(store, top)
+        forget_old(store)
     with file:
         yield Recording(emit, _Recorder(file), folder)
 
@@ -109,9 +109,10 @@ def _write_request(folder: str, request: BuildRequest) -> None:
         json.dump(said, file, indent=1)
 
 
-def _forget_old(store: Store, top: str) -> None:
+def forget_old(store: Store) -> None:
     """Remove the records that are neither among the last fifty nor of the last week, with their failed
     steps; and of these what is too much."""
+    top = os.path.join(store.folder, "builds")
     forget_surplus(store)
     oldest = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - KEPT_SECONDS))
     for name in sorted(os.listdir(top), reverse=True)[KEPT_BUILDS:]:

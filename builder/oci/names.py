@@ -115,6 +115,14 @@ class Names:
                 self._write_pulled({key: row for key, row in table.items() if key not in gone})
         return list(gone.values())
 
+    def forget_image(self, digest: str) -> None:
+        """Forget all references that mean an image."""
+        with locks.exclusive(self._store.folder, locks.INDEX):
+            table = read_pulled(self._store.folder)
+            kept = {key: row for key, row in table.items() if row["digest"] != digest}
+            if len(kept) != len(table):
+                self._write_pulled(kept)
+
     def _write_index(self, rows: Sequence[Row]) -> None:
         document = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": list(rows)}
         self._replace("index.json", document)

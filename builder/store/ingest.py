@@ -54,6 +54,12 @@ class IngestFolder:
             os.close(self._fd)
             self._fd = -1
 
+    def leave(self) -> None:
+        """Leave the folder as it is to the next sweep."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def __enter__(self) -> IngestFolder:
         return self
 

@@ -57,6 +57,7 @@ class Board:
         self.begun: dict[str, Item] = {}
         self.steps = 0
         self.warnings: list[events.Warned] = []
+        self.removed: list[events.Removed] = []
         self.finished: events.BuildFinished | None = None
         self.touched = False
 
@@ -100,6 +101,8 @@ class Board:
                 self._end(f"export {event.name}", "done", event.seconds)
             case events.Warned():
                 self.warnings.append(event)
+            case events.Removed():
+                self.removed.append(event)
             case events.BuildFinished():
                 self.finished = event
             case events.BuildFailed():

@@ -8,7 +8,7 @@ shown at once. On the path of a fully cached build: nothing is imported.
 from __future__ import annotations
 
 from builder import events
-from builder.ui.report import closing_line, warning_lines
+from builder.ui.report import closing_line, removed_lines, warning_lines
 from builder.ui.words import clean, one_line, transfer
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ class Plain:
         self.spoke = 0.0
         self.shown: Item | None = None
         self.warnings: list[events.Warned] = []
+        self.removed: list[events.Removed] = []
 
     def emit(self, event: events.AnyEvent) -> None:
         """Show an event, now or when its step has the floor."""
@@ -81,8 +82,10 @@ class Plain:
                 self._end(self._item(_export(event.name)), event.time, f"DONE {event.seconds:.1f}s")
             case events.Warned():
                 self.warnings.append(event)
+            case events.Removed():
+                self.removed.append(event)
             case events.BuildFinished():
-                self._close([closing_line(event)])
+                self._close([*removed_lines(self.removed), closing_line(event)])
             case events.BuildFailed():
                 self._close([])
             case events.BuildStarted():

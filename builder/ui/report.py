@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.events import BuildFinished, Warned
+    from builder.events import BuildFinished, Removed, Warned
 
 
 MAX_WARNINGS = 50
@@ -24,6 +24,37 @@ def closing_line(event: BuildFinished, *, digest_length: int = 64) -> str:
         parts += [event.image[: len("sha256:") + digest_length], f"({size(event.size)})"]
     parts.append(f"in {seconds(event.seconds)}, {cached_share(event.cached, event.steps)}")
     return " ".join(part for part in parts if part)
+
+
+def removed_lines(removed: Sequence[Removed]) -> list[str]:
+    """What made room, and why, a line for each reason: `room: 12 items, 1.20 GB, were removed: ...`."""
+    sums: dict[tuple[str, int, int], list[int]] = {}
+    for event in removed:
+        sums.setdefault((event.reason, event.had, event.bound), []).append(event.size)
+    lines = []
+    for why, sizes in sums.items():
+        verb = "was" if len(sizes) == 1 else "were"
+        lines.append(
+            f"room: {plural(len(sizes), 'item')}, {size(sum(sizes))}, {verb} removed: {reason_words(*why)}"
+        )
+    return lines
+
+
+def reason_words(reason: str, had: int, bound: int) -> str:
+    """Why something was removed, in words; the numbers are bytes, or seconds for what was not used."""
+    match reason:
+        case "max-used":
+            return f"the cache had {size(had)}, and may have {size(bound)}"
+        case "min-free":
+            return f"{size(had)} of the disk were free, and {size(bound)} are to be"
+        case "reserved":
+            return f"the cache had {size(had)}, and {size(bound)} are kept"
+        case "unused":
+            days = bound // 86400
+            return f"not used for {plural(days, 'day') if days else seconds(bound)}"
+        case "unreferenced":
+            return "nothing refers to it"
+    return "asked for"
 
 
 def cached_share(cached: int, steps: int) -> str:

@@ -11,7 +11,7 @@ import os
 
 from builder import events
 from builder.ui.board import Board
-from builder.ui.report import closing_line, warning_lines
+from builder.ui.report import closing_line, removed_lines, warning_lines
 from builder.ui.stream import Stream, allows_color, paint
 
 TYPE_CHECKING = False
@@ -76,6 +76,8 @@ class Terminal:
             self._write(row)
         for number, line in enumerate(warning_lines(self.board.warnings)):
             self._write([(line, "" if number else "warn")])
+        for line in removed_lines(self.board.removed):
+            self._write([(line, "")])
         if self.board.finished is not None:
             self._write([(closing_line(self.board.finished, digest_length=12), "bold")])
         elif self.board.begun or self.board.warnings:

@@ -22,6 +22,9 @@ EVERY = [
     events.ExportStarted(time=4, name="oci archive"),
     events.ExportFinished(time=4, name="oci archive", seconds=0.5),
     events.Warned(time=4, message="m", rule="R", line=3),
+    events.Removed(
+        time=4, id="i", kind="regular", description="d", form="tree", size=1, reason="unused", had=0, bound=9
+    ),
     events.BuildFinished(time=5, names=("a", "b"), image="sha256:0", size=1, seconds=1, steps=2, cached=1),
     events.BuildFailed(time=5, error="no", code="c", seconds=1),
 ]

@@ -1,0 +1,175 @@
+"""The configuration file: what a user sets once for all builds. TOML, in tables that each have their owner.
+
+It is the file that PYBUILD_CONFIG names, else pybuild/config.toml in $XDG_CONFIG_HOME (~/.config), else
+/etc/pybuild/config.toml; one file, never several. `[gc]` says when the store makes room by itself:
+
+    [gc]
+    enabled = true
+    max-used-space = "100GB"     # the most that the cache may take; or "80%" of the disk
+    reserved-space = "10GB"      # what it may always keep
+    min-free-space = "10%"       # what is to stay free on the disk
+    max-age = "60d"              # drop what nobody used for so long, beyond the reserved space
+
+What is not known is an error, so that a slip of the pen is seen. A file that is not there is all defaults.
+Knows the file and the forms of values, not what is done with them. tomllib is loaded where there is a file.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+VARIABLE = "PYBUILD_CONFIG"
+SYSTEM_FILE = "/etc/pybuild/config.toml"
+MAX_FILE = 1 << 20
+DAY = 86400
+TABLES = ("gc",)
+_UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An amount of a disk: bytes, and percent of the whole; of both the smaller one, 0 meaning not given."""
+
+    size: int = 0
+    percent: int = 0
+
+    def of(self, disk: int) -> int:
+        """In bytes, on a disk of so many."""
+        shares = [share for share in (self.size, disk * self.percent // 100) if share]
+        return min(shares, default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """When a store makes room by itself; see the module. max_age: seconds, 0 for never."""
+
+    enabled: bool = True
+    max_used: Space = Space(100 << 30, 80)
+    reserved: Space = Space(10 << 30, 10)
+    min_free: Space = Space(20 << 30, 10)
+    max_age: int = 60 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of the file. path: where it is, "" where there is none."""
+
+    room: RoomSettings
+    path: str = ""
+
+
+def find(environment: Mapping[str, str]) -> str:
+    """The path of the configuration file, "" where there is none.
+
+    One that PYBUILD_CONFIG names is taken to be there; an empty PYBUILD_CONFIG means none.
+    """
+    if VARIABLE in environment:
+        return environment[VARIABLE]
+    folder = environment.get("XDG_CONFIG_HOME", "")
+    if not folder.startswith("/"):  # the specification says to ignore relative ones
+        folder = os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".config")
+    for path in (os.path.join(folder, "pybuild", "config.toml"), SYSTEM_FILE):
+        if os.path.exists(path):
+            return path
+    return ""
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """What the file says, defaults where there is none. Raises UsageError that names file and key."""
+    path = find(environment)
+    if not path:
+        return Settings(RoomSettings())
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise UsageError(f"{path} has more than {MAX_FILE >> 20} MiB")
+        table = tomllib.loads(data.decode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}", hint=f"see {VARIABLE}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} is no TOML: {error}") from error
+    _check_names(path, "", table, TABLES)
+    return Settings(_room(path, table.get("gc", {})), path)
+
+
+def _room(path: str, table: Any) -> RoomSettings:
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: gc is no table", hint="write [gc] on a line of its own")
+    known = ("enabled", "max-used-space", "reserved-space", "min-free-space", "max-age")
+    _check_names(path, "gc.", table, known)
+    default = RoomSettings()
+    enabled = table.get("enabled", True)
+    if not isinstance(enabled, bool):
+        raise UsageError(f"{path}: gc.enabled is neither true nor false")
+
+    def space(name: str, otherwise: Space) -> Space:
+        return parse_space(table[name], f"{path}: gc.{name}") if name in table else otherwise
+
+    return RoomSettings(
+        enabled=enabled,
+        max_used=space("max-used-space", default.max_used),
+        reserved=space("reserved-space", default.reserved),
+        min_free=space("min-free-space", default.min_free),
+        max_age=parse_age(table["max-age"], f"{path}: gc.max-age") if "max-age" in table else default.max_age,
+    )
+
+
+def _check_names(path: str, where: str, table: Mapping[str, object], known: tuple[str, ...]) -> None:
+    for name in table:
+        if name not in known:
+            raise UsageError(f"{path}: {where}{name} is not known", hint=f"known are {', '.join(known)}")
+
+
+def parse_space(value: object, name: str) -> Space:
+    """An amount of room: bytes as a number, or text as "512MB" (powers of 1024) or "10%". Raises UsageError.
+
+    name: what to call it in the error.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62:
+        return Space(value)
+    if isinstance(value, str):
+        text = value.strip().lower()
+        number = text.rstrip("bikmgtp% ")
+        unit = text[len(number) :].strip()
+        if unit == "%" and number.isascii() and number.isdecimal() and int(number) <= 100:
+            return Space(0, int(number))
+        power = _UNITS.get(unit[:1])
+        if power is not None and unit[1:] in ("", "b", "ib") and unit[:2] not in ("bb", "bi"):
+            try:
+                size = float(number) * (1 << power)
+            except ValueError:
+                size = -1.0
+            if 0 <= size < 1 << 62:
+                return Space(int(size))
+    raise UsageError(f"{name} {value}: not an amount of room", hint="for example 512MB, 20g or 10%")
+
+
+def parse_age(value: object, name: str) -> int:
+    """Seconds: a number of them, or text as "90s", "48h", "2h30m", "60d". Raises UsageError.
+
+    name: what to call it in the error.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
+        return value
+    if isinstance(value, str) and (text := value.strip().lower()):
+        total, number = 0.0, ""
+        for mark in text if text != "0" else "0s":
+            if mark in _SPANS and number.replace(".", "", 1).isdecimal() and number.isascii():
+                total, number = total + float(number) * _SPANS[mark], ""
+            else:
+                number += mark
+        if not number and total < 1 << 40:
+            return int(total)
+    raise UsageError(f"{name} {value}: not a duration", hint="for example 90m, 48h or 30d")
