@@ -17,17 +17,28 @@ from builder.errors import BuildError
 from builder.store.growing import Growing
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from builder.oci.spec import LayerBlob
     from builder.ops.source import Image
     from builder.parts import Parts
     from builder.snapshots.snapshot import LayerId
     from builder.sources.image import ProgressOf
 
+    Fetch = Callable[[Growing], Awaitable[None]]
+
 
 async def bring_layer(
     parts: Parts, op: Image, blob: LayerBlob, progress: ProgressOf, *, unpacked: bool
 ) -> LayerId:
     """The layer of an image's blob, brought if it is not here. Raises ImageError or StoreError."""
+    fetch = partial(parts.images.fetch, op, blob.descriptor, progress)
+    return await bring(parts, blob, fetch, unpacked=unpacked)
+
+
+async def bring(parts: Parts, blob: LayerBlob, fetch: Fetch, *, unpacked: bool) -> LayerId:
+    """The layer of a blob that `fetch` brings into the store, if it is not here. Raises what that raises, and
+    ImageError or StoreError."""
     unpacking: asyncio.Task[LayerId | None] | None = None
 
     def begin() -> None:
@@ -37,7 +48,7 @@ async def bring_layer(
 
     growing = Growing(begin)
     try:
-        await parts.images.fetch(op, blob.descriptor, progress, growing)
+        await fetch(growing)
         layer = await _done(unpacking) if unpacking is not None else None
     finally:
         growing.fail()

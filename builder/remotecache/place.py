@@ -27,6 +27,7 @@ from builder.store import locks
 if TYPE_CHECKING:
     from builder.oci.registry import Registry
     from builder.request import CacheFrom
+    from builder.store.growing import Growing
     from builder.store.root import Store
 
 LOCK_PAUSE = 0.05
@@ -54,8 +55,11 @@ class Place(Protocol):
         """A small blob. Raises ImageError, StoreError."""
         ...
 
-    async def bring(self, descriptor: Descriptor, store: Store, progress: ProgressOf) -> None:
-        """Bring a blob into a store, unless it is there. Raises ImageError, StoreError."""
+    async def bring(
+        self, descriptor: Descriptor, store: Store, progress: ProgressOf, growing: Growing | None = None
+    ) -> None:
+        """Bring a blob into a store, unless it is there. growing: for who reads it meanwhile, if it has to be
+        downloaded. Raises ImageError, StoreError."""
         ...
 
 
@@ -120,11 +124,14 @@ class InRegistry:
             )
         return data
 
-    async def bring(self, descriptor: Descriptor, store: Store, progress: ProgressOf) -> None:
+    async def bring(
+        self, descriptor: Descriptor, store: Store, progress: ProgressOf, growing: Growing | None = None
+    ) -> None:
         """See Place."""
         async with _missing(descriptor, store) as missing:
             if missing:
-                await self._connection.registry().blob(self.reference, descriptor, store.blobs, progress)
+                registry = self._connection.registry()
+                await registry.blob(self.reference, descriptor, store.blobs, progress, growing)
 
 
 class InFolder:
@@ -158,7 +165,9 @@ class InFolder:
         _check_size(descriptor, limit, self.name)
         return await asyncio.to_thread(lambda: self._open().read(descriptor, limit))
 
-    async def bring(self, descriptor: Descriptor, store: Store, progress: ProgressOf) -> None:
+    async def bring(
+        self, descriptor: Descriptor, store: Store, progress: ProgressOf, growing: Growing | None = None
+    ) -> None:
         """See Place."""
         async with _missing(descriptor, store) as missing:
             if missing:

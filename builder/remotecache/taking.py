@@ -26,6 +26,7 @@ from builder.events import Progress, Warned
 from builder.oci import documents
 from builder.oci.spec import Index, LayerBlob, Manifest
 from builder.output import INLINE
+from builder.pulling import bring
 from builder.remotecache import document
 from builder.remotecache.document import Cache
 from builder.remotecache.mounts import MountsTaken
@@ -176,8 +177,8 @@ class Taking:
         self, remote: Remote, blob: LayerBlob, progress: Callable[[str, int, int], None], *, unpacked: bool
     ) -> LayerId:
         try:
-            await remote.place.bring(blob.descriptor, self._parts.store, progress)
-            return await self._parts.thread(self._parts.layers.import_blob, blob, unpacked=unpacked)
+            fetch = partial(remote.place.bring, blob.descriptor, self._parts.store, progress)
+            return await bring(self._parts, blob, fetch, unpacked=unpacked)
         except ImageError as error:
             if error.code not in ("registry-unreachable", "registry-denied", "registry-busy"):
                 self.damaged.add(blob.descriptor.digest)
