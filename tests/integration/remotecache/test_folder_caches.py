@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.machine import needs, needs_root, run
 from tests.support.remotecaches import CacheFolder, Machine, steps_of, warnings_of
-from tests.support.workshop import finish
+from tests.support.slowregistry import slow_registry
+from tests.support.workshop import finish, stop
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -227,3 +228,23 @@ def test_a_cache_mount_that_is_too_large_stays(machine: Make, folder: CacheFolde
 
     assert "had large" not in taken.err
     assert "more than" in warnings_of(taken)[0]
+
+
+# ── on the way ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_waits_for_a_cache_can_be_interrupted(
+    machine: Make, folder: CacheFolder, number: signal.Signals
+) -> None:
+    here, there = machine("here"), machine("there")
+    here.app("--cache-to", f"type=local,dest={folder.folder},mode=max")
+    there.write("src/a", "changed\n")
+    with slow_registry(folder.folder, folder.manifest_digest) as registry:
+        process = there.start("--cache-from", f"{registry.host}/app:cache", there.context)
+        there.wait_until(registry.trickling.is_set)
+        outcome = stop(process, number, seconds=10)
+
+    assert outcome.status in (130, 143)
+    there.check_clean()
+    there.check_usable()
