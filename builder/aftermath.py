@@ -6,7 +6,6 @@ Every build loads this, and what goes into a step is loaded only when somebody d
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -79,5 +78,7 @@ async def followed_up(parts: Parts, aftermath: Aftermath) -> AsyncIterator[None]
 
 def hint(root_flag: str, rung: str) -> str:
     """How to go into what was kept of a step on this rung, for who gave this build that `--root`."""
+    import shlex
+
     root = f" --root {shlex.quote(root_flag)}" if root_flag else ""
     return (COMMAND if rung == CHROOT else SHELL).format(root=root)

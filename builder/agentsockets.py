@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Iterable
 
 from builder.agents.agent import Agents
-from builder.agents.forward import forwarded
 from builder.errors import BuildError
 from builder.fs.owning import Owning
 from builder.fs.rooted import open_root, opened
@@ -36,6 +35,8 @@ async def open_sockets(
     given = {mount: agent for mount, agent in wanted.items() if agent is not None}
     if not given:
         return {}
+    from builder.agents.forward import forwarded
+
     folder = stack.enter_context(IngestFolder(root)).path
     sockets = {}
     for number, (mount, agent) in enumerate(given.items()):

@@ -15,8 +15,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from builder import stepfiles, stepusage
 from builder.agentsockets import open_sockets, owners_of
@@ -75,8 +76,7 @@ async def run_step(
         return (*below, await parts.thread(commit, edit, below, prepared.stubs, status.owners))
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A step that is ready to run."""
 
     spec: spec.RuntimeSpec
@@ -84,26 +84,32 @@ class Prepared:
     stubs: Sequence[Stub]
 
 
-@dataclass
 class Step:
     """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts; `tail`:
     the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
     failed command's ExitStatus tells; `again`: it goes on where a failed one ended, in what that had."""
 
-    parts: Parts
-    vertex: Vertex
-    op: Exec
-    below: Snapshot
-    inputs: tuple[Snapshot, ...]
-    caches: StepCaches = field(init=False)
-    sockets: dict[SshMount, str] = field(default_factory=dict)
-    tail: list[str] = field(default_factory=list)
-    usage: Usage | None = None
-    owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    again: bool = False
-
-    def __post_init__(self) -> None:
-        self.caches = StepCaches(self.parts, self.op, self.inputs)
+    def __init__(
+        self,
+        parts: Parts,
+        vertex: Vertex,
+        op: Exec,
+        below: Snapshot,
+        inputs: tuple[Snapshot, ...],
+        *,
+        again: bool = False,
+    ) -> None:
+        self.parts = parts
+        self.vertex = vertex
+        self.op = op
+        self.below = below
+        self.inputs = inputs
+        self.caches = StepCaches(parts, op, inputs)
+        self.sockets: dict[SshMount, str] = {}
+        self.tail: list[str] = []
+        self.usage: Usage | None = None
+        self.owners: Mapping[str, tuple[int, int]] = {}
+        self.again = again
 
     async def get_ready(self, stack: contextlib.AsyncExitStack) -> tuple[Edit, Prepared]:
         """Hold and make all that the step needs; the stack lets it go."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +22,9 @@ from msgspec.structs import replace
 from builder.compiler import paths
 from builder.errors import BuildError
 from builder.ops.source import COMMIT, Git, Http
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 WEB = ("http://", "https://")
 GIT_SCHEMES = ("http", "https", "ssh", "git")
@@ -91,6 +94,8 @@ def read_source(text: str) -> Repository | Http | None:
 
 def read_file(text: str, filename: str = "") -> Http:
     """A file on the web; called `filename`, else as its URL ends. Raises AddressError."""
+    from urllib.parse import unquote
+
     parts = _split(text)
     last = unquote(parts.path, errors="surrogateescape").rstrip("/").rpartition("/")[2]
     if last in ("", ".", "..") or CONTROL.search(last):
@@ -125,6 +130,8 @@ def check_commit_prefix(text: str) -> str:
 
 def _split(text: str) -> SplitResult:
     """The parts of a URL (RFC 3986) that names a host. Raises AddressError."""
+    from urllib.parse import urlsplit
+
     shown = redact(text)
     if CONTROL.search(text):
         raise AddressError(f"{shown!r} holds control characters")
@@ -141,6 +148,8 @@ def _split(text: str) -> SplitResult:
 
 
 def _from_url(text: str) -> Repository:
+    from urllib.parse import quote, unquote
+
     parts = _split(text)
     remote = f"{parts.scheme}://{parts.netloc}{quote(parts.path, PATH_MARKS)}"
     return _repository(remote, parts.query, unquote(parts.fragment))
@@ -155,6 +164,8 @@ def _repository(remote: str, query: str, fragment: str) -> Repository:
 
 
 def _read_query(query: str) -> Mapping[str, str]:
+    from urllib.parse import parse_qsl
+
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True, errors="surrogateescape"):
         if name not in QUERY:

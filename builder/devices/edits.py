@@ -11,9 +11,8 @@ import os
 import stat
 from collections.abc import Sequence
 
-import msgspec
-
 from builder.devices.documents import DeviceNode, Edits, Mount
+from builder.devices.machine import DeviceEdits
 from builder.devices.registry import Found
 from builder.errors import BuildError, reason_of
 from builder.runtime.devicenodes import DeviceNode as Node
@@ -21,15 +20,6 @@ from builder.runtime.spec import HostMount
 
 KINDS = {stat.S_IFBLK: "b", stat.S_IFCHR: "c", stat.S_IFIFO: "p"}
 BINDS = ("", "bind", "rbind", "none")
-
-
-class DeviceEdits(msgspec.Struct):
-    """All changes of a step's devices, in order; a later variable or node of a name replaces the former."""
-
-    env: dict[str, str] = msgspec.field(default_factory=dict)
-    nodes: dict[str, Node] = msgspec.field(default_factory=dict)
-    mounts: dict[str, HostMount] = msgspec.field(default_factory=dict)
-    groups: list[int] = msgspec.field(default_factory=list)
 
 
 def edits_of(devices: Sequence[Found], *, uid: int = 0, gid: int = 0) -> DeviceEdits:

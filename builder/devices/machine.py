@@ -9,12 +9,24 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from builder.compiler.entitlements import DeviceGrants
 from builder.ops.exec import Device
 
 if TYPE_CHECKING:
-    from builder.devices.edits import DeviceEdits
     from builder.devices.registry import Registry
+    from builder.runtime.devicenodes import DeviceNode
+    from builder.runtime.spec import HostMount
+
+
+class DeviceEdits(msgspec.Struct):
+    """All changes of a step's devices, in order; a later variable or node of a name replaces the former."""
+
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    nodes: dict[str, DeviceNode] = msgspec.field(default_factory=dict)
+    mounts: dict[str, HostMount] = msgspec.field(default_factory=dict)
+    groups: list[int] = msgspec.field(default_factory=list)
 
 
 class MachineDevices:
@@ -49,8 +61,9 @@ class MachineDevices:
 
     def edits(self, asked: Sequence[Device], *, uid: int, gid: int) -> DeviceEdits:
         """What the devices change in a sandbox of that user. Raises BuildError. Blocking."""
+        if not asked:
+            return DeviceEdits()
         from builder.devices.edits import edits_of
         from builder.devices.grants import granted_devices
 
-        devices = granted_devices(asked, self.registry, self._grants) if asked else []
-        return edits_of(devices, uid=uid, gid=gid)
+        return edits_of(granted_devices(asked, self.registry, self._grants), uid=uid, gid=gid)

@@ -13,7 +13,6 @@ from functools import partial
 from builder import libc
 from builder.errors import SandboxError
 from builder.fs import ownership
-from builder.isolation.enter import enter
 from builder.isolation.rungs import AUTO, CHROOT, COPY, NONE, ROOT, Isolation
 from builder.isolation.snapshotter import choose_snapshotter
 from builder.value import Value
@@ -67,6 +66,8 @@ def stand(wanted: str, store: str) -> Standing:
     if wanted == CHROOT:
         check_chroot(store)
         return Standing(Isolation(CHROOT, snapshotter=COPY))
+    from builder.isolation.enter import enter
+
     try:
         rung, refused = enter(wanted)
     except SandboxError as error:

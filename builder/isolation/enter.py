@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
-import subprocess
 
 from builder import libc
 from builder.errors import SandboxError
@@ -102,6 +100,8 @@ class _Maps:
             reason = "no_new_privs is set, under which newuidmap gets no rights"
             remedy = "start the container without no-new-privileges (allowPrivilegeEscalation: true)"
             raise MapsRefused(reason, remedy)
+        import shutil
+
         for program in _PROGRAMS.values():
             if shutil.which(program) is None:
                 raise MapsRefused(f"{program} is not installed", "install it: apt-get install uidmap")
@@ -145,6 +145,8 @@ def _user_name(uid: int) -> str:
 
 
 def _call(program: str, pid: int, rows: list[Row]) -> None:
+    import subprocess
+
     command = [program, str(pid), *idmaps.as_arguments(rows)]
     try:
         done = subprocess.run(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.digest import from_hex
@@ -69,6 +68,8 @@ class Archives:
 
     def _spooled(self, entry: Entry, reader: Readable) -> Entry:
         if self._spool is None:
+            import tempfile
+
             self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by __exit__
         start, sha = self._spool.tell(), hashlib.sha256()
         while data := reader.read(CHUNK):

@@ -8,7 +8,6 @@ without the network until somebody says `--pull`. It never unpacks a layer.
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -168,6 +167,8 @@ class ImageSource:
             there = msgspec.convert(row["platform"], Platform)
             return (f"the store has {origin.familiar()} for {there}, not for {platform}",)
         known = sorted({name for row in self._names.rows() if (name := name_of(row)) is not None})
+        import difflib
+
         near = difflib.get_close_matches(stored_name(origin), known, 3, 0.6)
         return (f"the store has {' and '.join(near)}",) if near else ()
 
