@@ -50,9 +50,12 @@ def set_limits(limits: Iterable[Mapping[str, Any]]) -> None:
 
 
 def reset_signals() -> None:
-    """Default dispositions and no blocked signal: ignored ones would survive execve(2)."""
+    """Default dispositions and no blocked signal: ignored ones would survive execve(2).
+
+    The interpreter looked at all when it began, so what it takes for default is.
+    """
     for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
+        if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) != signal.SIG_DFL:
             libc.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -158,12 +161,15 @@ def _enter(folder: str, *, may_fail: bool) -> bool:
 
 def _drop_bounding(keep: int) -> None:
     for bit in range(64):
+        if keep >> bit & 1:
+            continue
         try:
-            if not keep >> bit & 1 and libc.prctl(libc.PR_CAPBSET_READ, bit):
-                libc.prctl(libc.PR_CAPBSET_DROP, bit)
+            libc.prctl(libc.PR_CAPBSET_DROP, bit)
         except OSError as error:
             if error.errno == errno.EINVAL:  # past the last capability of this kernel
                 return
+            if error.errno == errno.EPERM and not libc.prctl(libc.PR_CAPBSET_READ, bit):
+                continue  # it is gone already
             if error.errno == errno.EPERM and libc.prctl(libc.PR_GET_NO_NEW_PRIVS):
                 return  # no execve(2) can gain one then: capabilities(7)
             raise because("identity", "cannot drop a capability", error) from error
