@@ -47,9 +47,8 @@ def _took(found: Finding) -> str:
 
 
 def _summary(account: Account, *, done: bool) -> list[str]:
-    words = DONE if done else PLANNED
     counts = [
-        f"{account.count(state)} {'may run' if state == DEPENDS else words[state]}"
+        _counted(account.count(state), state, done=done)
         for state in (HIT, MISS, DEPENDS, FAILED)
         if account.count(state) or (state == MISS and not done)
     ]
@@ -61,6 +60,14 @@ def _summary(account: Account, *, done: bool) -> list[str]:
     if any(account.count(state) for state in RUNS):
         lines.append(_times(account, total, unknown, done=done))
     return lines
+
+
+def _counted(count: int, state: str, *, done: bool) -> str:
+    if state == DEPENDS:
+        return f"{count} may run"
+    if done or state == FAILED:
+        return f"{count} {DONE[state]}"
+    return plural(count, "hit") if state == HIT else f"{count} miss{'es' * (count != 1)}"
 
 
 def _times(account: Account, total: float, unknown: int, *, done: bool) -> str:
