@@ -8,7 +8,7 @@ knows what is uploaded, nor where its bytes are kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO
 from urllib.parse import quote
@@ -57,11 +57,13 @@ class Uploader:
         progress: ProgressOf,
         *,
         mount_from: str = "",
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> bool:
         """Make the reference's repository have a blob; whether its bytes had to be sent.
 
         open_blob: gives a new stream of its bytes, from the beginning, that can seek. mount_from: another
-        repository of the same registry that may have it. Raises ImageError for what the registry refuses.
+        repository of the same registry that may have it. prepare: makes the bytes be here, where they have to
+        be sent. Raises ImageError for what the registry refuses.
         """
         async with self._slots:
             if await self.has_blob(reference, descriptor):
@@ -69,6 +71,8 @@ class Uploader:
             upload = _Upload(self._transport, reference, descriptor, open_blob, progress)
             if not await upload.begin(mount_from):
                 return False
+            if prepare is not None:
+                await prepare()
             if descriptor.size > WHOLE or not await upload.send_whole():
                 await upload.send_chunks()
             return True

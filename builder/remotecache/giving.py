@@ -166,9 +166,15 @@ class _Giving:
         self, uploader: Uploader, where: reference.Reference, blob: Descriptor, gathered: Gathered
     ) -> None:
         remote = gathered.elsewhere.get(blob.digest)
-        if remote is not None and await uploader.has_blob(where, blob):
-            return
-        await uploader.blob(where, blob, await self._opener(blob, remote), self._progress)
+        source = remote.place.repository(where.registry) if remote is not None else ""
+        await uploader.blob(
+            where,
+            blob,
+            self._opener(blob),
+            self._progress,
+            mount_from=source if source != where.repository else "",
+            prepare=partial(self._bring, blob, remote),
+        )
 
     # ── to a folder ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,23 +183,23 @@ class _Giving:
         async with folder.alone():
             for blob in manifest.layers:
                 if not folder.has(blob):
-                    opener = await self._opener(blob, gathered.elsewhere.get(blob.digest))
-                    await self._parts.thread(folder.add, blob, opener)
+                    await self._bring(blob, gathered.elsewhere.get(blob.digest))
+                    await self._parts.thread(folder.add, blob, self._opener(blob))
             await self._parts.thread(folder.add, manifest.config, partial(_stream, config))
             data = spec.encode(manifest)
             await self._parts.thread(folder.finish, data, self._wanted.tag, reset=self._wanted.reset)
 
     # ── both ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _opener(self, blob: Descriptor, remote: Remote | None) -> Open:
-        """What opens a blob: of the store, brought there first if it is elsewhere, or of a cache mount."""
-        if blob.digest in self._streams:
-            return self._streams[blob.digest]
-        blobs = self._parts.store.blobs
-        digest = digests.parse(blob.digest)
-        if remote is not None and blobs.stat(digest) is None:
+    async def _bring(self, blob: Descriptor, remote: Remote | None) -> None:
+        """Make a blob that is elsewhere be in the store."""
+        if remote is not None:
             await remote.place.bring(blob, self._parts.store, self._progress)
-        return partial(blobs.open, digest)
+
+    def _opener(self, blob: Descriptor) -> Open:
+        """What opens a blob, of the store or of a cache mount."""
+        packed = self._streams.get(blob.digest)
+        return packed or partial(self._parts.store.blobs.open, digests.parse(blob.digest))
 
     def _progress(self, item: str, done: int, total: int) -> None:
         vertex = digests.Digest(f"export {self._name}")

@@ -43,6 +43,10 @@ class Place(Protocol):
         """What people call it."""
         ...
 
+    def repository(self, registry: str) -> str:
+        """The repository that this is of that registry; "" if it is none."""
+        ...
+
     async def manifests(self) -> list[tuple[bytes, str]]:
         """The manifests or indexes there, with their media types ("" if unknown). Raises ImageError."""
         ...
@@ -101,6 +105,10 @@ class InRegistry:
         self._store = store
         self._connection = connection
 
+    def repository(self, registry: str) -> str:
+        """See Place."""
+        return self.reference.repository if self.reference.registry == registry else ""
+
     async def manifests(self) -> list[tuple[bytes, str]]:
         """See Place."""
         fetched = await self._connection.registry().manifest(self.reference)
@@ -141,6 +149,10 @@ class InFolder:
         self.name = str(where.folder)
         self._where = where
         self._layout: Layout | None = None
+
+    def repository(self, registry: str) -> str:
+        """See Place."""
+        return ""
 
     def _open(self) -> Layout:
         if self._layout is None:

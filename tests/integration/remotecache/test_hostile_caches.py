@@ -117,6 +117,17 @@ def test_a_damaged_layer_is_replaced_by_who_notices(
     assert take(third, cache) == ([], [])
 
 
+def test_another_cache_has_what_the_first_one_lost(
+    there: Machine, cache: CacheFolder, good: CacheFolder
+) -> None:
+    for digest in own_layers(cache):
+        cache.mangled(digest)
+
+    steps, told = take(there, cache, "--cache-from", f"type=local,src={good.folder}")
+
+    assert (steps, bool(told)) == ([], True)
+
+
 @pytest.mark.parametrize("size", [-1, 1, 1 << 50])
 def test_a_layer_of_another_size_is_a_miss(there: Machine, cache: CacheFolder, size: int) -> None:
     manifest = cache.manifest

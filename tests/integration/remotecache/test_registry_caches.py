@@ -96,6 +96,7 @@ def test_what_nothing_needed_goes_on_to_the_next_cache(machine: Make, registry: 
 
     had, has = (digests_of(manifest_of(registry, name)) for name in ("first", "second"))
     assert sorted(had) == sorted(has)
+    assert not any(there.has(digest) for digest in set(had) - set(there.layers()))  # nothing came and went
     third.write("src/a", "changed\n")
     assert len(steps_of(third.app("--cache-from", second))) == 4
 

@@ -115,6 +115,22 @@ async def test_a_blob_of_another_repository_is_mounted() -> None:
     assert keeper.blobs == {BLOB.digest: BODY}
 
 
+async def test_bytes_are_got_only_where_they_have_to_be_sent() -> None:
+    keeper, got = Keeper(), list[str]()
+
+    async def get() -> None:
+        got.append("got")
+
+    async with fake_registry(keeper.answer) as fake, Transport() as sender:
+        where, uploader = reference.parse(f"{fake.host}/app:1"), Uploader(sender)
+        for source in ("team/base", "team/other", ""):
+            await uploader.blob(
+                where, BLOB, lambda: io.BytesIO(BODY), lambda *_: None, mount_from=source, prepare=get
+            )
+
+    assert got == ["got"]
+
+
 async def test_a_large_blob_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "WHOLE", 1000)
     keeper = Keeper()

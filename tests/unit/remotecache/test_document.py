@@ -135,6 +135,43 @@ async def test_the_folder_is_good(cache: CacheFolder) -> None:
     assert found.snapshot(key("one")) == (A, B)
 
 
+async def test_the_images_of_an_index_may_each_have_a_cache(cache: CacheFolder) -> None:
+    manifests = []
+    for name, blob, config in (("x", A, True), ("y", B, True), ("z", C, False)):
+        writing = Writing()
+        writing.add(key(name), [0], 0.5)
+        image = {
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [blob.diff_id]},
+        }
+        found = json.loads(writing.encode(inline=True))
+        data = json.dumps({**image, "org.pybuild.cache.v1": found} if config else image).encode()
+        described = {"mediaType": "application/vnd.oci.image.config.v1+json", **cache.put(data)}
+        row = {"mediaType": OCI_LAYER_GZIP, "digest": blob.descriptor.digest, "size": 10}
+        manifest = json.dumps({"schemaVersion": 2, "config": described, "layers": [row]}).encode()
+        manifests.append({"mediaType": "application/vnd.oci.image.manifest.v1+json", **cache.put(manifest)})
+    index_of(cache, manifests)
+
+    found_caches = await read(cache)
+
+    assert [one.snapshot(key(name)) is not None for one, name in zip(found_caches, "xy", strict=True)] == [
+        True,
+        True,
+    ]
+    index_of(cache, manifests[2:])
+    with pytest.raises(ImageError, match="is an image without a cache"):
+        await read(cache)
+
+
+def index_of(cache: CacheFolder, manifests: list[Json]) -> None:
+    kind = "application/vnd.oci.image.index.v1+json"
+    cache.set_manifest({"schemaVersion": 2, "mediaType": kind, "manifests": manifests})
+    rows = cache.index
+    rows["manifests"][0]["mediaType"] = kind
+    (cache.folder / "index.json").write_text(json.dumps(rows))
+
+
 def another(name: str) -> str:
     return str(of_value(["another", name]))
 
@@ -229,15 +266,7 @@ def other_tool(cache: CacheFolder) -> None:
 
 def index_of_itself(cache: CacheFolder) -> None:
     kind = "application/vnd.oci.image.index.v1+json"
-    index = {
-        "schemaVersion": 2,
-        "mediaType": kind,
-        "manifests": [{"mediaType": kind, "digest": digest_of(b"x"), "size": 1}],
-    }
-    cache.set_manifest(index)
-    rows = cache.index
-    rows["manifests"][0]["mediaType"] = kind
-    (cache.folder / "index.json").write_text(json.dumps(rows))
+    index_of(cache, [{"mediaType": kind, "digest": digest_of(b"x"), "size": 1}])
 
 
 def no_document(cache: CacheFolder) -> None:
