@@ -39,12 +39,13 @@ COMMANDS = {
     "du": "show what takes room in the store",
     "prune": "remove what the cache has, as far as it is not needed",
     "debug": "go where the last failed RUN step failed, or show what it changed",
+    "bench": "measure how cache-friendly a Dockerfile is, and tell which order would do better",
     "explain": "tell of a build why its steps ran",
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
     "save", "import", "pull", "push", "login", "logout", "diff", "layers", "fsck",
-    "bench", "lock", "verify", "run",
+    "lock", "verify", "run",
 )  # fmt: skip
 
 
@@ -159,6 +160,10 @@ def _command(name: str) -> Command:
         from builder.commands import explain
 
         return explain.COMMAND
+    if name == "bench":
+        from builder.commands import bench
+
+        return bench.COMMAND
     if name == "doctor":
         from builder.commands import doctor
 

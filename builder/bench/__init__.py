@@ -1,0 +1,1 @@
+"""How cache-friendly a Dockerfile is: measured by builds, and what another order would do. See `bench`."""
