@@ -208,6 +208,24 @@ def test_a_step_that_does_not_run_needs_no_cache_mount(machine: Make, folder: Ca
     assert not (there.root / "cache/mounts").exists()
 
 
+def test_a_cache_mount_is_packed_while_no_step_has_it(machine: Make, folder: CacheFolder) -> None:
+    here = machine("here")
+    here.build(dockerfile=MOUNTS)
+    other = here.folder / "other"
+    other.mkdir()
+    step = "touch /pkg/begun && sleep 1.5 && touch /pkg/late"
+    (other / "Dockerfile").write_text(f"FROM busybox\nRUN --mount=type=cache,id=pkg,target=/pkg {step}\n")
+    process = here.start(other)
+    here.wait_until(lambda: any((path / "begun").exists() for path in mounted(here)))
+
+    here.build("--cache-to", f"type=local,dest={folder.folder},mounts=pkg")
+
+    assert finish(process).status == 0
+    archive = folder.manifest["layers"][folder.document["mounts"][0][2]]["digest"]
+    names = run(["tar", "-tzf", folder.path(archive)]).stdout.split()
+    assert sorted(names) == ["begun", "late", "log"]
+
+
 def test_a_cache_mount_that_is_too_large_stays(machine: Make, folder: CacheFolder) -> None:
     here, there = machine("here"), machine("there")
     dockerfile = (
@@ -228,6 +246,18 @@ def test_a_cache_mount_that_is_too_large_stays(machine: Make, folder: CacheFolde
 
     assert "had large" not in taken.err
     assert "more than" in warnings_of(taken)[0]
+
+
+def test_late_keys_travel_too(machine: Make, folder: CacheFolder) -> None:
+    here, there = machine("here"), machine("there")
+    dockerfile = "FROM busybox\nRUN echo a > /a\nRUN date +%s%N > /b\n"
+    to, source = f"type=local,dest={folder.folder},mode=max", f"type=local,src={folder.folder}"
+    here.build("--reproducible", "--cache-to", to, dockerfile=dockerfile)
+
+    words = ["--reproducible", "--cache-from", source]
+    taken = there.build(*words, dockerfile=dockerfile.replace("> /a", "> /a # the same"))
+
+    assert steps_of(taken) == ["RUN echo a > /a # the same"]
 
 
 # ── on the way ───────────────────────────────────────────────────────────────────────────────────────────
