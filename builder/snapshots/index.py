@@ -32,6 +32,7 @@ from builder.store.failure import told_as
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from builder.digest import Digest
 
@@ -63,13 +64,26 @@ def boot_id() -> str:
 
 def write_index(folder: str, entries: Sequence[Entry]) -> int:
     """Write a layer's index into its folder, not in place yet; the room that its tree takes, about."""
-    encode = json.JSONEncoder(separators=(",", ":")).encode
-    rows = "\n".join([*(encode(entry.plain()) for entry in entries), ""]).encode("ascii")
+    rows = _lines([entry.plain() for entry in entries])
     size = room_of(entries)
     about = {"format": FORMAT, "entries": len(entries), "size": size, "sum": sha256_of(rows).hex()}
     with open(os.path.join(folder, INDEX), "xb") as file:
-        file.write(encode(about).encode("ascii") + b"\n" + rows)
+        file.write(json.dumps(about, separators=(",", ":")).encode("ascii") + b"\n" + rows)
     return size
+
+
+def _lines(rows: list[list[Any]]) -> bytes:
+    """A line of JSON for each row, in ASCII."""
+    import msgspec
+
+    try:  # all at once, which takes a fortieth of the time
+        lines = msgspec.json.Encoder().encode_lines(rows)
+    except UnicodeEncodeError:  # a name that is no UTF-8
+        lines = b"\x80"
+    if lines.isascii():
+        return lines
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    return "".join([f"{encode(row)}\n" for row in rows]).encode("ascii")
 
 
 def room_of(entries: Iterable[Entry]) -> int:

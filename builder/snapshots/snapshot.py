@@ -93,8 +93,15 @@ class Entry:
     def plain(self) -> list[Any]:
         """As plain JSON data, for a layer's index on disk; trailing defaults are left out."""
         row: list[Any] = [
-            self.path, self.kind, self.mode, self.uid, self.gid, self.size, self.mtime, self.digest,
-            self.link, self.hardlink, list(self.device),
+            self.path, self.kind, self.mode, self.uid, self.gid, self.size, self.mtime,
+        ]  # fmt: skip
+        is_usual = not (self.link or self.xattrs or self.implied) and self.hardlink is None
+        if is_usual and self.device == (0, 0):
+            if self.digest is not None:
+                row.append(self.digest)
+            return row
+        row += [
+            self.digest, self.link, self.hardlink, list(self.device),
             [[name, value.hex()] for name, value in self.xattrs], self.implied,
         ]  # fmt: skip
         defaults = [None, "", None, [0, 0], [], False]
@@ -106,7 +113,9 @@ class Entry:
     def from_plain(cls, row: list[Any]) -> Entry:
         """The inverse of `plain`."""
         entry = cls(row[0], row[1], row[2], row[3], row[4], row[5], row[6])
-        if len(row) > 7:
+        if len(row) == 8:
+            entry.digest = row[7]
+        elif len(row) > 8:
             rest = row[7:] + [None, "", None, [0, 0], [], False][len(row) - 7 :]
             entry.digest, entry.link, entry.hardlink = rest[0], rest[1], rest[2]
             entry.device = (rest[3][0], rest[3][1])
