@@ -194,7 +194,8 @@ class Canvas:
             if not changed.isdisjoint(names) or not self._are_linked_below(names):
                 changed.update(names)
                 first_names.update(dict.fromkeys(names[1:], names[0]))
-        layer = [self._planned(drafts[path], first_names.get(path)) for path in changed]
+        # In the order of the drafts, which are mostly sorted.
+        layer = [self._planned(drafts[path], first_names.get(path)) for path in drafts if path in changed]
         whiteouts = self._whiteouts()
         layer += [Planned(Entry(path, WHITEOUT), None) for path in whiteouts]
         layer += [Planned(self._parent(path, now), None) for path in _parents(changed, whiteouts)]
@@ -231,6 +232,8 @@ class Canvas:
     def _names_of_files(self, drafts: dict[str, _Draft]) -> Iterator[list[str]]:
         """The sorted names of each file that has several."""
         for file, paths in self._names.items():
+            if len(paths) == 1:
+                continue
             names = {path for path in paths if path in drafts and drafts[path].inode == file}
             if len(names) > 1:
                 yield sorted(names, key=order)
