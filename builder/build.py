@@ -30,7 +30,8 @@ from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
 from builder.ops.exec import CacheMount, Exec
 from builder.ops.source import Local
-from builder.output import config_name, deliver
+from builder.output import config_name, deliver, makers
+from builder.packing import Packing
 from builder.parts import open_parts, secrets_of
 from builder.record import recorded
 from builder.result import BuildResult
@@ -49,10 +50,15 @@ from builder.undumped import without_dumps
 from builder.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from builder.aftermath import Entrance
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
+<<<<<<< HEAD
+=======
+    from builder.graph.definition import Vertex
+    from builder.isolation.choose import Standing
+>>>>>>> d29d4b4 (build: finished layers are compressed while later steps still run)
     from builder.ops.source import Git, Http
     from builder.outset import Outset
     from builder.parts import Parts
@@ -170,14 +176,17 @@ async def _build(
             _caches_elsewhere(request, parts) as caches,
         ):
             parts.open_files = open_files
-            solver = _solver(request, program, parts, notes, caches)
-            try:
-                async with followed_up(parts, aftermath):
-                    snapshot = await solver.solve(program.target)
-            finally:
-                notes.keep(store.folder, texts, program.definition, program.target, solver)
-            inline = await caches.settle(program, solver, snapshot) if caches else None
-            delivered = await deliver(exports, program, snapshot, parts, inline)
+            packing = Packing(program.definition, program.target, makers(exports, program, parts))
+            solver = _solver(request, program, parts, notes, caches, packing)
+            async with packing:
+                try:
+                    async with followed_up(parts, aftermath):
+                        snapshot = await solver.solve(program.target)
+                finally:
+                    notes.keep(store.folder, texts, program.definition, program.target, solver)
+                await packing.settle()
+                inline = await caches.settle(program, solver, snapshot) if caches else None
+                delivered = await deliver(exports, program, snapshot, parts, inline)
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
             if inline is None:
@@ -280,13 +289,24 @@ def _caches_elsewhere(request: BuildRequest, parts: Parts) -> AbstractAsyncConte
 
 
 def _solver(
-    request: BuildRequest, program: Program, parts: Parts, notes: Notes, caches: Caches | None
+    request: BuildRequest,
+    program: Program,
+    parts: Parts,
+    notes: Notes,
+    caches: Caches | None,
+    packing: Packing,
 ) -> Solver:
     taking = caches.taking if caches and request.cache_from else None
+
+    async def run(vertex: Vertex, inputs: Sequence[Snapshot]) -> Snapshot:
+        made: Snapshot = await vertex.op.run(Worker(parts, vertex), inputs)
+        packing.begin(vertex, made)
+        return made
+
     return Solver(
         program.definition,
         parts.cache,
-        run=lambda vertex, inputs: vertex.op.run(Worker(parts, vertex), inputs),
+        run=run,
         content=lambda vertex, *asked: notes.content(Worker(parts, vertex).content, *asked),
         emit=lambda event: parts.emit(with_figures(notes.take(event), parts.used)),
         slots=_slots(request, program),

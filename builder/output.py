@@ -57,6 +57,13 @@ async def deliver(
     return delivered
 
 
+def makers(exports: list[Export], program: Program, parts: Parts) -> list[Callable[[LayerId], LayerBlob]]:
+    """What makes a layer's blob, for each way in which the exports will ask for it."""
+    ways = {export.way: export for export in exports if export.kind not in TREES}
+    clamps = [program.source_date_epoch if export.rewrite_timestamp else None for export in ways.values()]
+    return [_blob_maker(*way, parts) for way in zip(ways.values(), clamps, strict=True)]
+
+
 async def _image(
     export: Export,
     program: Program,

@@ -8,8 +8,10 @@ Must never know: what the work is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 WAITING = 2  # blocks that wait for a thread
+NICER = 10  # than other work, where that is to go first
+
+_aside: ContextVar[Callable[[], bool] | None] = ContextVar("aside", default=None)
 
 
 class InOrder:
@@ -49,11 +54,10 @@ class InOrder:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-            self._pool = ThreadPoolExecutor(
-                self._threads, thread_name_prefix="blocks", initializer=be_as_nice, initargs=(nice,)
-            )
-        self._pool.submit(self._run, self._put, work)
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="blocks")
+        aside = _aside.get()
+        nicer = NICER if aside is not None and aside() else 0
+        self._pool.submit(self._run, self._put, work, min(19, os.getpriority(os.PRIO_PROCESS, 0) + nicer))
         self._put += 1
 
     def close(self) -> None:
@@ -70,7 +74,8 @@ class InOrder:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def _run(self, number: int, work: Callable[[], bytes]) -> None:
+    def _run(self, number: int, work: Callable[[], bytes], nice: int) -> None:
+        be_as_nice(nice)
         try:
             done = work() if self._error is None else b""
             with self._guard:
@@ -105,7 +110,16 @@ class InOrder:
             self._slots.release()
 
 
+def put_aside(is_aside: Callable[[], bool]) -> None:
+    """Have the blocks that this thread gives to others give way, as long as it is so.
+
+    Only those: a thread that runs Python would have the whole process wait while it waits for a processor.
+    """
+    _aside.set(is_aside)
+
+
 def be_as_nice(nice: int) -> None:
-    """Take on the priority of who needs the work: on Linux it is each thread's own (setpriority(2))."""
-    if nice > os.getpriority(os.PRIO_PROCESS, threading.get_native_id()):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+    """Take on a priority, as far as that is allowed; on Linux it is each thread's own (setpriority(2))."""
+    if nice != os.getpriority(os.PRIO_PROCESS, 0):
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
