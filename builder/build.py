@@ -54,11 +54,7 @@ if TYPE_CHECKING:
 
     from builder.aftermath import Entrance
     from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
-<<<<<<< HEAD
-=======
     from builder.graph.definition import Vertex
-    from builder.isolation.choose import Standing
->>>>>>> d29d4b4 (build: finished layers are compressed while later steps still run)
     from builder.ops.source import Git, Http
     from builder.outset import Outset
     from builder.parts import Parts
