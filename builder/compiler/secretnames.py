@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
-SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
-)
-NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+SECRET = frozenset(
+    (
+        "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret",
+        "token",
+    )
+)  # fmt: skip
+NO_SECRET = frozenset(("public", "file", "version"))
 
 
 def sounds_secret(name: str) -> bool:
     """Whether a variable of this name is likely to hold what nobody should read."""
-    return SECRET.search(name) is not None and NO_SECRET.search(name) is None
+    words = name.lower().split("_")
+    return not SECRET.isdisjoint(words) and NO_SECRET.isdisjoint(words)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from builder.compiler.remotes import redact
+from builder.errors import BuildError
 from builder.events import Finished
 from builder.fs.whole import write_whole
 from builder.keyparts.rows import Told, size_of
@@ -24,6 +25,7 @@ from builder.prepare import ignore_of_named
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from typing import Protocol
 
     from builder.digest import Digest
     from builder.events import AnyEvent
@@ -33,19 +35,18 @@ if TYPE_CHECKING:
     from builder.request import BuildRequest
     from builder.snapshots.snapshot import Snapshot
 
+    class Solved(Protocol):
+        """What knows keys and contents after a solve; solver.Solver does."""
+
+        def known_key(self, digest: Digest) -> Digest | None: ...
+
+        def known_content(self, source: Digest, select: Selection) -> Digest | None: ...
+
     Ask = Callable[[Snapshot, Selection, Told], Awaitable[Digest]]
 
 POINTER = "steps.json"  # in a build's record: which sheet is its own
 MOST_NOTED = 64 << 20  # characters of listings that are held at the same time
 MOST_IGNORE = 64 << 10  # characters of an ignore file that are kept
-
-
-class Solved(Protocol):
-    """What knows keys and contents after a solve; solver.Solver does."""
-
-    def known_key(self, digest: Digest) -> Digest | None: ...
-
-    def known_content(self, source: Digest, select: Selection) -> Digest | None: ...
 
 
 class Notes:
@@ -76,24 +77,26 @@ class Notes:
         return content
 
     def keep(self, root: str, texts: Texts, definition: Definition, target: Digest, solved: Solved) -> None:
-        """Write the sheet of what the target reaches, and where it is into the build's record."""
+        """Write the sheet of what the target reaches, and where it is into the build's record.
+
+        Where nothing ran, only if there is none yet: records may have come from elsewhere.
+        """
         reached = definition.reached(target)
         if len(reached) > MOST_STEPS:
             return
-        sheet = self.sheet(texts, definition, target, solved)
-        sheets, line = Sheets(root), line_of(sheet.context, sheet.dockerfile)
-        name = name_of(sheet)
-        if not any(vertex.op_digest and vertex.digest in self.seconds for vertex in reached) and sheets.has(
-            line, name
-        ):
-            return
+        ran = any(vertex.op_digest and vertex.digest in self.seconds for vertex in reached)
         try:
-            sheets.keep(line, sheet, self.listings)
-            if self.record:
-                pointer = json.dumps({"line": line, "sheet": name})
-                write_whole(os.path.join(self.record, POINTER), pointer.encode())
-        except OSError:
+            self._keep(root, self.sheet(texts, definition, target, solved), ran=ran)
+        except (OSError, BuildError):  # an ignore file that cannot be read any more, too
             return
+
+    def _keep(self, root: str, sheet: Sheet, *, ran: bool) -> None:
+        sheets, line = Sheets(root), line_of(sheet.context, sheet.dockerfile)
+        if not ran and sheets.has(line, name_of(sheet)):
+            return
+        pointer = {"line": line, "sheet": sheets.keep(line, sheet, self.listings)}
+        if self.record:
+            write_whole(os.path.join(self.record, POINTER), json.dumps(pointer).encode())
 
     def sheet(self, texts: Texts, definition: Definition, target: Digest, solved: Solved) -> Sheet:
         """The sheet of what the target reaches."""

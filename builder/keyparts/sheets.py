@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 
 from builder.digest import hex_of, of_value
@@ -25,7 +24,7 @@ KEPT_SHEETS = 24  # of a line; when there are OVERFULL, the oldest go
 OVERFULL = 32
 KEPT_LINES = 256
 SHEET, ROWS = ".sheet", ".rows"
-NAME = re.compile(r"[0-9a-f]{8,64}")
+DIGITS = frozenset("0123456789abcdef")
 HOUR = 3600
 
 
@@ -73,7 +72,7 @@ class Sheets:
 
     def read(self, line: str, name: str) -> Sheet | None:
         """That sheet, if it is there."""
-        if not NAME.fullmatch(line) or not NAME.fullmatch(name):
+        if not _is_name(line) or not _is_name(name):
             return None
         return _read_sheet(os.path.join(self.folder, line, name + SHEET))
 
@@ -94,7 +93,7 @@ class Sheets:
 
     def rows(self, line: str, name: str) -> Listing | None:
         """A listing, if it is there."""
-        if not NAME.fullmatch(name):
+        if not _is_name(name):
             return None
         try:
             with open(os.path.join(self.folder, line, name + ROWS), "rb") as file:
@@ -128,6 +127,11 @@ def _forget_sheets(folder: str) -> None:
     for path in doomed:
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is a name that we give, and no other path."""
+    return len(text) >= 8 and DIGITS.issuperset(text)
 
 
 def _newest(folder: str, end: str) -> list[str]:

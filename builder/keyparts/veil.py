@@ -16,7 +16,7 @@ from builder.digest import hex_of, of_bytes
 
 LONGEST = 4000  # characters of a text that is kept
 HIDDEN = "***"
-ASSIGNED = re.compile(r"""\b([A-Za-z_][A-Za-z0-9_]*)=('[^']*'|"[^"]*"|[^\s;&|'"]+)""")
+ASSIGNED = r"""\b([A-Za-z_][A-Za-z0-9_]*)=('[^']*'|"[^"]*"|[^\s;&|'"]+)"""
 
 
 def veiled(parts: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def veiled_variable(name: str, value: str) -> str | dict[str, str]:
 
 def veiled_text(text: str) -> str | dict[str, str]:
     """A text as it may be kept: without credentials of addresses and values given to secret names."""
-    shown = redact(ASSIGNED.sub(_without_secret, text)) if "=" in text or "://" in text else text
+    shown = redact(re.sub(ASSIGNED, _without_secret, text)) if "=" in text or "://" in text else text
     if len(shown) > LONGEST:
         return {"shown": shown[:LONGEST] + "…", "tag": _tag(text, 16)}
     return text if shown == text else {"shown": shown, "tag": _tag(text, 4)}
