@@ -99,7 +99,7 @@ class Place:
             copy_tree(self.seed, desk.store)
         for words in scene.before:
             desk.must(desk.fill(words, context))
-        if desk.store.exists():
+        if desk.store.exists() and not scene.bare:
             desk.store.rename(self.store(scene))
         for name, text in scene.changed.items():
             (context / name).write_text(text)
@@ -121,13 +121,16 @@ class Desk:
 
     def lay(self, store: Path | None) -> None:
         """Begin anew with a copy of that store, or with none."""
-        for path in (self.store, self.out, self.temporary):
-            if path.exists():
-                subprocess.run(["rm", "-rf", path], check=True)
+        subprocess.run(["rm", "-rf", self.store], check=True)
         if store is not None and store.exists():
             copy_tree(store, self.store)
-        self.out.mkdir()
-        self.temporary.mkdir()
+        self.lay_beside()
+
+    def lay_beside(self) -> None:
+        """Begin anew with the store that is there."""
+        for path in (self.out, self.temporary):
+            subprocess.run(["rm", "-rf", path], check=True)
+            path.mkdir()
         self.log.unlink(missing_ok=True)
 
     def fill(self, words: Words, context: Path) -> list[str]:
@@ -135,6 +138,7 @@ class Desk:
         values = {
             "context": os.fspath(context), "out": os.fspath(self.out), "layout": os.fspath(self.place.layout),
             "archive": os.fspath(self.place.archive), "registry": self.place.registry,
+            "kept": os.fspath(context.parent / "kept"),
         }  # fmt: skip
         return [word.format_map(values) if "{" in word else word for word in words]
 

@@ -6,18 +6,22 @@ A point is written as `scene/kind/…`, which is its name in the record:
     steps/error/fsync/1/EIO      that call fails so, once
     steps/full/pages/40          the disk has room for 40 pages and no more
     steps/full/inodes/12         the same of files
-    steps/limit/20               no more than 20 open files (RLIMIT_NOFILE)
+    steps/limit/files/20         no more than 20 open files (RLIMIT_NOFILE)
+    steps/signal/INT/250         a signal after 250 thousandths of the time that the command takes
+    steps/cut/rename/3/named     the power fails as some thread makes its third rename (see `power`)
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.faults import tracing
+from tests.faults import power, tracing
 from tests.faults.tracing import Call
 
-KINDS = ("kill", "error", "full", "limit")
+KINDS = ("kill", "error", "full", "limit", "signal", "cut")
+SIGNALS = ("INT", "TERM", "HUP")
 FULL, FAILING, READ_ONLY, QUOTA, NO_FILES = "ENOSPC", "EIO", "EROFS", "EDQUOT", "EMFILE"
 # What each may say by its manual, as far as a disk, a quota or a limit is behind it.
 ERRNOS: dict[str, tuple[str, ...]] = {
@@ -39,7 +43,10 @@ SPARED = ("umount2", "dup")  # where no disk and no limit is behind an error
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """One thing that goes wrong. `what` is the call or the limit, `number` which of them or how much."""
+    """One thing that goes wrong. `what`: the call, limit or signal; `number`: which of them, how much, when.
+
+    errno: how it fails; of a power cut, the way.
+    """
 
     scene: str
     kind: str
@@ -54,7 +61,7 @@ class Point:
     @property
     def injection(self) -> str:
         """strace's expression; "" where the fault is none of strace's."""
-        if self.kind == "kill":
+        if self.kind in ("kill", "cut"):
             return f"{self.what}:signal=KILL:when={self.number}"
         if self.kind == "error":
             return f"{self.what}:error={self.errno}:when={self.number}"
@@ -96,6 +103,20 @@ def of_room(scene: str, pages: int, inodes: int) -> list[Point]:
     """The points at which a disk is full, of a scene that needs so many pages and files."""
     rows = [Point(scene, "full", "pages", number) for number in range(pages + 1)]
     return rows + [Point(scene, "full", "inodes", number) for number in range(inodes + 1)]
+
+
+def of_signals(scene: str, count: int, chance: random.Random) -> list[Point]:
+    """So many random moments, with each signal in turn."""
+    moments = sorted(chance.sample(range(1000), count))
+    return [Point(scene, "signal", SIGNALS[number % 3], moment) for number, moment in enumerate(moments)]
+
+
+def of_cuts(kills: Sequence[Point]) -> list[Point]:
+    """A power cut at the same moments, in all ways in turn."""
+    return [
+        Point(point.scene, "cut", point.what, point.number, power.WAYS[number % len(power.WAYS)])
+        for number, point in enumerate(kills)
+    ]
 
 
 def of_limits(scene: str, lowest: int, highest: int) -> list[Point]:

@@ -6,6 +6,7 @@ import compileall
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import points, scenes
+from tests.faults import points, power, scenes, tracing
 from tests.faults.places import Place, pick_top
 from tests.faults.points import Point
 from tests.faults.scenes import Scene
@@ -27,7 +28,24 @@ from tests.support.workshop import adopt_orphans
 
 LIMITED = ("cold", "steps", "cached", "copies", "to-oci", "pull", "load")  # scenes tried with few open files
 FILLED = ("cold", "steps", "cached", "copies", "touch", "failing", "pull", "to-oci", "to-folder", "load")
-LIMITS = (3, 48)
+CUT = ("cold", "steps", "copies", "touch", "again", "pull", "tag", "renamed", "load")
+STOPPED = (
+    "cold",
+    "steps",
+    "copies",
+    "again",
+    "wide",
+    "mounts",
+    "stubborn",
+    "pull",
+    "to-oci",
+    "to-folder",
+    "load",
+)
+SLOW = ("stubborn",)  # scenes that are for signals alone
+MOMENTS = 20  # at which each of those is stopped
+MATTERING = (*tracing.NAMES, *tracing.BARRIERS, *tracing.BYTES, "fchmod")  # to a disk
+LIMITS = (6, 40)  # with fewer the interpreter does not start
 
 
 @dataclass(frozen=True)
@@ -104,8 +122,14 @@ def _survey(asked: tuple[Scene, tuple[str, ...]]) -> list[Point]:
     bench.place.make_scene(scene)
     folders = [str(path) for path in (bench.desk.disk, bench.place.context(scene))]
     found: list[Point] = []
-    if {"kill", "error"} & set(kinds):
-        found += points.of_calls(scene.name, bench.survey(scene), folders, kinds)
+    if {"kill", "error", "cut"} & set(kinds) and scene.name not in SLOW:
+        calls = bench.survey(scene)
+        found += points.of_calls(scene.name, calls, folders, kinds)
+        if "cut" in kinds and scene.name in CUT and power.is_possible():
+            kills = points.of_calls(scene.name, calls, folders, ("kill",))
+            found += points.of_cuts([point for point in kills if point.what in MATTERING])
+    if "signal" in kinds and scene.name in STOPPED:
+        found += points.of_signals(scene.name, MOMENTS, random.Random(scene.name))
     if "full" in kinds and scene.name in FILLED:
         found += points.of_room(scene.name, *bench.measure(scene))
     if "limit" in kinds and scene.name in LIMITED:
@@ -117,7 +141,7 @@ def _attempt(point: Point) -> Result:
     scene = next(scene for scene in scenes.SCENES if scene.name == point.scene)
     try:
         return _bench[0].attempt(scene, point)
-    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, subprocess.SubprocessError) as error:
         # The trial's own failure: told, and not taken for a success.
         return Result(str(point), wrong=[f"the trial failed: {type(error).__name__}: {error}"[:600]])
 
@@ -137,6 +161,7 @@ def run(plan: Plan, *, listing: bool = False) -> int:
             return 0
         known = read_results(plan.record)
         left = [point for point in chosen if str(point) not in known]
+        random.Random(len(chosen)).shuffle(left)  # so that part of a run is a fair sample of it
         print(f"{len(chosen)} points, {len(left)} of them not in the record", file=sys.stderr)
         with plan.record.open("a") as file:
             for number, result in enumerate(workers.attempt(left), 1):
@@ -156,6 +181,10 @@ def summarise(record: Path) -> int:
     for kind in kinds:
         met = f"{hit[kind]:6} met the fault, {aside[kind]:5} met it in the interpreter's files, too"
         print(f"{kind:8} {kinds[kind]:6} points, {met}")
+    latencies = sorted(row["latency"] for row in rows if row["latency"])
+    if latencies:
+        middle, last = latencies[len(latencies) // 2], latencies[-1]
+        print(f"{len(latencies)} stopped at work: after {middle} s in the median, {last} s at worst")
     wrong = [row for row in rows if row["wrong"]]
     litter = [row for row in rows if row["litter"]]
     print(f"{len(wrong)} wrong, {len(litter)} left something for ever")

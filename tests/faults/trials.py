@@ -7,18 +7,21 @@ very result that it gives without a fault; whether all in the store is what it s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from builder.cli import COMMANDS
-from tests.faults import pictures, tracing
+from tests.faults import pictures, power, tracing
 from tests.faults.pictures import Picture
 from tests.faults.places import Desk, Ended, Place
 from tests.faults.points import Point
@@ -28,7 +31,9 @@ from tests.support.workshop import command_line, descendants, reap_orphans
 
 PAGE = 4096
 MANY = 1 << 16  # pages, or files, of a disk that is not full; tmpfs(5) does not go back to no limit at all
-DYING_SECONDS = 2.0
+DYING_SECONDS = 10.0
+LONG_AGO = time.time() - 3 * 86400
+SLOWEST = 5.5  # seconds from a signal to the end, and some for a machine that is busy
 ERROR = re.compile(r"^(?:error|pybuild): .+$", re.MULTILINE)
 KILLED = -9
 TEMPORARY = re.compile(r"\.part$|^[0-9a-f]{64}\.\d+\.[0-9a-f]{8}$|^(boot|tree[a-z-]*)-[0-9a-f]{16}$")
@@ -50,7 +55,12 @@ class Result:
     err: str = ""
     wrong: list[str] = field(default_factory=list)
     litter: list[str] = field(default_factory=list)
+    latency: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        return self.point.split("/")[1]
 
     def row(self) -> dict[str, Any]:
         return vars(self)
@@ -64,7 +74,8 @@ class Bench:
         self.desk = Desk(place, folder)
         self._expected: dict[str, list[Picture]] = {}
         self._others = descendants()
-        self._room = False
+        self._before: list[str] = []  # the words before each command
+        self._durations: dict[str, float] = {}
 
     def survey(self, scene: Scene) -> list[tracing.Call]:
         """The calls that the scene's command makes when nothing goes wrong."""
@@ -90,7 +101,9 @@ class Bench:
         """What the scene gives when nothing goes wrong."""
         if scene.name not in self._expected:
             self.desk.lay(self.place.store(scene))
+            begun = time.monotonic()
             ended = self.desk.run(self.desk.command(self._words(scene)))
+            self._durations[scene.name] = time.monotonic() - begun
             if (ended.status == 0) == scene.fails:
                 raise RuntimeError(f"{scene.name}: exit {ended.status} without any fault\n{ended.err}")
             for words in scene.then:
@@ -113,34 +126,75 @@ class Bench:
     def attempt(self, scene: Scene, point: Point) -> Result:
         """Try a point."""
         expected = self.expected(scene)
-        begun = time.monotonic()
         result = Result(str(point))
-        with self._disk() if point.kind == "full" else _nothing():
-            self.desk.lay(self.place.store(scene))
-            ended = self._meet(scene, point)
-            faults = tracing.injected(self.desk.log)
-            result.status, result.fault = ended.status, faults[0] if faults else ""
-            ours = [os.fspath(path) for path in (self.desk.disk, self.place.context(scene))]
-            result.aside = not all(tracing.concerns(line, ours) for line in faults)
-            natural = point.kind in ("full", "limit")
-            result.hit = ended.status != (1 if scene.fails else 0) if natural else bool(result.fault)
-            result.said = (ERROR.findall(ended.err) or [ended.err[-200:]])[-1][:300]
-            result.wrong += self._judge_end(scene, point, ended, result)
-            if ended.status == 0 and scene.then == (scene.command,):
-                result.wrong += self._compare(scene, expected, "done in spite of the fault, and")
-            result.wrong += self._go_on(scene, expected)
-            result.litter += self.litter()
-            result.err = ended.err[-3000:] if result.wrong else ""
+        begun = time.monotonic()
+        if point.kind == "cut":
+            self._attempt_cut(scene, point, expected, result)
+        else:
+            with self._disk() if point.kind == "full" else contextlib.nullcontext():
+                self.desk.lay(self.place.store(scene))
+                ended = self._meet(scene, point, result)
+                self._note_end(scene, point, ended, result)
+                if ended.status == 0 and scene.then == (scene.command,):
+                    result.wrong += self._compare(scene, expected, "done in spite of the fault, and")
+                result.wrong += self._go_on(scene, expected)
+                result.litter += self.litter()
+                result.err = ended.err[-3000:] if result.wrong else ""
         result.seconds = round(time.monotonic() - begun, 3)
         return result
+
+    def _note_end(self, scene: Scene, point: Point, ended: Ended, result: Result) -> None:
+        """Take down how the command ended, and what it should not have done or left."""
+        faults = tracing.injected(self.desk.log)
+        result.status, result.fault = ended.status, faults[0] if faults else ""
+        ours = [os.fspath(path) for path in (self.desk.disk, self.place.context(scene))]
+        result.aside = not all(tracing.concerns(line, ours) for line in faults)
+        natural = point.kind in ("full", "limit", "signal")
+        result.hit = ended.status != (1 if scene.fails else 0) if natural else bool(result.fault)
+        result.said = (ERROR.findall(ended.err) or [ended.err[-200:]])[-1][:300]
+        judge = self._judge_stop if point.kind == "signal" else self._judge_end
+        result.wrong += judge(scene, point, ended, result)
+        result.wrong += self._left(point, ended)
+
+    def _attempt_cut(self, scene: Scene, point: Point, expected: list[Picture], result: Result) -> None:
+        """Try a power cut: the command on a disk, what of it got there, and the commands after that."""
+        disk, before, after = self.desk.disk, self.desk.folder / "before.img", self.desk.folder / "after.img"
+        power.copy_disk(self._scene_disk(scene), before)
+        with power.mounted(before, disk, point.errno):
+            self.desk.lay_beside()
+            ended = self.desk.run(
+                tracing.command(self.desk.log, self.desk.command(self._words(scene)), point.injection)
+            )
+            power.cut(before, disk, after, point.errno, random.Random(str(point)))
+        faults = tracing.injected(self.desk.log)
+        result.status, result.fault, result.hit = ended.status, faults[0] if faults else "", bool(faults)
+        with power.mounted(after, disk, point.errno):
+            self.desk.lay_beside()
+            self._before = power.after_boot(self.desk.folder)
+            try:
+                result.wrong += self._go_on(scene, expected, power.wrong_and_believed)
+            finally:
+                self._before = []
+
+    def _scene_disk(self, scene: Scene) -> Path:
+        """A disk with the store that the scene finds, all of it written."""
+        image = self.place.top / "scenes" / scene.name / f"disk-{os.getpid()}.img"
+        if not image.exists():
+            power.make_disk(image)
+            with power.mounted(image, self.desk.disk):
+                self.desk.lay(self.place.store(scene))
+                power.settle(self.desk.disk)
+        return image
 
     # ── the fault ────────────────────────────────────────────────────────────────────────────────────────
 
     def _words(self, scene: Scene) -> list[str]:
         return self.desk.fill(scene.command, self.place.context(scene))
 
-    def _meet(self, scene: Scene, point: Point) -> Ended:
+    def _meet(self, scene: Scene, point: Point, result: Result) -> Ended:
         command = self.desk.command(self._words(scene))
+        if point.kind == "signal":
+            return self._interrupt(scene, point, result)
         if point.injection:
             return self.desk.run(tracing.command(self.desk.log, command, point.injection))
         if point.kind == "limit":
@@ -155,6 +209,19 @@ class Bench:
         self._resize(MANY, MANY)
         return ended
 
+    def _interrupt(self, scene: Scene, point: Point, result: Result) -> Ended:
+        """A signal at the moment: SIGTERM to the command, others to its process group, as a terminal does."""
+        process = self.desk.start(self.desk.command(self._words(scene)))
+        time.sleep(self._durations[scene.name] * point.number / 1000)
+        number = signal.Signals[f"SIG{point.what}"]
+        if process.poll() is None:
+            begun = time.monotonic()
+            (os.kill if point.what == "TERM" else os.killpg)(process.pid, number)
+            ended = self.desk.finish(process)
+            result.latency = round(time.monotonic() - begun, 3)
+            return ended
+        return self.desk.finish(process)
+
     def _disk(self) -> _Mounted:
         return _Mounted(self.desk.disk)
 
@@ -163,6 +230,20 @@ class Bench:
         subprocess.run(["mount", "-o", options, self.desk.disk], check=True)
 
     # ── what came of it ──────────────────────────────────────────────────────────────────────────────────
+
+    def _judge_stop(self, scene: Scene, point: Point, ended: Ended, result: Result) -> Iterator[str]:
+        number = signal.Signals[f"SIG{point.what}"]
+        usual = 1 if scene.fails else 0
+        if ended.status is None:
+            yield "hung"
+        # Before a line of ours the interpreter does as it likes, and the kernel does what it does by default.
+        early = "/builder/" not in ended.err
+        if ended.status not in (usual, 128 + number) and not (early and ended.status in (-number, 1)):
+            yield f"exit status {ended.status}"
+        if ended.noise and "/builder/" in ended.err:
+            yield f"said {ended.noise!r}"
+        if result.latency > SLOWEST:
+            yield f"ended only after {result.latency} s"
 
     def _judge_end(self, scene: Scene, point: Point, ended: Ended, result: Result) -> Iterator[str]:
         killed = point.kind == "kill" and ended.status == KILLED
@@ -175,6 +256,10 @@ class Bench:
             yield f"exit status {ended.status}"
         if failed and len(ERROR.findall(ended.err)) != 1:
             yield f"{len(ERROR.findall(ended.err))} errors told"
+
+    def _left(self, point: Point, ended: Ended) -> Iterator[str]:
+        """What the command left behind."""
+        killed = point.kind == "kill" and ended.status == KILLED
         if left := self._processes():
             yield f"left processes: {left[:3]}"
         mounts = Path("/proc/self/mounts").read_text().splitlines()
@@ -183,6 +268,8 @@ class Bench:
         if not killed and point.what not in REMOVERS and point.kind != "limit":
             if left := self._names_in(self.desk.store / "ingest"):
                 yield f"left in ingest: {left[:3]}"
+            if left := self._names_in(self.desk.store / "cgroups"):
+                yield f"left cgroups: {left[:3]}"
             if left := self._names_in(self.desk.temporary):
                 yield f"left temporary files: {left[:3]}"
 
@@ -196,20 +283,23 @@ class Bench:
                 return [command_line(pid) for pid in left]
             time.sleep(0.005)
 
-    def _go_on(self, scene: Scene, expected: list[Picture]) -> Iterator[str]:
+    def _go_on(
+        self, scene: Scene, expected: list[Picture], check: Callable[[Path], list[str]] = wrong_in
+    ) -> Iterator[str]:
         """The normal commands, with nobody's help."""
         for words in scene.then:
-            ended = self.desk.run(self.desk.command(self.desk.fill(words, self.place.context(scene))))
+            command = self.desk.command(self.desk.fill(words, self.place.context(scene)))
+            ended = self.desk.run([*self._before, *command])
             refused = words[0] in ("tag", "rmi") and "no image" in ended.err  # done, or undone, before
             if ended.status != 0 and not refused:
                 yield f"the next {words[0]} failed, exit {ended.status}: {ended.err[-400:]}"
             elif ended.noise:
                 yield f"the next {words[0]} said {ended.noise!r}"
         yield from self._compare(scene, expected, "after a normal command")
-        for row in wrong_in(self.desk.store):
+        for row in check(self.desk.store):
             yield f"in the store: {row}"
         if "fsck" in COMMANDS:
-            checked = self.desk.run(self.desk.command(["fsck"]))
+            checked = self.desk.run([*self._before, *self.desk.command(["fsck"])])
             if checked.status != 0:
                 yield f"fsck: exit {checked.status}: {(checked.out + checked.err)[-400:]}"
 
@@ -224,20 +314,25 @@ class Bench:
                 yield f"{when} {row}"
 
     def litter(self) -> list[str]:
-        """What is still there that nobody will use, after a whole build that has reason to clean up."""
-        if not self._unused():
+        """What is still there that nobody will use, days later, after a whole build and a prune."""
+        if not (left := self._unused()):
             return []
+        for name in left:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.desk.store / name, (LONG_AGO, LONG_AGO), follow_symlinks=False)
         context = self.desk.folder / "sweeping"
         context.mkdir(exist_ok=True)
         (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
         self.desk.must([*PLAIN, "--no-cache", os.fspath(context)])
+        self.desk.must(["prune", "-f"])
         return self._unused()
 
     def _unused(self) -> list[str]:
         found = [f"ingest/{name}" for name in self._names_in(self.desk.store / "ingest")]
         found += [f"tmp/{name}" for name in self._names_in(self.desk.temporary)]
+        found += [f"cgroups/{name}" for name in self._names_in(self.desk.store / "cgroups")]
         claims = self.desk.store / "cache" / "claims"
-        found += [f"cache/claims/{name[:8]}" for name in self._names_in(claims)]
+        found += [f"cache/claims/{name}" for name in self._names_in(claims)]
         for folder, _, names in os.walk(self.desk.store):
             if "/tree" in folder:
                 continue
@@ -264,14 +359,6 @@ class _Mounted:
 
     def __exit__(self, *_about: object) -> None:
         subprocess.run(["umount", "-l", self._folder], check=True)
-
-
-class _nothing:  # noqa: N801 - reads as a word
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_about: object) -> None:
-        return None
 
 
 def read_results(record: Path) -> dict[str, dict[str, Any]]:
