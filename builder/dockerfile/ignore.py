@@ -140,8 +140,10 @@ class _Alternation:
 
     def last(self, path: str, start: int) -> int:
         """The number of the last pattern that matches the path from `start` on, -1 if none."""
+        if not self._regexes:
+            return -1
         if self._any is None:
-            self._any = re.compile("|".join(self._regexes or ["(?!)"]), re.DOTALL)
+            self._any = re.compile("|".join(self._regexes), re.DOTALL)
         if self._any.match(path, start) is None:
             return -1
         # Groups cost time, so only a path that matches is asked which one it was.

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
         def prunes(self, folder: str) -> bool: ...
 
+    # A path in a folder: its entry, its stat, whether it is left out, whether it is looked into.
+    Found = tuple[str, Entry, os.stat_result, bool, bool]
+
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -173,18 +176,6 @@ def _unreadable(folder: str, path: str, error: OSError) -> BuildError:
     )
 
 
-class _Found:
-    """A path in a folder: its entry, whether it is left out, whether it is looked into."""
-
-    __slots__ = ("enters", "entry", "excluded", "status")
-
-    def __init__(self, entry: Entry, status: os.stat_result, *, excluded: bool, enters: bool) -> None:
-        self.entry = entry
-        self.status = status
-        self.excluded = excluded
-        self.enters = enters
-
-
 class _Walk:
     """One walk over a context: one folder open at a time, however deep it is."""
 
@@ -213,10 +204,10 @@ class _Walk:
             pending = [self._listed(fd, "")]
             while True:
                 if pending[-1]:
-                    found = pending[-1].pop()
-                    self._tell(found)
-                    if found.enters:
-                        path = self.at = found.entry.path
+                    path, entry, status, excluded, enters = pending[-1].pop()
+                    self._tell(entry, status, excluded=excluded)
+                    if enters:
+                        self.at = path
                         fd = _moved(fd, path.rpartition("/")[2])
                         above.append(_identity(os.fstat(fd)))
                         pending.append(self._listed(fd, path + "/"))
@@ -232,20 +223,22 @@ class _Walk:
             if fd >= 0:
                 os.close(fd)
 
-    def _listed(self, fd: int, prefix: str) -> list[_Found]:
+    def _listed(self, fd: int, prefix: str) -> list[Found]:
         """What counts in the folder at `fd`, last first."""
         stop.check()
-        listed: list[_Found] = []
+        listed: list[Found] = []
+        wanted = self.wanted
+        if wanted is not None and wanted.holds(prefix[:-1] or "."):
+            wanted = None  # all of it is, which is asked once for a folder
         with os.scandir(fd) as names:
             for item in names:
-                found = self._found(item, fd, prefix + item.name)
+                found = self._found(item, fd, prefix + item.name, wanted)
                 if found is not None:
                     listed.append(found)
-        listed.sort(key=_path_of, reverse=True)
+        listed.sort(reverse=True)  # by their paths, each of which is there once
         return listed
 
-    def _found(self, item: os.DirEntry[str], fd: int, path: str) -> _Found | None:
-        wanted = self.wanted
+    def _found(self, item: os.DirEntry[str], fd: int, path: str, wanted: Wanted | None) -> Found | None:
         if wanted is not None and not wanted.may_need(path):
             return None
         excluded = self.ignore is not None and self.ignore.excludes(path)
@@ -261,13 +254,12 @@ class _Walk:
         if kind == SYMLINK:
             entry.link = os.readlink(item.name, dir_fd=fd)
         enters = kind == FOLDER and (wanted is None or wanted.looks_into(path))
-        return _Found(entry, status, excluded=excluded, enters=enters)
+        return path, entry, status, excluded, enters
 
-    def _tell(self, found: _Found) -> None:
-        entry, status = found.entry, found.status
+    def _tell(self, entry: Entry, status: os.stat_result, *, excluded: bool) -> None:
         while self.untold and not entry.path.startswith(self.untold[-1].path + "/"):
             self.untold.pop()
-        if found.excluded:
+        if excluded:
             self.untold.append(entry)
             return
         if self.untold:
@@ -281,10 +273,6 @@ class _Walk:
             if self.cache is not None:
                 entry.digest = self.cache.lookup(entry.path, status)
         self.entries.append(entry)
-
-
-def _path_of(found: _Found) -> str:
-    return found.entry.path
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

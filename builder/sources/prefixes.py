@@ -47,13 +47,14 @@ class Wanted:
 
     def may_need(self, path: str) -> bool:
         """Whether the path itself is to be read: it is on the way, wanted, or beside such."""
-        return parent_of(path) in self._above or self._is_inside(path)
+        return parent_of(path) in self._above or self.holds(path)
 
     def looks_into(self, folder: str) -> bool:
         """Whether the folder's contents are to be read."""
-        return folder in self._above or self._is_inside(folder)
+        return folder in self._above or self.holds(folder)
 
-    def _is_inside(self, path: str) -> bool:
+    def holds(self, path: str) -> bool:
+        """Whether the path is wanted, and with it all that is below."""
         while path not in self._roots:
             if path == ".":
                 return False
@@ -70,10 +71,10 @@ class Wanted:
             if entry.kind == SYMLINK and self._counts(entry.path):
                 base = "/" if entry.link.startswith("/") else f"/{parent_of(entry.path)}/"
                 target = clean(base + entry.link)[1:] or "."
-                if not self._is_inside(target):
+                if not self.holds(target):
                     news = self._want(target) or news
         return news
 
     def _counts(self, path: str) -> bool:
         on_the_way = path in self._above or path in self._roots
-        return on_the_way or (self._wild and self._is_inside(path))
+        return on_the_way or (self._wild and self.holds(path))

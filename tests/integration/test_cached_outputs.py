@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.machine import CHECKOUT, needs_root
+from tests.support.machine import CHECKOUT, needs, needs_root
 
 DOCKERFILE = """\
 FROM scratch AS files
@@ -209,3 +211,36 @@ def test_a_full_disk_leaves_what_was_there(bench: Bench, tmp_path: Path) -> None
 
 
 MAIN = "import sys; from builder.cli import script; script()"
+
+
+# ── what a cached build looks at ─────────────────────────────────────────────────────────────────────────
+
+
+@needs("strace")
+def test_an_unchanged_context_costs_one_walk_and_no_reads(bench: Bench, tmp_path: Path) -> None:
+    for folder in ("src/one", "src/two/deep", "src/hidden/deep", "elsewhere"):
+        (bench.context / folder).mkdir(parents=True)
+        for number in range(10):
+            (bench.context / folder / f"f{number}").write_text(f"{folder} {number}")
+    (bench.context / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
+    (bench.context / ".dockerignore").write_text("**/hidden\n*/two/**/f9\n")
+    old = time.time() - 100  # what was just changed is not taken for known
+    for path in bench.context.rglob("*"):
+        os.utime(path, (old, old), follow_symlinks=False)
+    time.sleep(0.1)  # the change of the times was a change itself
+    bench.built("-t", "app:1")
+
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-y", "-o", str(trace), sys.executable, "-m", "builder"]
+    command += ["--root", str(bench.root), "-q", "-t", "app:1", str(bench.context)]
+    env = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    subprocess.run(command, env=env, check=True, capture_output=True)
+
+    opened = re.findall(r"openat\(.*\) = \d+<(.*)>$", trace.read_text(), re.MULTILINE)
+    inside = [os.path.relpath(path, bench.context) for path in opened if path.startswith(f"{bench.context}")]
+    files = {path for path in inside if os.path.isfile(bench.context / path)}
+    entered = re.findall(r"getdents64\(\d+<(.*?)>.*\) = [1-9]", trace.read_text())
+    walked = [os.path.relpath(path, bench.context) for path in entered if path.startswith(f"{bench.context}")]
+    assert bench.recorded == 1
+    assert files == {"Dockerfile", ".dockerignore"}
+    assert sorted(walked) == [".", "src", "src/one", "src/two", "src/two/deep"]
