@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.layouts import make_tar
 from tests.support.machine import needs, needs_root, run
 from tests.support.registry import RunningRegistry, free_port, running_registry
 from tests.support.remotecaches import Machine, steps_of, warnings_of
@@ -207,3 +208,41 @@ def test_a_target_comes_for_every_kind_of_output(machine: Make, registry: Runnin
     assert taken.ran == []
     assert (ours / "made").read_bytes() == (theirs / "made").read_bytes()
     assert run(["diff", "-r", "--no-dereference", ours, theirs]).stdout == ""
+
+
+ODD = r"""
+FROM busybox AS odd
+RUN mkdir -p /d/sub /e && echo 1 > /d/a && ln /d/a /d/b && ln -s a /d/link && mkfifo /d/pipe && chmod 4755 /d/a
+RUN rm -rf /d/sub && mkdir /d/sub && echo 2 > /d/sub/new && rm /e -r && chown 5:6 /d/link -h && mknod /d/null c 1 3
+COPY --link --chmod=600 src /d/linked/deep/
+RUN mv /d/b /d/c && rm /d/a && touch -d "1990-01-01 00:00:00" /d/c && echo "$(ls /d/linked/deep)" > /listing
+FROM busybox
+COPY --from=odd /d /d/
+COPY --link --from=odd /d/sub /bin/more/
+ADD archive.tar /
+RUN rm -rf /bin/more && mkdir -p /bin/more && echo 3 > /bin/more/x
+"""
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
+def test_what_comes_is_what_was_made(machine: Make, registry: RunningRegistry, compression: str) -> None:
+    """Links, fifos, devices, owners, removals, folders that were made anew: layer by layer, and as a whole."""
+    here, there = machine("here"), machine("there")
+    ref = f"{registry.host}/odd-{compression}:cache"
+    for one in (here, there):
+        one.dockerfile(ODD)
+        one.write("archive.tar", make_tar({"packed/f": b"4"}))
+    archives = [one.folder / "app.tar" for one in (here, there)]
+    made = here.app("--cache-to", f"type=registry,ref={ref},mode=max,compression={compression}")
+    here.build("-o", f"type=tar,dest={archives[0]}")
+
+    taken = there.app("--cache-from", ref)
+    there.build("-o", f"type=tar,dest={archives[1]}")
+
+    assert (taken.ran, warnings_of(taken)) == ([], [])
+    assert taken.digest == made.digest or compression != "gzip"
+    listed = [run(["tar", "-tvf", path, "--numeric-owner"]).stdout for path in archives]
+    assert listed[0] == listed[1]
+    there.write("Dockerfile", ODD.replace("echo 3", "echo 5"))
+    again = there.app("--cache-from", ref, "--target", "odd")
+    assert steps_of(again) == []
