@@ -31,6 +31,8 @@ NOT_COUNTED = ("(from)",)
 
 def differences(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Reason]:
     """What differs in the parts of two steps of one kind; [] where they are equal."""
+    if was == now and list(was.get("env") or ()) == list(now.get("env") or ()):
+        return []
     found = [*_version(kind, was, now), *_image(was, now), *_command(kind, was, now), *_env(kind, was, now)]
     found += _mounts(kind, was, now)
     found += _heredocs(kind, was, now)

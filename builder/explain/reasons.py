@@ -42,6 +42,7 @@ class _Accountant:
         self.steps = history.now.steps
         self.states = [sources.states.get(step.digest, UNASKED) for step in self.steps]
         self.numbers = self._numbers()
+        self.forcing = self._find_forcing()
         self.at = {step.digest: at for at, step in enumerate(self.steps)}
 
     def _numbers(self) -> list[int]:
@@ -146,7 +147,7 @@ class _Accountant:
             for number in self._shown_below(item.of):
                 if number not in told:
                     told.add(number)
-                    forced = self._forcing(item.of)
+                    forced = self.forcing[item.of]
                     text = f"stands on step {number}, which runs" + (
                         f" because of {forced}" if forced else ""
                     )
@@ -162,19 +163,13 @@ class _Accountant:
                 found.append(self.numbers[item.of])
         return found
 
-    def _forcing(self, at: int) -> str:
-        """The flag for which a step runs, be it one below it that is forced."""
-        seen = set()
-        pending = [at]
-        while pending:
-            here = pending.pop()
-            if self.steps[here].forced:
-                return self.steps[here].forced
-            for item in self.steps[here].inputs:
-                if item.select is None and item.of not in seen and self.states[item.of] in RUNS:
-                    seen.add(item.of)
-                    pending.append(item.of)
-        return ""
+    def _find_forcing(self) -> list[str]:
+        """For each step the flag for which it runs, be it one below it that is forced; "" for none."""
+        flags: list[str] = []
+        for step, state in zip(self.steps, self.states, strict=True):
+            below = (flags[item.of] for item in step.inputs if item.select is None) if state in RUNS else ()
+            flags.append(step.forced or next(filter(None, below), ""))
+        return flags
 
     def _lost(self, step: Step) -> Reason | None:
         """That there was a record of this very key."""
