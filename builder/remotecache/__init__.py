@@ -4,8 +4,9 @@
     place      where a cache lies: a registry's repository, or an image layout's folder
     taking     `--cache-from`: records for the solver, whose blobs come when they are needed
     gathering  which records and layers of a build go along
-    giving     `--cache-to`: documents and blobs brought to a place, the manifest last
+    giving     `--cache-to`: documents and blobs brought to a place, the manifest last; `folder`: one of them
     mounts     cache mounts as archives, and back
+    caches     the caches of one build, for `build`
 
 A cache is an OCI image manifest: its config is the document, its layers are the blobs of image layers (and
 archives of cache mounts), so any registry carries it, and a folder is an image layout. A cache in an image is

@@ -8,7 +8,6 @@ each number names something, that links point backwards. Pure.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ MOUNT_TYPE = "application/vnd.pybuild.cache.mount.v1.tar"
 MAX_DOCUMENT = 8 << 20  # twenty thousand steps
 MAX_LAYERS = 20_000
 MAX_DEPTH = 10_000  # layers on one another
+MAX_SECONDS = 1e9
 
 Snapshot = tuple[LayerBlob, ...]
 
@@ -217,7 +217,7 @@ def _checked(document: Document, blobs: Sequence[LayerBlob], name: str) -> Cache
         if depths[-1] > MAX_DEPTH:
             raise _invalid(name, f"it has more than {MAX_DEPTH} layers on one another")
     for key, kept in document.records.items():
-        whole = -1 <= kept.link < len(document.chains) and math.isfinite(kept.seconds) and kept.seconds >= 0
+        whole = -1 <= kept.link < len(document.chains) and 0 <= kept.seconds <= MAX_SECONDS
         if not (_is_digest(key) and whole):
             raise _invalid(name, f"its record {key[:100]!r} names nothing")
     _check_digests(document.contents, document.contents.values(), name)

@@ -198,6 +198,7 @@ BROKEN: dict[str, Callable[[Json], object]] = {
     "a layer from the end": lambda d: d["chains"].__setitem__(0, [-1, -1]),
     "a record of nothing": lambda d: d["records"].update({another("x"): [99, 0.1]}),
     "seconds below nothing": lambda d: d["records"].update({another("x"): [0, -1.0]}),
+    "endless seconds": lambda d: d["records"].update({another("x"): [0, 1e300]}),
     "contents that are no digest": lambda d: d["contents"].update({another("x"): "x"}),
     "a cache mount that is a layer": lambda d: d.update(mounts=[["pkg", [], 0]]),
     "a cache mount that is not there": lambda d: d.update(mounts=[["pkg", [], 99]]),
