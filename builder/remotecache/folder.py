@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import BinaryIO
@@ -22,6 +23,7 @@ from builder.oci import documents, spec
 from builder.oci.spec import Descriptor, Index
 
 LOCK_PAUSE = 0.05
+OURS = re.compile(r"[0-9a-f]{64}(\.[0-9a-f-]+\.part)?")  # a blob, or what somebody who was killed left of one
 CHUNK = 1 << 20
 
 
@@ -37,7 +39,14 @@ class Folder:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Hold the folder's lock. Polled, as a blocked flock could not be cancelled."""
+        """Hold the folder's lock. Polled, as a blocked flock could not be cancelled.
+
+        Raises BuildError where the folder is a store, whose table of names is not ours to change.
+        """
+        if os.path.exists(os.path.join(self._path, "VERSION")):
+            raise BuildError(
+                "the folder is a store of pybuild", code="cache-export-failed", hint="choose another folder"
+            )
         os.makedirs(os.path.join(self._path, "blobs", "sha256"), exist_ok=True)
         fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -119,7 +128,7 @@ class Folder:
                 needed.update(blob.digest for blob in (found.config, *found.layers))
         folder = os.path.join(self._path, "blobs", "sha256")
         for name in os.listdir(folder):
-            if f"sha256:{name}" not in needed:
+            if OURS.fullmatch(name) and f"sha256:{name}" not in needed:
                 os.unlink(os.path.join(folder, name))
 
 

@@ -73,10 +73,13 @@ def test_reset_removes_what_no_tag_needs(machine: Make, folder: CacheFolder) -> 
         folder.path("").iterdir(), key=lambda path: (path.stat().st_size < 1 << 20, path.stat().st_size)
     )
     assert large.stat().st_size > 300_000
+    folder.path("somebody's").write_text("notes")
+    folder.path(f"{'a' * 64}.12-ab.part").write_text("half")
 
     here.app("--cache-to", f"type=local,dest={folder.folder},reset=true")
 
     assert not large.exists()
+    assert [path.name for path in folder.path("").iterdir() if len(path.name) != 64] == ["somebody's"]
     for tag in ("kept", "latest"):
         source = f"type=local,src={folder.folder},tag={tag}"
         assert machine(tag).app("--cache-from", source).ran == []
@@ -89,6 +92,15 @@ def test_what_stands_in_the_way_is_one_message(machine: Make, folder: CacheFolde
     failed = here.fail("--cache-to", f"type=local,dest={folder.folder}")
 
     assert failed.message == f"exporting cache to {folder.folder} failed: not a directory"
+
+
+def test_a_store_is_no_place_for_a_cache(machine: Make) -> None:
+    here = machine("here")
+
+    failed = here.fail("-t", "app", "--cache-to", f"type=local,dest={here.root},reset=true")
+
+    assert failed.message == f"exporting cache to {here.root} failed: the folder is a store of pybuild"
+    assert here.app().ran == []
 
 
 def test_two_builds_at_once_keep_each_others_tags(machine: Make, folder: CacheFolder) -> None:
