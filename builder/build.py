@@ -164,11 +164,12 @@ async def _build(
     )
     if is_likely(texts.dockerfile):
         sandboxes.expect()
+    seen = outset.contexts if outset else None
     try:
         program, bases = await _compile(request, store, texts, images, emit)
         _announce(program, emit)
         async with (
-            open_parts(request, store, texts, images, program, sandboxes, emit) as parts,
+            open_parts(request, store, texts, images, program, sandboxes, emit, seen) as parts,
             _caches_elsewhere(request, parts) as caches,
         ):
             parts.open_files = open_files

@@ -18,7 +18,7 @@ from builder.store.statcache import StatCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.digest import Digest
     from builder.dockerfile.ignore import Ignore
@@ -37,7 +37,7 @@ NAMED_CONTEXT = "_context"  # as ops.source has it: the named context called `co
 class Context:
     """One context. `only`: the source patterns that anybody will ask for, None for everything.
 
-    `layer` is what it was read as, None before `read`.
+    `layer` is what it was read as, None before `read`; `told` is all that it was made of.
     """
 
     def __init__(
@@ -48,15 +48,19 @@ class Context:
         self.ignore_name = ignore_name
         self.only = only
         self.layer: LayerId | None = None
+        self.told: tuple[object, ...] = ()
+        self._entries: list[Entry] | None = None
         name = hex_of(of_value(["stat-cache", os.path.realpath(folder)]))[:32]
         self._path = os.path.join(store, "cache", "stat", name)
         self._cache = StatCache(self._path)
         self._hasher = context.Hasher(folder, self._cache)
 
     def read(self, layers: LayerStore) -> LayerId:
-        """Walk the folder; the layer that stands for it. Raises BuildError for what cannot be read."""
-        entries = context.read(self.folder, self.ignore, self._cache, only=self.only)
-        self.layer = layers.add_folder(self.folder, entries)
+        """Walk the folder, once; the layer that stands for it there. Raises BuildError for what cannot be
+        read."""
+        if self._entries is None:
+            self._entries = context.read(self.folder, self.ignore, self._cache, only=self.only)
+        self.layer = layers.add_folder(self.folder, self._entries)
         return self.layer
 
     def digest_of(self, layer: LayerId, entry: Entry) -> Digest:
@@ -87,12 +91,19 @@ class Context:
 
 
 def open_context(
-    name: str, asked: Sequence[Selection | None], request: BuildRequest, store: str, texts: Texts
+    name: str,
+    asked: Sequence[Selection | None],
+    request: BuildRequest,
+    store: str,
+    texts: Texts,
+    seen: Mapping[str, Context] | None = None,
 ) -> Context:
     """The context of that name ("context" is the build's). `asked`: what is selected from it, None: all.
 
-    Raises BuildError where it is not there, or its ignore file has a bad pattern.
+    seen: contexts that were read a moment ago: one that was asked for in the same way is taken as it was
+    then. Raises BuildError where it is not there, or its ignore file has a bad pattern.
     """
+    asked_for = name
     if name == "context":
         assert texts.context is not None, "a context that is no folder is a layer"
         folder, ignore = texts.context, texts.ignore
@@ -108,4 +119,9 @@ def open_context(
     only: list[str] | None = []
     for select in asked:
         only = None if select is None or only is None else [*only, *select.patterns]
-    return Context(folder, parse_ignore(text, ignore_name), ignore_name, store, only)
+    told = (store, folder, ignore_name, text, None if only is None else frozenset(only))
+    if seen is not None and (there := seen.get(asked_for)) is not None and there.told == told:
+        return there
+    opened = Context(folder, parse_ignore(text, ignore_name), ignore_name, store, only)
+    opened.told = told
+    return opened

@@ -14,25 +14,31 @@ from builder.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.contexts import Context
     from builder.isolation.choose import Standing
     from builder.request import BuildRequest
     from builder.runtime.spawn import Zygote
 
 
 class Outset(Value):
-    """zygote: the process for steps, where it was started; it ends with this process, or as a build's own."""
+    """zygote: the process for steps, where it was started; it ends with this process, or as a build's own.
+    contexts: those that were read just now, by name."""
 
     standing: Standing
     zygote: Zygote | None
+    contexts: Mapping[str, Context]
 
 
-def set_out(request: BuildRequest) -> Outset:
+def set_out(request: BuildRequest, contexts: Mapping[str, Context]) -> Outset:
     """Take the place that the request asks for; call it in the main thread, before there are others.
 
     Raises SandboxError where that place is refused.
     """
     standing = stand(request.isolation, request.root)
-    return Outset(standing, start_early(standing.isolation) if _may_run_steps(request) else None)
+    zygote = start_early(standing.isolation) if _may_run_steps(request) else None
+    return Outset(standing, zygote, contexts)
 
 
 def _may_run_steps(request: BuildRequest) -> bool:

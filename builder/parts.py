@@ -119,12 +119,18 @@ async def open_parts(
     program: Program,
     sandboxes: Sandboxes,
     emit: Emit,
+    seen: Mapping[str, Context] | None = None,
 ) -> AsyncIterator[Parts]:
-    """The parts of one build. Raises BuildError for a context, ignore file or secret that is not there."""
+    """The parts of one build. `seen`: contexts that were read just now.
+
+    Raises BuildError for a context, ignore file or secret that is not there.
+    """
     layers = LayerStore(Path(store.folder, "layers"), store.blobs)
     reached = program.definition.reached(program.target)
     contexts = {
-        vertex.op.name: open_context(vertex.op.name, _asked_of(vertex, reached), request, store.folder, texts)
+        vertex.op.name: open_context(
+            vertex.op.name, _asked_of(vertex, reached), request, store.folder, texts, seen
+        )
         for vertex in reached
         if isinstance(vertex.op, Local) and not (vertex.op.name == MAIN_CONTEXT and texts.layer)
     }

@@ -52,10 +52,13 @@ if TYPE_CHECKING:
 MAX_DOCUMENT = 16 << 20  # bytes of a manifest or a config
 
 
-def try_warm(request: BuildRequest, emit: Emit) -> BuildResult | None:
+def try_warm(
+    request: BuildRequest, emit: Emit, seen: dict[str, Context] | None = None
+) -> BuildResult | None:
     """The result of a build that has nothing to make; None where it may have.
 
-    Raises BuildError where an output fails. What else is wrong is found again, and told, by the full build.
+    seen: takes the contexts that were read for it, by name: a full build need not read them again. Raises
+    BuildError where an output fails. What else is wrong is found again, and told, by the full build.
     """
     begun = time.time()
     if not _is_plain(request) or not os.path.exists(os.path.join(request.root, "VERSION")):
@@ -67,7 +70,7 @@ def try_warm(request: BuildRequest, emit: Emit) -> BuildResult | None:
         return None
     with builds, uses:
         try:
-            ready = _find(request, store)
+            ready = _find(request, store, {} if seen is None else seen)
         except BuildError:
             return None
         return ready.deliver(request, emit, begun) if ready is not None else None
@@ -79,7 +82,7 @@ def _is_plain(request: BuildRequest) -> bool:
     return not unusual and request.dockerfile != "-" and not prepare.is_fetched(request)
 
 
-def _find(request: BuildRequest, store: Store) -> _Ready | None:
+def _find(request: BuildRequest, store: Store, seen: dict[str, Context]) -> _Ready | None:
     """What the request wants, if all of it is there. Raises BuildError."""
     exports = wanted(request)
     trees = any(export.kind in TREES for export in exports)
@@ -92,7 +95,7 @@ def _find(request: BuildRequest, store: Store) -> _Ready | None:
     plan = memo.load_plan(cache, memo.name_of(request, texts, args))
     if plan is None or not _bases_are_as_they_were(request, store, plan):
         return None
-    snapshot = _Lookup(request, texts, store, layers, cache, plan).target()
+    snapshot = _Lookup(request, texts, store, layers, cache, plan, seen).target()
     if snapshot is None:
         return None
     delivered = Delivered()
@@ -235,6 +238,7 @@ class _Lookup:
         layers: LayerStore,
         cache: Cache,
         plan: memo.Plan,
+        contexts: dict[str, Context],
     ) -> None:
         self.request = request
         self.texts = texts
@@ -242,7 +246,7 @@ class _Lookup:
         self.layers = layers
         self.cache = cache
         self.plan = plan
-        self.contexts: dict[str, Context] = {}
+        self.contexts = contexts
 
     def target(self) -> Snapshot | None:
         """The target's snapshot; None where it must be made."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from builder.aftermath import Entrance
     from builder.commands.build_calls import Call
+    from builder.contexts import Context
     from builder.request import CacheFrom, CacheTo
     from builder.result import BuildResult
     from builder.ui.reader import Reader
@@ -216,12 +217,13 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
 
     if request.outputs:  # what is half written is removed
         unwind_on_sigterm()
-    if (result := try_warm(request, reader.emit)) is not None:
+    seen: dict[str, Context] = {}
+    if (result := try_warm(request, reader.emit, seen)) is not None:
         return result
     held = hold_signals()
     from builder.outset import set_out
 
-    outset = set_out(request)  # before there are threads
+    outset = set_out(request, seen)  # before there are threads
     from builder.build import build
     from builder.commands.drive import drive
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,34 @@ def test_a_damaged_hint_costs_nothing_but_time(workshop: Workshop) -> None:
         change(workshop, "src/d0/f003", f"{number}\n")
         workshop.build("-t", "app")
         assert (exported(workshop, f"out{number}") / "src/d0/f003").read_text() == f"{number}\n"
+
+
+def test_a_file_that_changes_after_the_context_was_read_is_not_taken_for_what_it_was(
+    workshop: Workshop,
+) -> None:
+    """The context is read before the build's modules are loaded, its files when they are copied."""
+    fill(workshop)
+    workshop.build("-t", "app", dockerfile=APP)
+    change(workshop, "src/d0/f003", "one\n")
+    late = workshop.folder / "late.py"
+    late.write_text(
+        "import sys\nfrom builder import outset\nset_out = outset.set_out\n"
+        "def changing(*given):\n"
+        f"    open({str(workshop.context / 'src/d0/f003')!r}, 'w').write('another\\n')\n"
+        "    return set_out(*given)\n"
+        "outset.set_out = changing\nfrom builder.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["build", "--root", str(workshop.root), "--progress=plain", "-t", "app", str(workshop.context)]
+    done = subprocess.run(
+        [sys.executable, str(late), *words],
+        check=False,
+        env=workshop.environment(),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "'src/d0/f003' changed during the build" in done.stderr
+    workshop.build("-t", "app")
+    assert (exported(workshop, "out") / "src/d0/f003").read_text() == "another\n"
