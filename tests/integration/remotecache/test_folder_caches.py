@@ -104,14 +104,14 @@ def test_a_store_is_no_place_for_a_cache(machine: Make) -> None:
 
 
 def test_two_builds_at_once_keep_each_others_tags(machine: Make, folder: CacheFolder) -> None:
-    machines = [machine(f"m{number}") for number in range(3)]
+    machines = [machine(f"m{number}") for number in range(2)]
     for number, one in enumerate(machines):
         one.dockerfile(f"FROM busybox\nRUN echo {number} > /n\n")
     started = [
         one.start("--cache-to", f"type=local,dest={folder.folder},tag=t{number}", one.context)
         for number, one in enumerate(machines)
     ]
-    assert [finish(process).status for process in started] == [0, 0, 0]
+    assert [finish(process).status for process in started] == [0, 0]
 
     for number, one in enumerate(machines):
         taker = machine(f"taker{number}")
