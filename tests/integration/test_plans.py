@@ -650,3 +650,48 @@ def test_a_cached_build_leaves_no_parts_behind(workshop: Workshop) -> None:
     assert {p: p.stat().st_mtime_ns for p in (workshop.root / "cache/parts").rglob("*")} == before
     assert isinstance(before, dict)
     assert Path(workshop.root / "cache/parts").is_dir()
+
+
+ODD = {
+    "no steps": "FROM scratch\n",
+    "a label alone": "FROM scratch\nLABEL a=b\n",
+    "equal heredocs": "FROM scratch\nCOPY <<a <<a /x/\n1\na\n2\na\n",
+    "a stage that is one": "FROM busybox AS a\nFROM a AS b\nFROM b\n",
+    "an image to copy from": "FROM scratch\nCOPY --from=busybox /bin/busybox /\n",
+    "a base by argument": "ARG BASE=busybox\nFROM ${BASE}\nRUN true\n",
+    "all mounts": (
+        "FROM busybox AS a\nFROM busybox\nRUN --mount=type=tmpfs,target=/t --mount=type=cache,target=/c "
+        "--mount=type=cache,id=x,target=/d,from=a,source=/etc --mount=type=bind,from=a,target=/a,rw true\n"
+    ),
+    "empty commands": 'FROM busybox\nRUN ["true"]\nRUN <<EOF\nEOF\nSHELL ["/bin/ash", "-c"]\nRUN :\n',
+    "wildcards that match nothing": "FROM scratch\nCOPY Dockerfile none* /\n",
+    "parents": "FROM scratch\nCOPY --parents ./src/./a* Dockerf*le /\n",
+    "characters": (
+        "FROM busybox\nENV NAME='\x1b[31m\u202e \u00e9'\nRUN echo '\x1b[2J' # \u202e\n"
+        'COPY ["src/a", "/\u00e9 b"]\n'
+    ),
+    "a long line": f"FROM busybox\nRUN true {'x' * 50_000}\n",
+    "many variables": "FROM busybox\n" + "".join(f"ENV V{n}={n}\n" for n in range(300)) + "RUN true\n",
+    "links of links": "FROM busybox\nCOPY --link src/a /a\nCOPY --link src/b /b\nRUN ls /a /b\n",
+    "a diamond": (
+        "FROM busybox AS a\nRUN echo > /1\nFROM a AS b\nRUN echo > /2\nFROM a AS c\nRUN echo > /3\n"
+        "FROM scratch\nCOPY --from=b /1 /2 /\nCOPY --from=c /3 /\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_plan_of_an_odd_dockerfile_holds(workshop: Workshop, name: str) -> None:
+    workshop.write("src/a", "a")
+    workshop.write("src/b", "b")
+    workshop.dockerfile(ODD[name])
+
+    before = planned(workshop)
+    events = did(workshop.build("--progress=rawjson"))
+    after = workshop.build("--plan")
+    assumed = planned(workshop, "--assume", ".", "--no-cache")
+
+    assert {step["digest"] for step in before["steps"] if step["state"] == "miss"} <= set(events)
+    assert "0 misses" in after.out
+    assert len(assumed["steps"]) == len(before["steps"])
+    assert "\x1b" not in after.out
