@@ -15,7 +15,7 @@ from builder.graph.definition import About, Definition, Input
 from builder.graph.selection import Selection
 from builder.snapshots.snapshot import LayerId, Snapshot
 from builder.solver.cache import Cache, Record
-from builder.solver.solver import Elsewhere, Solver
+from builder.solver.solver import Elsewhere, Solver, Told
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class World:
         return of_value([[name, self.contents.get(name, "same " + name)] for name in names])
 
     async def solve(self, target: Digest, slots: int = 16, *, whole: bool = False,
-                    elsewhere: Elsewhere | None = None) -> Snapshot:  # fmt: skip
+                    elsewhere: Elsewhere | None = None, told: Told | None = None) -> Snapshot:  # fmt: skip
         self.ran.clear()
         self.events.clear()
         solver = Solver(
             self.definition, self.cache, self.run, self.content, self.events.append, slots,
-            whole=self.whole if whole else None, elsewhere=elsewhere,
+            whole=self.whole if whole else None, elsewhere=elsewhere, told=told,
         )  # fmt: skip
         return await solver.solve(target)
 
@@ -391,6 +391,56 @@ async def test_a_record_that_is_elsewhere_is_taken_where_the_cache_has_none(worl
     assert await world.solve(target, elsewhere=elsewhere) == found
 
     assert (asked, world.ran) == (["b"], [])
+
+
+async def test_what_was_taken_from_elsewhere_has_a_record_then(world: World) -> None:
+    target = world.add("b", world.add("a"))
+
+    async def elsewhere(vertex: Any, key: Digest) -> Record | None:
+        return Record((LayerId("from afar"),), 1.0, "b")
+
+    await world.solve(target, elsewhere=elsewhere)
+
+    assert await world.solve(target) == (LayerId("from afar"),)
+    assert world.ran == []
+
+
+async def test_a_source_whose_content_is_told_need_not_be_made_where_its_user_is_elsewhere(
+    world: World,
+) -> None:
+    source = world.add("source")
+    target = world.add("copy", world.add("below"), Input(source, all_of()))
+    await world.solve(target)
+    known = {record["label"]: key for key, record in world.cache.records()}
+    other = World(Cache(world.cache.root + "-other", exists=lambda snapshot: True), world.definition)
+    asked: list[Digest] = []
+
+    async def elsewhere(vertex: Any, key: Digest) -> Record | None:
+        return Record((LayerId("copied"),), 1.0, "copy") if key == known["copy"] else None
+
+    async def told(key: Digest, selection: Selection) -> Digest | None:
+        asked.append(key)
+        return await world.content(None, (LayerId("source-1"),), selection)
+
+    found = await other.solve(target, elsewhere=elsewhere, told=told)
+
+    assert (found, other.ran, asked) == ((LayerId("copied"),), [], [known["source"]])
+
+
+async def test_content_that_is_told_falsely_is_found_out_before_anything_is_made_of_it(world: World) -> None:
+    source = world.add("source")
+    target = world.add("user", world.add("copy", world.add("below"), Input(source, all_of())))
+
+    async def told(key: Digest, selection: Selection) -> Digest | None:
+        return of_value("a lie")
+
+    await world.solve(target, told=told)
+    records = {record["label"]: key for key, record in world.cache.records()}
+    honest = World(Cache(world.cache.root + "-other", exists=lambda snapshot: True), world.definition)
+    await honest.solve(target)
+
+    assert sorted(world.ran) == ["below", "copy", "source", "user"]
+    assert records == {record["label"]: key for key, record in honest.cache.records()}
 
 
 # ── failures and claims ──────────────────────────────────────────────────────────────────────────────────
