@@ -119,6 +119,17 @@ def test_two_builds_at_once_keep_each_others_tags(machine: Make, folder: CacheFo
         assert taker.build("--cache-from", f"type=local,src={folder.folder},tag=t{number}").ran == []
 
 
+def test_two_builds_of_a_store_take_the_same_at_once(machine: Make, folder: CacheFolder) -> None:
+    here, there = machine("here"), machine("there")
+    made = here.app("--cache-to", f"type=local,dest={folder.folder}")
+
+    words = ["-t", "app", "--cache-from", f"type=local,src={folder.folder}", there.context]
+    outcomes = [finish(process) for process in [there.start(*words) for _ in range(3)]]
+
+    assert [(one.status, one.digest, one.ran) for one in outcomes] == [(0, made.digest, [])] * 3
+    there.check_clean()
+
+
 @pytest.mark.parametrize("delay", [0.3, 0.5])
 def test_a_build_that_is_killed_leaves_a_cache_and_a_store_that_work(
     machine: Make, folder: CacheFolder, delay: float
