@@ -158,7 +158,7 @@ def _read(folder: str, name: str) -> Recorded:
             case Finished():
                 took[event.vertex] = event.seconds
             case Failed():
-                states[event.vertex] = FAILED
+                states[event.vertex] = MISS if event.cancelled else FAILED
                 took[event.vertex] = event.seconds
             case BuildFinished():
                 outcome = "built"

@@ -27,6 +27,7 @@ from builder.keyparts.rows import Listing
 from builder.keyparts.sheet import Step, Taken
 from builder.keyparts.veil import shown_of
 
+MACHINES = "this machine's"  # platform, where none was asked for
 MOST_BENEATH = 4  # reasons told of a step below that is in the cache
 
 
@@ -187,6 +188,8 @@ class _Accountant:
     def _own(self, at: int, nearest: Counterpart) -> Iterator[Reason]:
         """What differs in a step itself, and in what it takes from others that do not run."""
         step, then = self.steps[at], nearest.step
+        if step.kind == "FROM":
+            yield from self._platform(nearest)
         yield from differences(step.kind, then.parts, step.parts)
         if len(step.inputs) != len(then.inputs):
             if step.kind in ("COPY", "ADD"):
@@ -199,6 +202,13 @@ class _Accountant:
                 yield from self._content(at, place, item, old, nearest)
             elif item.select is None and old.select is None and self.states[item.of] not in RUNS:
                 yield from self._beneath(item.of, old.of, nearest, place)
+
+    def _platform(self, nearest: Counterpart) -> Iterator[Reason]:
+        """That a base image is another one because it is for another platform."""
+        was, now = nearest.sheet.platform, self.history.now.platform
+        if was != now:
+            text = f"FROM: platform was {was or MACHINES}, is {now or MACHINES}"
+            yield Reason("field", text, {"field": "platform", "was": was, "is": now})
 
     def _content(
         self, at: int, place: int, item: Taken, old: Taken, nearest: Counterpart

@@ -197,6 +197,25 @@ def test_other_contexts_are_asked_only_where_the_own_one_has_no_such_step() -> N
     assert texts(foreign)["src /src"][0] == "COPY src: 1 of 2 files changed: a"
 
 
+def test_a_base_of_another_platform_says_so() -> None:
+    def build(platform: str) -> Sheet:
+        base = step("base", kind="FROM", key=platform, image=f"sha256:{platform}")
+        return Sheet("/c", "Dockerfile", "", platform, (base,))
+
+    found = account(build("linux/arm64"), {"base": MISS}, build("linux/arm/v7"), build(""))
+
+    assert texts(found)["base"][0] == "FROM: platform was linux/arm/v7, is linux/arm64"
+
+
+def test_the_same_platform_is_nearer_than_another() -> None:
+    def build(platform: str, user: str, key: str) -> Sheet:
+        return Sheet("/c", "Dockerfile", "", platform, (step("a", key=key, platform=platform, user=user),))
+
+    found = account(build("arm64", "z", "1"), {"a": MISS}, build("amd64", "z", "2"), build("arm64", "y", "3"))
+
+    assert texts(found) == {"a": ["RUN: user was y, is z"]}
+
+
 # ── seconds ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
