@@ -24,6 +24,7 @@ from builder import stop
 from builder.errors import BuildError, reason_of
 from builder.fs.rooted import open_in, open_root, opened
 from builder.fs.spread import MANY
+from builder.fs.syscalls import clone_file
 from builder.fs.unlock import open_own
 from builder.fs.whole import write_whole
 from builder.oci import spec
@@ -32,7 +33,7 @@ from builder.oci.compression import open_reader, open_writer
 from builder.oci.layer import MEDIA_TYPES, pack, scan
 from builder.snapshots.index import BLOBS
 from builder.snapshots.snapshot import FILE, OPAQUE, WHITEOUT, Entry
-from builder.snapshots.unpack import TreeWriter, write_tree
+from builder.snapshots.unpack import TreeWriter, regular_file, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -152,6 +153,21 @@ class _CheckedReader(io.RawIOBase):
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def clone_into(self, target_fd: int) -> bool:
+        """Let an empty file have the blocks of the source, where both can share them; what it has then is
+        hashed. False where nothing was done. Raises BuildError (changed-during-build), OSError."""
+        source = regular_file(self._source)
+        if source is None or self._left != self._entry.size or not clone_file(source, target_fd):
+            return False
+        if os.fstat(target_fd).st_size != self._left:
+            raise changed(self._entry)
+        while self._left and (data := os.pread(target_fd, CHUNK, self._entry.size - self._left)):
+            stop.check()
+            self._hash.update(data)
+            self._left -= len(data)
+        self._finish()
+        return True
 
     def close(self) -> None:
         """Close the source, too."""

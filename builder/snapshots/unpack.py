@@ -54,8 +54,9 @@ if TYPE_CHECKING:
     Content = Callable[[Entry], BinaryIO]
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_OPEN = 64
+_LARGE = 1 << 20  # bytes of a file, from which on it is worth a try to share its blocks
 
 _DEVICE_TYPES = {CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK}
 
@@ -391,15 +392,17 @@ def _fill(entry: Entry, fd: int, reader: Readable) -> None:
     if entry.digest is not None:
         hexadecimal, size = copy_hashing(reader, fd)
         fits = entry.digest == "sha256:" + hexadecimal
+    elif entry.size >= _LARGE and (clone := getattr(reader, "clone_into", None)) and clone(fd):
+        return
     else:
-        source = _regular_file(reader)
+        source = regular_file(reader)
         size = copy_file(source, fd) if source is not None else copy_stream(reader, fd)
         fits = True
     if not fits or size != entry.size:
         raise BuildError(f"{entry.path!r} changed during the build", code="changed-during-build")
 
 
-def _regular_file(reader: Readable) -> int | None:
+def regular_file(reader: Readable) -> int | None:
     """The descriptor of a reader that is a whole regular file, for copies inside the kernel."""
     fileno = getattr(reader, "fileno", None)
     if fileno is None:
