@@ -68,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from builder.store.failure import system_error
 
         return _report(system_error(error), debug=_wants_debug(words))
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":  # threading has no error of its own for that
+            raise
+        return _report(_no_threads(error), debug=_wants_debug(words))
     return status
 
 
@@ -252,6 +256,16 @@ def _report_defect(kind: type[BaseException], error: BaseException, _trace: Trac
     summary = f"{kind.__name__}: {error}" if str(error) else kind.__name__
     hint = "this is a defect of pybuild; --debug shows where it is"
     _report(BuildError(f"pybuild itself went wrong: {summary}", code="internal", hint=hint), debug=False)
+
+
+def _no_threads(error: RuntimeError) -> BuildError:
+    told = BuildError(
+        "no more threads can be started",
+        code="too-many-processes",
+        hint="raise the limit of processes (ulimit -u, or pids.max of the cgroup)",
+    )
+    told.__cause__ = error
+    return told
 
 
 def _drop(stream: TextIO) -> None:

@@ -35,7 +35,7 @@ _TEMPORARY = re.compile(
     r".+\.(?P<whole>\d+)-[0-9a-f]{12}\.part"
     r"|[0-9a-f]{64}\.(?P<answer>\d+)\.[0-9a-f]{8}"
     r"|[0-9a-f]{64}-(?P<diff>\d+)-[0-9a-f]{16}"
-    r"|.+boot-[0-9a-f]{16}"
+    r"|.*boot-[0-9a-f]{16}"
 )
 _WITHOUT_LAYERS = ("records", "images", "claims", "mounts", "git", "stat", "diffs", "parts")
 

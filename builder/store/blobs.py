@@ -254,7 +254,12 @@ class BlobStore:
             except FileNotFoundError:
                 os.makedirs(self._ingest, 0o700, exist_ok=True)
                 fd = os.open(path, flags, _UNSETTLED)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # a file system without locks, or none left
+                os.unlink(path)
+                os.close(fd)
+                raise
         return Ingest(self, fd, path)
 
     def put(self, data: bytes) -> Digest:

@@ -99,7 +99,7 @@ def test_no_words_at_all_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
             "pybuild: the build context is missing\nhint: `pybuild -t NAME .` builds the current folder\n",
         ),
         (["imges", "x"], "pybuild: one build context is taken, not 2: imges x\nhint: did you mean images?\n"),
-        (["prune"], "pybuild: prune is not available in this version\n"),
+        (["push"], "pybuild: push is not available in this version\n"),
     ],
 )
 def test_bad_usage_is_exit_2_and_one_message(
@@ -109,6 +109,20 @@ def test_bad_usage_is_exit_2_and_one_message(
 
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", message)
+
+
+def test_where_no_thread_can_be_started_no_defect_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_words: list[str], _environ: object) -> int:
+        raise RuntimeError("can't start new thread")  # what threading says
+
+    monkeypatch.setattr(cli, "_run", refuse)
+
+    assert cli.main(["."]) == 1
+    told, hint = capsys.readouterr().err.splitlines()
+    assert told == "error: no more threads can be started"
+    assert "ulimit -u" in hint
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import resource
@@ -361,3 +362,14 @@ def test_the_error_for_a_damaged_blob_drops_it_and_for_a_sound_one_does_not(tmp_
 
     assert not blobs.path(damaged).exists()
     assert blobs.path(sound).exists()
+
+
+def test_a_file_that_cannot_be_locked_is_not_left(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match="no locks available"):
+        blobs.put(DATA)
+
+    assert os.listdir(os.path.join(blobs.folder, "ingest")) == []
