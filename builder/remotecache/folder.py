@@ -1,7 +1,8 @@
 """A cache's folder as a destination: an OCI image layout, in which each tag is a cache.
 
-Blobs appear by rename, the table of tags (index.json) changes last, by rename too, so a reader never sees a
-tag ahead of its blobs. Who writes holds the folder's lock, so that two builds do not lose each other's tags.
+Files appear by rename, once they are on the disk; the table of tags (index.json) changes last, by rename too, so
+a reader never sees a tag ahead of its blobs. Who writes holds the folder's lock, so that two builds do not lose
+each other's tags.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import BinaryIO
 
 from builder import digest as digests
 from builder import stop
 from builder.errors import BuildError, ImageError
 from builder.exporters.oci import MARKER, blob_path
-from builder.fs.whole import write_whole
 from builder.oci import documents, spec
 from builder.oci.spec import Descriptor, Index
 
@@ -68,29 +69,17 @@ class Folder:
         """Write a blob, unless it is there."""
         if self.has(blob):
             return
-        path = os.path.join(self._path, blob_path(blob.digest))
-        temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}.part"
-        try:
-            with open_blob() as source, open(temporary, "xb", buffering=0) as out:
-                while data := source.read(CHUNK):
-                    stop.check()
-                    out.write(data)
-                if out.tell() != blob.size:
-                    raise BuildError(f"blob {blob.digest} is cut short", code="blob-damaged")
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        with open_blob() as source:
+            _write(os.path.join(self._path, blob_path(blob.digest)), source, blob.size)
 
     def finish(self, manifest: bytes, tag: str, *, reset: bool) -> None:
         """Write the manifest, and give it its tag. With `reset` what no tag needs any more goes."""
         digest = digests.of_bytes(manifest)
-        write_whole(os.path.join(self._path, blob_path(digest)), manifest, 0o666)
+        _write(os.path.join(self._path, blob_path(digest)), BytesIO(manifest), len(manifest))
         named = Descriptor(spec.OCI_MANIFEST, digest, len(manifest), annotations={spec.REF_NAME: tag})
         index = Index(manifests=(*self._others(tag), named))
-        write_whole(os.path.join(self._path, "oci-layout"), MARKER, 0o666)
-        write_whole(os.path.join(self._path, "index.json"), spec.encode(index), 0o666)
+        for name, data in (("oci-layout", MARKER), ("index.json", spec.encode(index))):
+            _write(os.path.join(self._path, name), BytesIO(data), len(data))
         if reset:
             self._sweep(index)
 
@@ -130,6 +119,29 @@ class Folder:
         for name in os.listdir(folder):
             if OURS.fullmatch(name) and f"sha256:{name}" not in needed:
                 os.unlink(os.path.join(folder, name))
+
+
+def _write(path: str, source: BinaryIO, size: int) -> None:
+    """Put a file there by rename, once its bytes are on the disk: by its size it is known to be whole.
+
+    Raises OSError, BuildError.
+    """
+    temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}.part"
+    try:
+        with open(temporary, "xb", buffering=0) as out:
+            while data := source.read(CHUNK):
+                stop.check()
+                view = memoryview(data)
+                while view:
+                    view = view[out.write(view) :]
+            if out.tell() != size:
+                raise BuildError(f"{os.path.basename(path)} is cut short", code="blob-damaged")
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
 
 
 def _lock(fd: int) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder import digest as digests
 from builder.cachemounts import CacheMounts
-from builder.errors import BuildError, reason_of
+from builder.errors import BuildError, ImageError, reason_of
 from builder.events import ExportFinished, ExportStarted, Progress, Warned
 from builder.oci import reference, spec
 from builder.oci.compressed import Compression
@@ -83,6 +83,16 @@ def _explained(name: str, error: BaseException) -> BuildError:
     return told
 
 
+class _Lost(Exception):
+    """A blob that was to go on from another cache cannot be had from there."""
+
+    def __init__(self, remote: Remote, digest: str, error: ImageError) -> None:
+        super().__init__(digest)
+        self.remote = remote
+        self.digest = digest
+        self.error = error
+
+
 class _Giving:
     """One cache on its way."""
 
@@ -97,7 +107,16 @@ class _Giving:
         self._streams: dict[str, Open] = {}
 
     async def give(self) -> None:
-        """Bring everything there."""
+        """Bring everything there. What is elsewhere, and turns out to be damaged there, does not go along."""
+        while True:
+            try:
+                await self._give()
+                return
+            except _Lost as lost:  # each time another one
+                self._taking.damaged.add(lost.digest)
+                self._taking.warn(lost.remote, lost.error)
+
+    async def _give(self) -> None:
         gathering = Gathering(self._solved, self._parts.layers, self._parts.cache, self._taking, self._pack)
         gathered = await gathering.gather(everything=self._wanted.mode == "max")
         with ExitStack() as stack:
@@ -192,9 +211,13 @@ class _Giving:
     # ── both ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _bring(self, blob: Descriptor, remote: Remote | None) -> None:
-        """Make a blob that is elsewhere be in the store."""
-        if remote is not None:
+        """Make a blob that is elsewhere be in the store. Raises _Lost where it cannot be had."""
+        if remote is None:
+            return
+        try:
             await remote.place.bring(blob, self._parts.store, self._progress)
+        except ImageError as error:
+            raise _Lost(remote, blob.digest, error) from error
 
     def _opener(self, blob: Descriptor) -> Open:
         """What opens a blob, of the store or of a cache mount."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from builder import digest as digests
 from builder import stop
 from builder.digest import Digest
-from builder.errors import ImageError
+from builder.errors import ImageError, reason_of
 from builder.oci import reference
 from builder.oci.documents import MAX_MANIFEST
 from builder.oci.layout import Layout, LayoutName
@@ -156,7 +156,10 @@ class InFolder:
 
     def _open(self) -> Layout:
         if self._layout is None:
-            self._layout = Layout(self._where.folder)
+            try:
+                self._layout = Layout(self._where.folder)
+            except OSError as error:
+                raise ImageError(f"{self.name} cannot be read: {reason_of(error)}") from error
         return self._layout
 
     async def manifests(self) -> list[tuple[bytes, str]]:

@@ -117,6 +117,21 @@ def test_a_damaged_layer_is_replaced_by_who_notices(
     assert take(third, cache) == ([], [])
 
 
+def test_what_is_damaged_does_not_go_on_to_the_next_cache(
+    machine: Make, there: Machine, cache: CacheFolder, tmp_path: Path
+) -> None:
+    """The build needs nothing of the stage, whose layers are damaged; the rest goes along."""
+    large = max(own_layers(cache), key=lambda digest: cache.path(digest).stat().st_size)
+    cache.mangled(large)
+    second = CacheFolder(tmp_path / "second")
+
+    steps, told = take(there, cache, "--cache-to", f"type=local,dest={second.folder},mode=max")
+
+    assert (steps, len(told)) == ([], 1)
+    assert large not in own_layers(second)
+    assert take(machine("third"), second) == ([], [])
+
+
 def test_another_cache_has_what_the_first_one_lost(
     there: Machine, cache: CacheFolder, good: CacheFolder
 ) -> None:

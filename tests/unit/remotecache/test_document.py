@@ -101,6 +101,11 @@ def test_a_cache_in_an_image_speaks_of_the_images_layers() -> None:
         document.parse_inline(written().encode(), layers, diff_ids, "c")
 
 
+async def test_a_folder_that_cannot_be_looked_into_is_an_error() -> None:
+    with pytest.raises(ImageError, match="cannot be read: file name too long"):
+        await read(CacheFolder(Path("/" + "x" * 300)))
+
+
 # ── read with suspicion ──────────────────────────────────────────────────────────────────────────────────
 
 
