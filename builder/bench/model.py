@@ -32,6 +32,7 @@ class Step:
     shown: bool
     files: frozenset[str]
     above: tuple[int, ...]
+    digest: str = ""
 
 
 def text_of(vertex: Vertex) -> str:
@@ -57,6 +58,11 @@ class Model:
             if step.name not in spared and (changed in step.files or again.intersection(step.above)):
                 again.add(number)
         return [step for number, step in enumerate(self.steps) if number in again and step.shown]
+
+    def other_than(self, model: Model) -> list[Step]:
+        """The steps that are none of another program's, and so run again where that was built before."""
+        theirs = {step.digest for step in model.steps}
+        return [step for step in self.steps if step.shown and step.digest not in theirs]
 
     def takes(self, steps: list[Step]) -> float:
         """How long these take: the longest chain of them."""
@@ -90,6 +96,7 @@ def model_of(program: Program, tree: Tree, seconds: Mapping[tuple[str, str], flo
                 vertex.op_digest is not None and not vertex.about.internal,
                 frozenset(files),
                 tuple(numbers[item.of] for item in vertex.inputs),
+                vertex.digest,
             )
         )
     return Model(steps, seconds)

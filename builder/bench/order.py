@@ -1,7 +1,9 @@
 """Orders of instructions that mean the same, as far as can be known, and keep more in the cache. Pure.
 
-The one move: a COPY of the context goes below a RUN that is known to read nothing of it, or only a few files,
-which are copied first then. It is proposed only where nothing that is passed on the way could tell:
+There are two moves. An ARG goes below the RUNs that do not use it, if these are of known programs, as its
+value is part of each RUN below it. And a COPY of the context goes below a RUN that is known to read nothing
+of it, or only a few files, which are copied first then. It is proposed only where nothing that is passed on
+the way could tell:
 
 - the RUN, and each one between, is of programs whose reading is known (`needs`), without a bind mount;
 - between them stand only instructions that a COPY does not feel, or other COPYs to other paths;
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -66,10 +69,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A proposal: the new text; the COPY and the RUN; files: those that are copied first."""
+    """A proposal: the new text; what goes below which RUN; files: those that are copied first."""
 
     text: str
-    copy: ast.Copy | ast.Add
+    moved: ast.Copy | ast.Add | ast.Arg
     run: ast.Run
     files: tuple[str, ...]
 
@@ -83,16 +86,38 @@ class Refused:
 
 
 def moves(subject: Subject) -> Iterator[Move | Refused]:
-    """All moves of one COPY, each below the last RUN that it can go below."""
+    """All moves of one COPY or ARG, each below the last RUN that it can go below."""
     stages: dict[int, list[Visit]] = {}
     for visit in subject.visits:
         stages.setdefault(visit.stage, []).append(visit)
     for visits in stages.values():
         for number, visit in enumerate(visits):
-            if isinstance(visit.step.instruction, ast.Copy | ast.Add) and not visit.step.onbuild:
+            step = visit.step.instruction
+            found: Move | Refused | None = None
+            if isinstance(step, ast.Copy | ast.Add) and not visit.step.onbuild:
                 found = _best(subject, visits, number)
-                if found is not None:
-                    yield found
+            elif isinstance(step, ast.Arg) and not visit.step.onbuild:
+                found = _below(subject, step, visits[number + 1 :])
+            if found is not None:
+                yield found
+
+
+def _below(subject: Subject, arg: ast.Arg, visits: list[Visit]) -> Move | None:
+    """The move of this ARG below the last RUN that comes before anything that may use it."""
+    if any("$" in (pair.value or "") for pair in arg.pairs):  # what that means may be set on the way
+        return None
+    used = re.compile(rf"\b(?:{'|'.join(re.escape(pair.name) for pair in arg.pairs)})\b")
+    best: Move | None = None
+    for visit in visits:
+        step = visit.step.instruction
+        bodies = "".join(heredoc.content for heredoc in step.heredocs)
+        if visit.step.onbuild or not isinstance(step, PASSED) or used.search(step.original + bodies):
+            break
+        if isinstance(step, ast.Run):
+            if needs_of(visit) is None:
+                break
+            best = Move(rewritten(subject.dockerfile, arg, step, []), arg, step, ())
+    return best
 
 
 def _best(subject: Subject, visits: list[Visit], number: int) -> Move | Refused | None:
@@ -273,8 +298,10 @@ def _copies(copy: ast.Copy | ast.Add, visit: Visit, wanted: dict[str, str]) -> l
     return lines
 
 
-def rewritten(dockerfile: ast.Dockerfile, copy: ast.Copy | ast.Add, run: ast.Run, first: list[str]) -> str:
-    """The text with the COPY below the RUN, and other lines where it was; comments above it go along."""
+def rewritten(
+    dockerfile: ast.Dockerfile, copy: ast.Copy | ast.Add | ast.Arg, run: ast.Run, first: list[str]
+) -> str:
+    """The text with an instruction below the RUN, other lines where it was; comments above it go along."""
     lines = dockerfile.source.lines()
     own = {comment.span.line for comment in dockerfile.comments if comment.inside is None}
     begin = copy.span.line

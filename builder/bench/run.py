@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace as replace_options
+
 from builder import prepare
 from builder.attempt import Attempt
-from builder.bench.advice import Advice, Change, advise
+from builder.bench.advice import WORTH_SECONDS, Advice, Change, advise, amount, other_steps
 from builder.bench.copying import changed, copy_context, is_text
 from builder.bench.measure import Builder, seconds_of
 from builder.bench.model import Model, Step, model_of
@@ -25,11 +28,23 @@ from builder.bench.order import Subject
 from builder.bench.parts import Part, find_parts
 from builder.bench.proof import compare
 from builder.bench.seed import make_store
-from builder.bench.values import COLD, PART, PROPOSED, UNCHANGED, Case, Result, StepRun, Timing
+from builder.bench.values import (
+    ARGUMENT,
+    COLD,
+    KINDS,
+    PART,
+    PROPOSED,
+    UNCHANGED,
+    Case,
+    Result,
+    StepRun,
+    Timing,
+)
 from builder.build import compile_options, kept_analyses, open_images, times_of
 from builder.compiler.compile import Visit
 from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import Program
+from builder.dockerfile import ast
 from builder.dockerfile.ignore import parse as parse_ignore
 from builder.dockerfile.parser import read
 from builder.errors import BuildError, UsageError
@@ -48,6 +63,13 @@ if TYPE_CHECKING:
     from builder.snapshots.snapshot import Entry
     from builder.store.root import Store
 
+VOLATILE = re.compile(r"SHA|COMMIT|REVISION|BUILD|DATE|TIME|VERSION|TAG\b|REF\b|NUMBER", re.IGNORECASE)
+FIXED = frozenset(("SOURCE_DATE_EPOCH", "BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"))
+RARELY_NEEDED = re.compile(  # by an image
+    r"\.git(?:hub|lab-ci\.yml|ignore|attributes)?/?|\.(?:idea|vscode|venv|tox|mypy_cache|pytest_cache|cache)/|"
+    r"node_modules/|__pycache__/|venv/|(?:.*\.)?Dockerfile.*|\.dockerignore|(?:README|CHANGELOG|LICENSE).*|.*\.log",
+    re.IGNORECASE,
+)
 PROPOSED_ORDER = "proposed order"
 SHOWN_TEXT = 1 << 20  # bytes of a manifest that are looked at
 
@@ -193,7 +215,9 @@ class Bench:
         if len(parts) <= self.options.parts:
             return parts
         model = Model(self.model.steps, seconds_of([cold]))
-        costly = sorted(parts, key=lambda part: -model.takes(model.rerun(part.file)))[: self.options.parts]
+        own = self._own_names()
+        costly = sorted(parts, key=lambda part: (part.name in own, -model.takes(model.rerun(part.file))))
+        costly = costly[: self.options.parts]
         return [part for part in parts if part in costly]
 
     def _prove(self, builder: Builder, store: str, copy: str, place: str) -> None:
@@ -216,8 +240,12 @@ class Bench:
             self.notes.append(f"another order was tried and is not proposed: {reason}")
             self.advice = replace(advice, suggestions=(), text="")
             return
-        most = max(advice.suggestions[0].savings, key=lambda saving: saving.before - saving.after)
-        part = next(part for part in self.parts if part.name == most.part)
+        savings = [saving for each in advice.suggestions for saving in each.savings]
+        ranked = sorted(savings, key=lambda saving: saving.after - saving.before)
+        by_name = {part.name: part for part in self.parts}
+        part = next((by_name[saving.part] for saving in ranked if saving.part in by_name), None)
+        if part is None:
+            return
         with changed(os.path.join(copy, part.file), self.options.rounds + 1):
             self._case(f"{PROPOSED_ORDER}: {part.name}", builder, store, copy, dockerfile)
 
@@ -248,6 +276,7 @@ class Bench:
         for refused in advice.refused:
             line = refused.run.span.line
             notes.append(f"line {line} is left where it is: {refused.reason}")
+        notes += _leave_out(cases)
         return Result(
             self.request.context,
             self.texts.name,
@@ -276,10 +305,24 @@ class Bench:
             if part.file and part.name not in self.timings:
                 again = model.rerun(part.file)
                 cases.append(replace(_predicted(part.name, PART, model, again, floor), file=part.file))
-        return cases
+        for name in self._arguments():
+            again = other_steps(self.subject, model, self._again, name)
+            cases.append(_predicted(f"ARG {name}", ARGUMENT, model, again, floor))
+        return sorted(cases, key=lambda case: KINDS.index(case.kind))
+
+    def _arguments(self) -> list[str]:
+        """The build arguments that are given, or by their names are meant to be another each time."""
+        steps = [visit.step.instruction for visit in self.subject.visits]
+        names = [pair.name for step in steps if isinstance(step, ast.Arg) for pair in step.pairs]
+        given = self.request.build_args
+        return [n for n in dict.fromkeys(names) if (n in given or VOLATILE.search(n)) and n not in FIXED]
 
     def _advice(self, model: Model, cases: list[Case]) -> Advice:
-        changes = []
+        changes = [
+            Change(case.name, "", case.seconds, argument=case.name.removeprefix("ARG "))
+            for case in cases
+            if case.kind == ARGUMENT
+        ]
         for case in cases:
             if case.kind != PART or case.error or case.name in self._own_names():
                 continue
@@ -294,11 +337,13 @@ class Bench:
         name = os.path.basename(self.texts.name)
         return ".dockerignore", name, f"{name}.dockerignore"
 
-    def _again(self, text: str) -> Subject:
-        """Another text, compiled as the first was. Raises BuildError."""
+    def _again(self, text: str, args: Mapping[str, str]) -> Subject:
+        """Another text, compiled as the first was but for some build args. Raises BuildError."""
         dockerfile = read(SourceText(self.texts.name, text), kept_analyses(self.store)).dockerfile()
         visits: list[Visit] = []
-        outcome = compile_dockerfile(dockerfile, self.attempt.options, self.attempt.known, visits)
+        given = self.attempt.options
+        options = replace_options(given, build_args={**given.build_args, **args})
+        outcome = compile_dockerfile(dockerfile, options, self.attempt.known, visits)
         if not isinstance(outcome, Program):
             raise BuildError("another order asks for other images", code="bench-order")
         return Subject(dockerfile, tuple(visits), outcome, self.tree, self.read_text)
@@ -315,6 +360,18 @@ def _kind(name: str) -> str:
     if name.partition(":")[0] == PROPOSED_ORDER:
         return PROPOSED
     return name if name in (COLD, UNCHANGED) else PART
+
+
+def _leave_out(cases: Sequence[Case]) -> list[str]:
+    """What to say of parts that images hardly need, and whose changes run something again."""
+    costly = [
+        case for case in cases if case.kind == PART and case.last.ran and RARELY_NEEDED.fullmatch(case.name)
+    ]
+    most = max((sum(run.seconds for run in case.last.ran) for case in costly), default=0.0)
+    if most < WORTH_SECONDS:
+        return []
+    what = f"changes in {', '.join(case.name for case in costly)} run up to {amount(most)} again"
+    return [f"{what}: list them in .dockerignore if no step needs them"]
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-COLD, UNCHANGED, PART, PROPOSED = "cold", "unchanged", "part", "proposed"
+KINDS = COLD, UNCHANGED, PART, ARGUMENT, PROPOSED = ("cold", "unchanged", "part", "argument", "proposed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was built: `kind` is COLD, UNCHANGED, PART, or PROPOSED (in that order).
+    """What was built: `kind` is COLD, UNCHANGED, PART, ARGUMENT (another value of a build argument) or
+    PROPOSED (in that order).
 
     file: the one that was changed; timings: one per round; predicted: nothing was built, the one timing is
     worked out.

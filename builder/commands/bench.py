@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIGINT = 2
 LEFT_OUT = (
     "tag", "label", "call", "check", "on-failure", "no-cache", "no-cache-filter", "pull", "cache-from",
-    "cache-to", "file",
+    "cache-to", "plan", "assume",
 )  # fmt: skip
 BENCH = "What is measured"
 OWN_FLAGS = (
@@ -41,10 +41,9 @@ OWN_FLAGS = (
     FORMAT,
     Flag(name="plot", metavar="FILE.svg", group=SHOW, help="draw time and hits of each case into that file"),
 )  # fmt: skip
+_OTHERS = {*LEFT_OUT, *(flag.name for flag in (*OWN_FLAGS, *GLOBAL_FLAGS))}
 PASSED = tuple(
-    flag
-    for flag in BUILD_FLAGS
-    if flag.group and flag.group not in (OUT, SHOW, "General") and flag.name not in LEFT_OUT
+    flag for flag in BUILD_FLAGS if flag.group and flag.group not in (OUT, SHOW) and flag.name not in _OTHERS
 )
 FLAGS = (*PASSED, *OWN_FLAGS, *GLOBAL_FLAGS)
 

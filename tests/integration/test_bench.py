@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine import CHECKOUT, Pybuild, needs_root
+from tests.support.machine import CHECKOUT, FIXTURES, Pybuild, needs_root
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -92,6 +92,7 @@ def test_a_better_order_is_told_and_was_tried(pybuild: Pybuild, project: Path) -
         "RUN cp -r src /built\n"
     )
     assert any("holds the same" in note for note in found["notes"])
+    assert any("Dockerfile run up to" in note for note in found["notes"])
     assert look(project) == before
 
 
@@ -110,10 +111,20 @@ def test_a_good_order_is_left_as_it_is_and_the_store_too(pybuild: Pybuild, proje
     assert list((pybuild.root / "ingest").iterdir()) == []
 
 
+def test_a_project_of_many_stages(pybuild: Pybuild) -> None:
+    """What the parts' stages make of a line more is the same, so nobody who takes from them runs again."""
+    found = bench(pybuild, FIXTURES / "many-stages")
+
+    told = cases(found)
+    assert (told["unchanged"]["ran"], told["cold"]["ran"]) == (0, told["cold"]["steps"])
+    assert 0 < told["parts/"]["ran"] < told["cold"]["steps"]
+    assert told["Dockerfile"]["ran"] == 0
+
+
 def test_the_table_the_bars_and_the_plot(pybuild: Pybuild, project: Path, tmp_path: Path) -> None:
     (project / "<&> odd").write_text("x")
 
-    done = pybuild("bench", "--rounds=2", f"--plot={tmp_path}/plot.svg", project)
+    done = pybuild("bench", "--rounds=2", "--parts=3", f"--plot={tmp_path}/plot.svg", project)
 
     assert "CASE" in done.stdout.splitlines()[0]
     assert "line 3 `COPY . .` stands before line 4" in done.stdout
@@ -153,10 +164,11 @@ def test_the_flags_of_a_build_count(pybuild: Pybuild, project: Path, tmp_path: P
     other.write_text("FROM busybox AS one\nARG V\nCOPY src /src\nRUN test $V = 7\nFROM one\nRUN exit 1\n")
 
     found = bench(
-        pybuild, "-f", other, "--build-arg", "V=7", "--target=one", f"--keep={tmp_path}/kept", project
+        pybuild, "-f", other, "--build-arg", "V=7", "--target=one", "--parts=1", f"--keep={tmp_path}/kept", project
     )
 
     assert cases(found)["cold"]["steps"] == 3
+    assert [run["line"] for run in cases(found)["ARG V"]["ranAgain"]] == [4]
     assert (tmp_path / "kept/context/src/b.py").exists()
     assert (tmp_path / "kept/store-1/index.json").exists()
 
@@ -167,7 +179,7 @@ def test_a_step_that_reads_the_project_keeps_its_place(pybuild: Pybuild, project
     pip.write_text("#!/bin/sh\nsleep 0.6\nls src > /installed; touch /ran-$(ls src | wc -l)\n")
     pybuild.build(project.parent / "base", "-t", "pip:1")
 
-    found = bench(pybuild, project)
+    found = bench(pybuild, "--parts=2", project)
 
     assert found["proposed"] is None
     assert any("was tried and is not proposed: its image differs in" in note for note in found["notes"])

@@ -41,12 +41,13 @@ def tree_of(files: Mapping[str, str]) -> Tree:
     return Tree().plus(LayerId("context"), entries.values())
 
 
-def subject_of(text: str, files: Mapping[str, str]) -> Subject:
+def subject_of(text: str, files: Mapping[str, str], args: Mapping[str, str] = {}) -> Subject:
     dockerfile = parse(SourceText("Dockerfile", text))
     known: dict[ImageRequest, object] = {}
     while True:
         visits: list[Visit] = []
-        outcome = compile_dockerfile(dockerfile, CompileOptions(MACHINE, MACHINE), known, visits)  # type: ignore[arg-type]
+        options = CompileOptions(MACHINE, MACHINE, build_args=dict(args))
+        outcome = compile_dockerfile(dockerfile, options, known, visits)  # type: ignore[arg-type]
         if not isinstance(outcome, Missing):
             return Subject(dockerfile, tuple(visits), outcome, tree_of(files), lambda path: files[path])
         known |= {request: BASES[request.locator] for request in outcome.images}
@@ -64,7 +65,7 @@ def seconds_of(subject: Subject) -> dict[tuple[str, str], float]:
 
 def advice_on(text: str, files: Mapping[str, str] = FILES, changes: tuple[Change, ...] = CHANGES) -> Advice:
     subject = subject_of(text, files)
-    return advise(subject, lambda other: subject_of(other, files), seconds_of(subject), changes)
+    return advise(subject, lambda other, args: subject_of(other, files, args), seconds_of(subject), changes)
 
 
 def model(text: str, files: Mapping[str, str] = FILES) -> Model:
@@ -191,6 +192,40 @@ def test_a_manifest_that_came_before_is_looked_at_too() -> None:
     )
 
     assert advice.suggestions == ()
+
+
+# ── arguments ────────────────────────────────────────────────────────────────────────────────────────────
+
+OF_SHA = (Change("ARG SHA", "", 50.0, argument="SHA"),)
+
+
+def test_an_argument_goes_below_the_steps_that_do_not_use_it() -> None:
+    advice = advice_on(
+        "FROM debian:12\nARG SHA\nENV A=b\nRUN apt-get install -y gcc\nRUN pip install flask\nLABEL v=$SHA\n"
+        "RUN make\n",
+        changes=OF_SHA,
+    )
+
+    assert advice.text == (
+        "FROM debian:12\nENV A=b\nRUN apt-get install -y gcc\nRUN pip install flask\nARG SHA\nLABEL v=$SHA\n"
+        "RUN make\n"
+    )
+    (suggestion,) = advice.suggestions
+    assert [(s.part, s.before, s.after) for s in suggestion.savings] == [("ARG SHA", 60.0, 20.0)]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "ARG SHA\nENV V=$SHA\nRUN apt-get install -y gcc\n",
+        "ARG SHA\nRUN echo ${SHA} && apt-get install -y gcc\n",
+        "ARG SHA\nRUN make\nRUN apt-get install -y gcc\n",
+        "RUN apt-get install -y gcc\nARG SHA\n",
+        "ARG SHA\nCOPY <<A /a\n$SHA\nA\nRUN apt-get install -y gcc\n",
+    ],
+)
+def test_an_argument_that_may_be_used_stays(steps: str) -> None:
+    assert advice_on("FROM debian:12\n" + steps, changes=OF_SHA).suggestions == ()
 
 
 # ── what runs again ──────────────────────────────────────────────────────────────────────────────────────
