@@ -1,7 +1,7 @@
 """A cache's folder as a destination: an OCI image layout, in which each tag is a cache.
 
-Files appear by rename, once they are on the disk; the table of tags (index.json) changes last, by rename too, so
-a reader never sees a tag ahead of its blobs. Who writes holds the folder's lock, so that two builds do not lose
+Files appear by rename, once they are on the disk; the table of tags (index.json) changes last, by rename too.
+So a reader never sees a tag ahead of its blobs. Who writes holds the folder's lock: two builds do not lose
 each other's tags.
 """
 
