@@ -38,14 +38,14 @@ COMMANDS = {
     "load": "take images out of an archive into the store",
     "du": "show what takes room in the store",
     "prune": "remove what the cache has, as far as it is not needed",
+    "fsck": "check the store, and repair it",
     "debug": "go where the last failed RUN step failed, or show what it changed",
     "bench": "measure how cache-friendly a Dockerfile is, and tell which order would do better",
     "explain": "tell of a build why its steps ran",
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "fsck",
-    "lock", "verify", "run",
+    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "lock", "verify", "run",
 )  # fmt: skip
 
 
@@ -173,6 +173,10 @@ def _command(name: str) -> Command:
 
         return doctor.COMMAND
     unwind_on_sigterm()
+    if name == "fsck":
+        from builder.commands import fsck
+
+        return fsck.COMMAND
     if name in ("du", "prune"):
         from builder.commands import room
 

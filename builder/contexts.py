@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 NAMED_CONTEXT = "_context"  # as ops.source has it: the named context called `context`
 
 
+def stat_cache_name(folder: str) -> str:
+    """The name of a folder's stat cache in ROOT/cache/stat."""
+    return hex_of(of_value(["stat-cache", os.path.realpath(folder)]))[:32]
+
+
 class Context:
     """One context. `only`: the source patterns that anybody will ask for, None for everything.
 
@@ -50,8 +55,7 @@ class Context:
         self.layer: LayerId | None = None
         self.told: tuple[object, ...] = ()
         self._entries: list[Entry] | None = None
-        name = hex_of(of_value(["stat-cache", os.path.realpath(folder)]))[:32]
-        self._path = os.path.join(store, "cache", "stat", name)
+        self._path = os.path.join(store, "cache", "stat", stat_cache_name(folder))
         self._cache = StatCache(self._path)
         self._hasher = context.Hasher(folder, self._cache)
 

@@ -3,7 +3,9 @@
 A name is the familiar one with its tag (`app:1.0`); an image without a name (dangling) has an entry
 without one. ROOT/cache/pulled.json remembers what references meant in their registries, so that a name
 that was resolved once needs no network. Both change under one lock, by rename, after a barrier of the
-blobs, so no name is ahead of its image. Plain data and json: this is on the path of a fully cached build.
+blobs, so no name is ahead of its image. ROOT/cache/names is a copy of index.json with its sum, by which
+`fsck` mends that: others read it, so it holds none itself. Plain data and json: this is on the path of a
+fully cached build.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import json
 import os
 
+from builder.digest import sha256_of
 from builder.errors import StoreError
+from builder.fs.whole import write_whole
 from builder.store import locks
 from builder.store.failure import told_as
 
@@ -32,6 +36,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_INDEX = 64 << 20
+COPY = os.path.join("cache", "names")
 
 
 def name_of(row: Row) -> str | None:
@@ -126,6 +131,7 @@ class Names:
     def _write_index(self, rows: Sequence[Row]) -> None:
         document = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": list(rows)}
         self._replace("index.json", document)
+        _keep_copy(self._store.folder, document)
 
     def _write_pulled(self, table: dict[str, Row]) -> None:
         self._replace(os.path.join("cache", "pulled.json"), table)
@@ -220,11 +226,31 @@ def _read(folder: str, name: str) -> dict[str, Any]:
     return document
 
 
+def read_copy(folder: str) -> list[Row] | None:
+    """The entries as they were written last by this program; None where that is not known for sure."""
+    try:
+        with open(os.path.join(folder, COPY), "rb") as file:
+            data, _, told = file.read(MAX_INDEX).partition(b"\n")
+        rows: list[Row] = json.loads(data)["manifests"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return rows if told.decode("ascii", "replace") == sha256_of(data).hex() else None
+
+
+def _keep_copy(folder: str, document: object) -> None:
+    """Keep what index.json holds once more, with its sum: for who mends it. Where it cannot be, it is not."""
+    data = json.dumps(document, separators=(",", ":")).encode()
+    try:
+        write_whole(os.path.join(folder, COPY), data + b"\n" + sha256_of(data).hex().encode())
+    except OSError:
+        return
+
+
 def _damaged(folder: str, name: str) -> StoreError:
     return StoreError(
         f"{os.path.join(folder, name)} is damaged",
         code="store-damaged",
-        hint="remove it: images lose their names, and nothing else",
+        hint="`pybuild fsck --repair` mends it",
     )
 
 

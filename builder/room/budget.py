@@ -12,7 +12,6 @@ read when it has changed, and not by each build. Loads next to nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.fs.whole import write_whole
 from builder.settings import RoomSettings, find, load
+from builder.solver.cache import sealed, unsealed
 from builder.store.failure import told_as
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def remember(store: Store, environment: Mapping[str, str], budget: Budget, used:
         "format": FORMAT, "used": used, "at": time.time(), "settings": _identity(find(environment)),
         "budget": [budget.max_used, budget.reserved, budget.min_free, budget.max_age],
     }  # fmt: skip
-    write_whole(os.path.join(store.folder, FILE), json.dumps(noted).encode() + b"\n")
+    write_whole(os.path.join(store.folder, FILE), sealed(FILE, noted) + b"\n")
 
 
 def is_over(store: Store, budget: Budget, used: int) -> bool:
@@ -101,8 +101,8 @@ def _note(store: Store) -> tuple[dict[str, Any], int]:
             file.write(b"%d\n" % store.blobs.grown)
     head, _, rest = data.partition(b"\n")
     try:
-        noted = json.loads(head)
-        if len(data) > MAX_FILE or not isinstance(noted, dict) or noted.get("format") != FORMAT:
+        noted = unsealed(FILE, head)
+        if len(data) > MAX_FILE or noted is None or noted.get("format") != FORMAT:
             return {}, 0
         return noted, sum(int(line) for line in rest.split()) + store.blobs.grown
     except (ValueError, TypeError):

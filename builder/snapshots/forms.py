@@ -31,6 +31,7 @@ from builder.oci import spec
 from builder.oci.compressed import Compression
 from builder.oci.compression import open_reader, open_writer
 from builder.oci.layer import MEDIA_TYPES, pack, scan
+from builder.snapshots import index
 from builder.snapshots.index import BLOBS
 from builder.snapshots.snapshot import FILE, OPAQUE, WHITEOUT, Entry
 from builder.snapshots.unpack import TreeWriter, regular_file, write_tree
@@ -344,7 +345,7 @@ def read_blobs(folder: str) -> dict[str, spec.LayerBlob]:
     """The blobs that a layer has (or had: who uses one looks for it), by `blob_key` or `imported`."""
     try:
         with open(os.path.join(folder, BLOBS), "rb") as file:
-            return msgspec.json.decode(file.read(), type=dict[str, spec.LayerBlob])
+            return msgspec.json.decode(index.without_sum(file.read()), type=dict[str, spec.LayerBlob])
     except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
 
@@ -355,7 +356,7 @@ def remember_blob(folder: str, key: str, blob: spec.LayerBlob) -> None:
     if known.get(key) == blob:
         return
     known[key] = blob
-    write_whole(os.path.join(folder, BLOBS), msgspec.json.encode(known))
+    write_whole(os.path.join(folder, BLOBS), index.with_sum(msgspec.json.encode(known)))
 
 
 def as_imported(blobs: BlobStore, blob: spec.LayerBlob) -> spec.LayerBlob:

@@ -2,7 +2,7 @@
 
     index     a header line {"format": 1, "entries": N, "size": bytes on disk of its folder, about, "sum": of
               all that follows}, then one JSON row of Entry.plain() a line; ASCII
-    blob.json the blobs that it has; see `forms`
+    blob.json the blobs that it has (see `forms`), and in a second line the sum of the first
     digests   JSON rows [path, digest, sum of both], appended when somebody asked for the digest of a file
     boot      a symlink to nowhere: its text is the boot in which the layer was made, or `promoted`
     tree-boot the same of the layer's folder `tree`, where that was made later; likewise tree-mapped-boot...
@@ -162,11 +162,22 @@ def digest_line(path: str, digest: Digest) -> bytes:
     return json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"
 
 
+def with_sum(data: bytes) -> bytes:
+    """A line of data, and behind it a line with its sum."""
+    return data + b"\n" + sha256_of(data).hex()[:16].encode("ascii") + b"\n"
+
+
+def without_sum(raw: bytes) -> bytes:
+    """The line of data; nothing where it is not as it was written."""
+    data, _, told = raw.partition(b"\n")
+    return data if told.strip() in (b"", sha256_of(data).hex()[:16].encode("ascii")) else b""
+
+
 def read_blob_sizes(folder: str) -> dict[Digest, int]:
     """The blobs that a layer is said to have (see `forms`), and their sizes, by json alone."""
     try:
         with open(os.path.join(folder, BLOBS), "rb") as file:
-            known = [blob["descriptor"] for blob in json.loads(file.read()).values()]
+            known = [blob["descriptor"] for blob in json.loads(without_sum(file.read())).values()]
         return {d["digest"]: int(d["size"]) for d in known if _is_digest(d["digest"])}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FOLDERS = ("blobs/sha256", "layers", "cache", "ingest", "builds", "locks")
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
 _OURS = {"VERSION", "oci-layout", "index.json", "blobs", "layers", "cache", "ingest", "builds", "locks"}
 
 
@@ -134,8 +134,8 @@ def _create(folder: str) -> None:
         for name in FOLDERS:
             os.makedirs(os.path.join(folder, name), 0o700, exist_ok=True)
         version = {"format": FORMAT, "uid": outer_uid()}
-        _write_once(folder, "oci-layout", _LAYOUT)
-        _write_once(folder, "index.json", _EMPTY_INDEX)
+        _write_once(folder, "oci-layout", LAYOUT)
+        _write_once(folder, "index.json", EMPTY_INDEX)
         _write_once(folder, "VERSION", json.dumps(version).encode() + b"\n")
 
 

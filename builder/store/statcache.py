@@ -67,6 +67,14 @@ class StatCache:
         self._stats = head + size
         self._digests = self._stats + count * STAT.size
 
+    def is_sound(self) -> bool:
+        """Whether the file is as it was written."""
+        return bool(self._data)
+
+    def paths(self) -> list[str]:
+        """The paths of all rows."""
+        return list(self._rows)
+
     def lookup(self, path: str, status: os.stat_result) -> DigestType | None:
         """The digest of the file at `path`, if it was hashed and is as it was then."""
         row = self._rows.get(path)
