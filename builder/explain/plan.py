@@ -188,6 +188,8 @@ class _Plan:
         notes = list(self.assumed.notes)
         if self.assumed.texts and not any(context == MAIN_CONTEXT for context in self.contexts):
             notes.append("--assume: no step takes anything from the context")
+        if self.request.cache_from:
+            notes.append("--cache-from is not asked: what is a miss here may be found there")
         return tuple(notes)
 
 

@@ -9,7 +9,7 @@ Contexts are read, as keys are made of them. Nothing is written but what was has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.digest import Digest, of_value
@@ -139,15 +139,17 @@ class Rehearsal:
         outlook = self._outlook()
         if outlook.origins or outlook.late:
             sure = {key for digest, key in self._keys().items() if digest not in outlook.origins}
-            still_ran, still_cached = await self._solve(sure)
+            still_ran, still_cached = await self._solve(sure, {*outlook.origins, *outlook.late})
         else:
             still_ran, still_cached = ran, cached
         for vertex in self.definition.reached(self.target):
             outlook.states[vertex.digest] = _state(vertex.digest, ran, still_ran, cached | still_cached)
         return outlook
 
-    async def _solve(self, sure: set[Digest] | None) -> tuple[set[str], set[str]]:
-        """(vertices that ran, cached ones); with `sure` keys, all others are taken to have records."""
+    async def _solve(
+        self, sure: set[Digest] | None, unsure: Collection[Digest] = ()
+    ) -> tuple[set[str], set[str]]:
+        """(vertices that ran, cached ones); with `sure` keys, all others of `unsure` vertices count as known."""
         ran: set[str] = set()
         cached: set[str] = set()
 
@@ -158,7 +160,7 @@ class Rehearsal:
                 cached.add(event.vertex)
 
         async def elsewhere(vertex: Vertex, key: Digest) -> Record | None:
-            hoped = sure is not None and key not in sure
+            hoped = sure is not None and vertex.digest in unsure and key not in sure
             return Record((_unmade(vertex),), 0.0, vertex.about.label) if hoped else None
 
         self.solver = Solver(

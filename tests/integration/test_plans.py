@@ -189,6 +189,27 @@ def test_a_plan_says_what_the_build_then_does(workshop: Workshop, name: str) -> 
     )
 
 
+def test_a_plan_of_a_reproducible_build_says_what_may_be_spared(workshop: Workshop) -> None:
+    text = "FROM busybox\nRUN echo 1; echo same > /same\nRUN cat /same\nRUN echo end\n"
+    workshop.build("--reproducible", dockerfile=text)
+    edit(workshop, "echo 1", "echo 2")
+
+    plan = planned(workshop, "--reproducible")
+    events = did(workshop.build("--reproducible", "--progress=rawjson"))
+
+    assert [step["state"] for step in plan["steps"]] == ["hit", "miss", "depends", "depends"]
+    assert [events[step["digest"]] for step in plan["steps"]] == ["cached", "started", "cached", "cached"]
+    assert planned(workshop, "--reproducible")["summary"]["misses"] == 0
+
+
+def test_a_plan_notes_that_other_caches_are_not_asked(workshop: Workshop) -> None:
+    workshop.dockerfile("FROM scratch\nLABEL a=b\n")
+
+    plan = planned(workshop, "--cache-from", f"type=local,src={workshop.folder / 'cache'}")
+
+    assert plan["notes"] == ["--cache-from is not asked: what is a miss here may be found there"]
+
+
 def test_a_plan_of_a_new_store_says_what_the_build_then_does(workshop: Workshop) -> None:
     workshop.write("src/a", "a")
     workshop.dockerfile(STAGES)
