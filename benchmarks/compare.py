@@ -1,409 +1,410 @@
-"""Whole commands, side by side: pybuild and the peers found on PATH, in one run, as ratios.
+"""Whole commands, side by side: pybuild and the peers found here, in one run, as ratios.
 
-    python benchmarks/compare.py [--rounds N] [--json FILE] [SCENARIO ...]
+    python benchmarks/compare.py [--rounds N] [--json FILE] [--builders A,B] [SCENARIO ...]
 
-Every builder builds the same Dockerfiles from the same busybox base, taking turns. Each builder's image is
-checked before its time counts. A line per scenario and builder tells the goal, the best time, the ratio
-to the peer, the floor (what no builder can go below: the interpreter's bare start, or the sleeping itself),
-the CPU time and the peak memory of the command and what it started. On a busy machine trust the CPU time,
-which leaves out nothing but what a daemon does. Needs root.
+Every builder builds the same Dockerfiles from the same busybox base, taking turns in each round. Before its
+time counts, each one's image is written to an archive and its files are compared with what the scenario
+expects. A line for each scenario and builder tells the median, the ratio to each peer beside the goal, the
+CPU seconds (the command's, all that it started, and its daemon's) and the peak memory of the largest process,
+which cannot be told below that of this script. The interpreter's bare start is printed first: what no Python
+program can go below. On a busy machine trust the CPU time. Needs root, for the peers.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import random
 import shutil
+import socket
+import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+
+from builders import KINDS, Builder, Job, Missing, Pybuild, output
+from scenarios import LARGE, SCENARIOS, Scenario, lay_large
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-MB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What is built. `{nonce}` in the Dockerfile is new for each timed build where `cold` is set."""
-
-    name: str
-    about: str
-    goal: str
-    dockerfile: str
-    fill: Callable[[Path], None]
-    expect: dict[str, str]
-    cold: bool = False
-    touch: str | None = None
-    export: bool = False
-    floor: Callable[[], float] = lambda: 0.0
-
-
-@dataclass
-class Timing:
-    """The timed builds of one builder."""
-
-    scenario: str
-    builder: str
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    floors: list[float] = field(default_factory=list)
-    peak_mb: float = 0.0
-
-    @property
-    def best(self) -> float:
-        return min(self.seconds)
-
-    @property
-    def floor(self) -> float:
-        return min(self.floors)
+TICK = os.sysconf("SC_CLK_TCK")
+PATIENCE = 20  # seconds for a registry to answer
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What commands took, with all that they started and waited for."""
+    """What commands took, with all that they started and waited for, and their daemon."""
 
     seconds: float
     cpu: float
     peak_mb: float
 
 
-# What is in the contexts
+@dataclass
+class Timing:
+    """The timed builds of one builder, or why there are none."""
+
+    scenario: str
+    builder: str
+    costs: list[Cost] = field(default_factory=list)
+    missing: str = ""
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(cost.seconds for cost in self.costs)
+
+    @property
+    def cpu(self) -> float:
+        """Seconds, the median."""
+        return statistics.median(cost.cpu for cost in self.costs)
+
+    @property
+    def peak_mb(self) -> float:
+        """The most of all."""
+        return max(cost.peak_mb for cost in self.costs)
 
 
-def empty(folder: Path) -> None:
-    (folder / "empty").write_text("")
+# ── one scenario with one builder ────────────────────────────────────────────────────────────────────────
 
 
-def sources(count: int) -> Callable[[Path], None]:
-    """A file of dependencies and `count` source files of 2 kB."""
+class Case:
+    """A scenario's folder, its Dockerfile for this builder, and the nonce that it has now."""
 
-    def fill(folder: Path) -> None:
-        (folder / "deps.txt").write_text("alpha==1\nbeta==2\n")
-        noise = random.Random(1).randbytes(1 * MB)
-        for number in range(count):
-            place = folder / "src" / f"d{number // 100:03}"
-            place.mkdir(parents=True, exist_ok=True)
-            start = number * 997 % (len(noise) - 2000)
-            (place / f"f{number:05}.txt").write_bytes(b"%d\n" % number + noise[start : start + 2000])
+    def __init__(self, scenario: Scenario, builder: Builder, context: Path) -> None:
+        self.scenario = scenario
+        self.builder = builder
+        self.context = context
+        self.dockerfile = builder.folder / "files" / "Dockerfile"
+        self.archive = builder.folder / "files" / "image.tar"
+        self.dockerfile.parent.mkdir(exist_ok=True)
+        self.timing = Timing(scenario.name, builder.name)
+        self.nonce = ""
+        self._rounds = 0
 
-    return fill
+    def prepare(self) -> None:
+        """Build once, and look at the image. Raises Missing for what the builder cannot do."""
+        self._renew()
+        self.builder.prepare()
+        run(self.builder, self._job())
+        self._check()
 
+    def time(self) -> None:
+        """One timed build."""
+        scenario = self.scenario
+        if scenario.empty:
+            self.builder.empty()
+            if not scenario.pulled:
+                self.builder.prepare()
+                self._prime()
+        if scenario.cold:
+            self._renew()
+        self.timing.costs.append(run(self.builder, self._job()))
 
-def half_ignored(count: int) -> Callable[[Path], None]:
-    def fill(folder: Path) -> None:
-        sources(count)(folder)
-        for path in sorted((folder / "src").rglob("*.txt"))[1::2]:
-            path.rename(path.with_suffix(".log"))
-        (folder / ".dockerignore").write_text("**/*.log\n")
+    def _renew(self) -> None:
+        self._rounds += 1
+        self.nonce = f"{self.builder.name}-{os.getpid()}-{self._rounds}"
+        text = self.scenario.dockerfile.replace("{base}", self.builder.base)
+        text = text.replace("{registry}", self.builder.registry)
+        self.dockerfile.write_text(text.replace("{nonce}", self.nonce))
+        self._touch()
 
-    return fill
+    def _touch(self) -> None:
+        if self.scenario.touch:
+            (self.context / self.scenario.touch).write_text(self.nonce + "\n")
 
-
-def seed(folder: Path) -> None:
-    """10 MB that do not compress, 10 MB of words; in pieces, as a child's peak memory is at least ours."""
-    noise, words = random.Random(3), random.Random(2)
-    with open(folder / "seed.bin", "wb") as file:
-        for _ in range(10):
-            file.write(noise.randbytes(MB))
-            file.write(b" ".join(b"%x" % words.getrandbits(40) for _ in range(100_000))[:MB])
-
-
-# The Dockerfiles
-
-TWELVE_STEPS = """\
-FROM {base} AS build
-ENV ROUND={nonce}
-WORKDIR /src
-COPY deps.txt .
-RUN mkdir /deps && cp deps.txt /deps/
-COPY src src
-RUN cat src/*/* > /src/app
-FROM {base}
-ENV MODE=prod
-WORKDIR /app
-COPY --from=build /deps /deps
-COPY --from=build /src/app /app/app
-RUN echo {nonce} > /round
-"""
-TOUCH = """\
-FROM {base}
-WORKDIR /app
-COPY deps.txt .
-RUN mkdir /deps && seq 1 20000 > /deps/list
-COPY src src
-RUN head -n 1 src/d000/f00000.txt > /round
-"""
-CONTEXT = "FROM {base}\nWORKDIR /app\nCOPY . .\nRUN find src -type f | wc -l > /count\n"
-BIG = """\
-FROM {base}
-COPY seed.bin /seed.bin
-RUN mkdir /data; for i in $(seq 20); do cp /seed.bin /data/$i; done; echo {nonce} > /round
-"""
-
-
-def many_runs(count: int) -> str:
-    steps = "".join(f"RUN echo {number} > /f{number}\n" for number in range(count))
-    return "FROM {base}\nENV ROUND={nonce}\n" + steps + "RUN echo {nonce} > /round\n"
-
-
-def wide(count: int) -> str:
-    stages = "".join(
-        f"FROM {{base}} AS s{n}\nENV ROUND={{nonce}}\nRUN sleep 1; echo {{nonce}} > /s{n}\n"
-        for n in range(count)
-    )
-    return stages + "FROM {base}\n" + "".join(f"COPY --from=s{n} /s{n} /\n" for n in range(count))
-
-
-def bare_start() -> float:
-    """The time of this interpreter doing nothing."""
-    return min(_timed([sys.executable, "-c", "pass"]).seconds for _ in range(3))
-
-
-SCENARIOS = [
-    Scenario("cached", "12 steps in two stages, all cached", "3 x bare start", TWELVE_STEPS, sources(40),
-             {"round": "{nonce}\n"}, floor=bare_start),
-    Scenario("touch", "one of 2,000 source files changed", "below the peer", TOUCH, sources(2000),
-             {"round": "{nonce}\n"}, cold=True, touch="src/d000/f00000.txt"),
-    Scenario("runs-30", "30 cheap RUN steps and one, cold", "15 ms a step", many_runs(30), empty,
-             {"f29": "29\n", "round": "{nonce}\n"}, cold=True),
-    Scenario("wide-16", "16 independent stages of `sleep 1`, joined", "1 s and what the joins cost", wide(16),
-             empty, {"s15": "{nonce}\n"}, cold=True, floor=lambda: 1.0),
-    Scenario("context-20k", "20,000 files, half of them ignored, all cached", "one walk of the context",
-             CONTEXT, half_ignored(20_000), {"count": "10000\n"}),
-    Scenario("layer-400mb", "a RUN that writes 400 MB, exported as an archive", "below the peer", BIG, seed,
-             {"round": "{nonce}\n"}, cold=True, export=True),
-]  # fmt: skip
-
-
-# The builders
-
-
-class Builder:
-    """Command lines of one builder with a store in `folder`."""
-
-    name = "?"
-    base = "busybox"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.archive = folder / "out.tar"
-
-    def commands(self, dockerfile: Path, context: Path, *, export: bool) -> list[list[str]]:
-        raise NotImplementedError
-
-
-class Pybuild(Builder):
-    name = "pybuild"
-
-    def prepare(self, base: Path) -> None:
-        shutil.copytree(base, self.folder / "base")
-
-    def commands(self, dockerfile: Path, context: Path, *, export: bool) -> list[list[str]]:
-        program = shutil.which("pybuild", path=str(Path(sys.executable).parent)) or ""
-        words = [program] if program else [sys.executable, "-m", "builder"]
-        words += ["--root", str(self.folder / "store"), "-t", "bench", "-f", str(dockerfile)]
-        words += ["--build-context", f"busybox=oci-layout://{self.folder / 'base'}:latest"]
-        if export:
-            words += ["-o", f"type=oci,dest={self.archive}"]
-        return [[*words, str(context)]]
-
-
-class Buildah(Builder):
-    name = "buildah"
-    base = "localhost/busybox"
-
-    def tool(self) -> list[str]:
-        return ["buildah", f"--root={self.folder}/root", f"--runroot={self.folder}/run"]
-
-    def prepare(self, base: Path) -> None:
-        image = _output([*self.tool(), "pull", "-q", f"oci:{base}:latest"]).split()[-1]
-        _output([*self.tool(), "tag", image, "localhost/busybox:latest"])
-
-    def commands(self, dockerfile: Path, context: Path, *, export: bool) -> list[list[str]]:
-        flags = ["--layers", "--isolation=oci", "--network=host", "--runtime", shutil.which("runc") or "runc"]
-        build = [*self.tool(), "build", *flags, "-t", "bench", "-f", str(dockerfile), str(context)]
+    def _job(self) -> Job:
+        self._touch()  # which another builder's turn has overwritten
         self.archive.unlink(missing_ok=True)
-        return [build, [*self.tool(), "push", "bench", f"oci-archive:{self.archive}"]] if export else [build]
+        archive = self.archive if self.scenario.export else None
+        return Job(self.context, self.dockerfile, archive, self.scenario.export)
+
+    def _check(self) -> None:
+        """Compare the image's files. Ends the script where they are not right."""
+        if not self.scenario.export:
+            run(self.builder, Job(self.context, self.dockerfile, self.archive, "gzip"))
+        apart(self._compare_files)
+
+    def _compare_files(self) -> None:
+        from images import read_files
+
+        wanted = {name: text.replace("{nonce}", self.nonce) for name, text in self.scenario.expect.items()}
+        found = read_files(self.archive, wanted)
+        for name, start in wanted.items():
+            if not found.get(name, "").startswith(start):
+                raise SystemExit(
+                    f"{self.scenario.name}: {self.builder.name}'s image has {found.get(name)!r} in {name}, "
+                    f"and not {start!r}"
+                )
+
+    def _prime(self) -> None:
+        """Have the base unpacked, as in a store that has built something from it."""
+        folder = self.builder.folder / "prime"
+        folder.mkdir(exist_ok=True)
+        (folder / "Dockerfile").write_text(f"FROM {self.builder.base}\nRUN true\n")
+        run(self.builder, Job(folder, folder / "Dockerfile"))
 
 
-def files_of(builder: Builder, names: list[str]) -> dict[str, str]:
-    """The named files of the image "bench", exported by the builder itself."""
-    archive = builder.folder / "check.tar"
-    if isinstance(builder, Pybuild):
-        source = f"oci:{builder.folder / 'store'}:bench:latest"
-        command = ["skopeo", "copy", "--quiet", source, f"oci-archive:{archive}"]
-    else:
-        command = [*Buildah(builder.folder).tool(), "push", "-q", "bench", f"oci-archive:{archive}"]
-    archive.unlink(missing_ok=True)
-    _output(command)
-    return _read(archive, names)
+def run(builder: Builder, job: Job) -> Cost:
+    """Do a job; its cost. Ends the script where it fails. Raises Missing."""
+    commands, daemon = builder.commands(job), builder.daemon()
+    cpu = -_daemon_cpu(daemon)
+    if daemon:
+        Path(f"/proc/{daemon}/clear_refs").write_text("5")  # begins the high-water mark anew (proc(5))
+    peak, begun = 0.0, time.perf_counter()
+    for command in commands:
+        used = _run(command)
+        cpu += used.cpu
+        peak = max(peak, used.peak_mb)
+    seconds = time.perf_counter() - begun
+    return Cost(seconds, cpu + _daemon_cpu(daemon), max(peak, _daemon_peak(daemon)))
 
 
-def _read(archive: Path, names: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    with tarfile.open(archive) as outer:
-
-        def blob(digest: str) -> IO[bytes]:
-            member = outer.extractfile("blobs/" + digest.replace(":", "/"))
-            assert member is not None
-            return member
-
-        index = outer.extractfile("index.json")
-        assert index is not None
-        manifest = json.load(blob(json.load(index)["manifests"][0]["digest"]))
-        with tempfile.TemporaryDirectory() as folder:
-            for layer in manifest["layers"]:
-                path = Path(folder, "layer")
-                with path.open("wb") as file:
-                    shutil.copyfileobj(blob(layer["digest"]), file)
-                with tarfile.open(path) as inner:
-                    for name in names:
-                        try:
-                            content = inner.extractfile(name)
-                        except KeyError:
-                            continue
-                        if content is not None:
-                            found[name] = content.read(200).decode(errors="replace")
-    return found
-
-
-# Running
-
-
-def _timed(command: list[str]) -> Cost:
-    """The cost of one command. Ends the script where it fails."""
-    with tempfile.TemporaryFile() as output:
+def _run(command: list[str]) -> Cost:
+    with tempfile.TemporaryFile() as told:
         begun = time.perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, stderr=told)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
         if status:
-            output.seek(0)
-            raise SystemExit(f"{' '.join(command)}\n{output.read().decode(errors='replace')[-3000:]}")
+            told.seek(0)
+            raise SystemExit(f"{' '.join(command)}\n{told.read().decode(errors='replace')[-3000:]}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
-    return done.stdout
+def _daemon_cpu(pid: int) -> float:
+    """Seconds of a process and of those that it has waited for (proc_pid_stat(5))."""
+    if not pid:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICK
 
 
-def measure(scenario: Scenario, builders: list[Builder], rounds: int, work: Path) -> list[Timing]:
-    """Build once to check each image, then time the rounds, the builders taking turns."""
-    context = work / scenario.name
+def _daemon_peak(pid: int) -> float:
+    if not pid:
+        return 0.0
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def apart(work: Callable[[], None]) -> None:
+    """Do something in a process of its own, as what this one has in memory counts for all that it starts."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(error if isinstance(error, SystemExit) else repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit(1)
+
+
+def measure(scenario: Scenario, builders: list[Builder], rounds: int, context: Path) -> list[Timing]:
+    """Check every image, then time the rounds; who begins changes from one to the next."""
     context.mkdir()
-    scenario.fill(context)
-    timings = [Timing(scenario.name, builder.name) for builder in builders]
-    nonce = f"check-{os.getpid()}"
+    apart(lambda: scenario.fill(context))
+    timings, cases = [], []
     for builder in builders:
-        _build(scenario, builder, context, work, nonce)
-        if not scenario.export:
-            _check(scenario, files_of(builder, list(scenario.expect)), nonce, builder)
-        else:
-            _check(scenario, _read(builder.archive, list(scenario.expect)), nonce, builder)
+        case = Case(scenario, builder, context)
+        timings.append(case.timing)
+        try:
+            if scenario.pulled and not builder.registry:
+                raise Missing("there is no registry (docker-registry on PATH, or PYBUILD_COMPARE_REGISTRY)")
+            case.prepare()
+            cases.append(case)
+        except Missing as reason:
+            case.timing.missing = str(reason)
     for number in range(rounds):
-        for builder, timing in zip(builders, timings, strict=True):
-            word = f"{number}-{builder.name}" if scenario.cold else nonce
-            cost = _build(scenario, builder, context, work, word)
-            timing.seconds.append(cost.seconds)
-            timing.cpu.append(cost.cpu)
-            timing.floors.append(scenario.floor())
-            timing.peak_mb = max(timing.peak_mb, cost.peak_mb)
+        turn = number % max(len(cases), 1)
+        for case in cases[turn:] + cases[:turn]:
+            case.time()
     shutil.rmtree(context)
     return timings
 
 
-def _build(scenario: Scenario, builder: Builder, context: Path, work: Path, nonce: str) -> Cost:
-    dockerfile = work / f"Dockerfile.{builder.name}"
-    dockerfile.write_text(scenario.dockerfile.replace("{base}", builder.base).replace("{nonce}", nonce))
-    if scenario.touch:
-        (context / scenario.touch).write_text(nonce + "\n")
-    parts = [_timed(command) for command in builder.commands(dockerfile, context, export=scenario.export)]
-    return Cost(sum(p.seconds for p in parts), sum(p.cpu for p in parts), max(p.peak_mb for p in parts))
+# ── what is told ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check(scenario: Scenario, found: dict[str, str], nonce: str, builder: Builder) -> None:
-    for name, start in scenario.expect.items():
-        if not found.get(name, "").startswith(start.replace("{nonce}", nonce)):
-            raise SystemExit(f"{scenario.name}: {builder.name}'s image has {found.get(name)!r} in {name}")
+def lines(scenario: Scenario, timings: list[Timing]) -> Iterator[str]:
+    """What a person reads of a scenario."""
+    yield f"{scenario.name}: {scenario.about}"
+    ours = timings[0]
+    for timing in timings:
+        if timing.missing:
+            yield f"  {timing.builder:9} left out: {timing.missing}"
+            continue
+        ratio = ""
+        if timing is not ours and ours.costs:
+            ratio = f"; pybuild takes {ours.median / timing.median:.3f} of it{_goal(scenario, timing)}"
+            ratio += f", {ours.cpu / timing.cpu:.3f} of its CPU time"
+        yield (
+            f"  {timing.builder:9} {timing.median:8.3f} s  cpu {timing.cpu:7.3f} s  "
+            f"peak {timing.peak_mb:5.0f} MB{ratio}"
+        )
 
 
-def line(scenario: Scenario, timing: Timing, peer: Timing) -> str:
-    """What a person reads of one builder in one scenario."""
-    floor = timing.floor
-    above = f" (x {timing.best / floor:.2f})" if floor else ""
-    return (
-        f"{scenario.name:12} {timing.builder:8} goal: {scenario.goal}; best {timing.best * 1000:8.0f} ms; "
-        f"ratio to {peer.builder} {timing.best / peer.best:5.2f}; floor {floor * 1000:5.0f} ms{above}; "
-        f"cpu {min(timing.cpu) * 1000:6.0f} ms (x {min(timing.cpu) / min(peer.cpu):.2f}); "
-        f"peak {timing.peak_mb:5.0f} MB"
+def _goal(scenario: Scenario, timing: Timing) -> str:
+    goals = {"buildkit": scenario.of_buildkit, "buildah": scenario.of_buildah}
+    return f" (goal {goals[timing.builder]:g})" if timing.builder in goals else ""
+
+
+def bare_start() -> float:
+    """The time of this interpreter doing nothing."""
+    return min(_run([sys.executable, "-c", "pass"]).seconds for _ in range(5))
+
+
+def save(path: Path, results: list[tuple[Scenario, list[Timing]]], start: float) -> None:
+    """Write what was measured so far, with the machine and the commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
+    machine = {"cpus": os.cpu_count(), "kernel": os.uname().release, "python": sys.version.split()[0]}
+    rows = [
+        {
+            "scenario": scenario.name,
+            "about": scenario.about,
+            "goals": {"buildkit": scenario.of_buildkit, "buildah": scenario.of_buildah},
+            "builders": {t.builder: t.missing or [asdict(cost) for cost in t.costs] for t in timings},
+        }
+        for scenario, timings in results
+    ]
+    document = {"commit": commit.stdout.strip(), "machine": machine, "bare_start": start, "commands": rows}
+    path.write_text(json.dumps(document, indent=1))
+
+
+# ── what is needed ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def busybox_layout(work: Path) -> Path:
-    """An OCI layout of a busybox image, tagged `latest`."""
+    """An OCI layout of a busybox image, tagged `latest`; needs busybox-static."""
     sys.path.insert(0, str(CHECKOUT / "fixtures"))
     import bases
 
-    context = bases.busybox_context(work)
-    layout = work / "base"
-    command = [sys.executable, "-m", "builder", "--root", str(work / "base-store"), "-q", "-t", "busybox"]
-    command += ["-f", str(bases.BASES / "busybox/Dockerfile"), str(context)]
-    _output(command)
-    _output(["skopeo", "copy", "-q", f"oci:{work / 'base-store'}:busybox:latest", f"oci:{layout}:latest"])
+    context, layout = bases.busybox_context(work), work / "base"
+    words = [
+        sys.executable,
+        "-m",
+        "builder",
+        "--root",
+        str(work / "base-store"),
+        "-q",
+        "-t",
+        "busybox:latest",
+    ]
+    words += ["-f", str(bases.BASES / "busybox/Dockerfile"), "-o", f"type=oci,tar=false,dest={layout}"]
+    output([*words, str(context)])
     return layout
+
+
+@contextlib.contextmanager
+def opened_registry(work: Path) -> Iterator[str]:
+    """host:port of a registry without TLS: the one that is named, or our own; "" where there is none."""
+    if named := os.environ.get("PYBUILD_COMPARE_REGISTRY"):
+        yield named
+        return
+    program = shutil.which("docker-registry")
+    if program is None:
+        yield ""
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = work / "registry.yml"
+    storage = {"filesystem": {"rootdirectory": str(work / "registry")}}
+    http = {"addr": f"127.0.0.1:{port}"}
+    document = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": http}
+    settings.write_text(json.dumps(document))  # which is YAML, too
+    with open(work / "registry.log", "wb") as log:
+        process = subprocess.Popen([program, "serve", str(settings)], stdout=log, stderr=log)
+    try:
+        _wait_for(port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("docker-registry does not answer")
+
+
+def fill_registry(work: Path, layout: Path, registry: str) -> None:
+    """Put the bases into the registry: busybox, and the large one of `pull`."""
+    context, large = work / "large", work / "large-layout"
+    context.mkdir()
+    apart(lambda: lay_large(context))
+    (context / "Dockerfile").write_text(LARGE)
+    words = [sys.executable, "-m", "builder", "--root", str(work / "base-store"), "-q", "-t", "large:latest"]
+    words += ["--build-context", f"busybox=oci-layout://{layout}:latest"]
+    output([*words, "-o", f"type=oci,tar=false,dest={large}", str(context)])
+    for source, name in ((layout, "busybox:latest"), (large, "large:1")):
+        target = f"docker://{registry}/{name}"
+        output(["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{source}:latest", target])
+    shutil.rmtree(context)
+
+
+def found_builders(wanted: list[str], work: Path, layout: Path, registry: str) -> list[Builder]:
+    """pybuild, and those of the wanted that are here; told on standard error why others are not."""
+    found: list[Builder] = []
+    for kind in KINDS:
+        if wanted and kind is not Pybuild and kind.name not in wanted:
+            continue
+        folder = work / kind.name
+        folder.mkdir()
+        try:
+            found.append(kind(folder, layout, registry))
+        except Missing as reason:
+            print(f"{kind.name} is left out: {reason}", file=sys.stderr)
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--builders", default="", help="comma-separated; pybuild is always there")
+    parser.add_argument(
+        "--work", type=Path, help="where to put stores and contexts (default: a temporary folder)"
+    )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(s.name for s in SCENARIOS))
     args = parser.parse_args()
+    unknown = set(args.scenarios) - {scenario.name for scenario in SCENARIOS}
+    if unknown:
+        parser.error(f"there is no scenario {', '.join(sorted(unknown))}")
     chosen = [s for s in SCENARIOS if not args.scenarios or s.name in args.scenarios]
+    start = bare_start()
+    print(f"the interpreter's bare start: {start * 1000:.1f} ms", flush=True)
     results = []
-    with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pybuild-compare-", dir=args.work) as folder:
         work = Path(folder)
-        base = busybox_layout(work)
-        kinds = [Pybuild] + ([Buildah] if shutil.which("buildah") else [])
-        builders = []
-        for kind in kinds:
-            builder = kind(work / kind.name)
-            builder.folder.mkdir()
-            builder.prepare(base)
-            builders.append(builder)
-        for scenario in chosen:
-            timings = measure(scenario, builders, args.rounds, work)
-            for timing in timings:
-                print(line(scenario, timing, timings[-1]), flush=True)
-                ratio = timing.best / timings[-1].best
-                results.append(
-                    asdict(timing) | {"goal": scenario.goal, "floor": timing.floor, "ratio": ratio}
-                )
-            if args.json:
-                save(args.json, results)
+        layout = busybox_layout(work)
+        needs_registry = any(scenario.pulled for scenario in chosen) or "PYBUILD_COMPARE_KANIKO" in os.environ
+        opened = opened_registry(work) if needs_registry else contextlib.nullcontext("")
+        with opened as registry:
+            if registry:
+                fill_registry(work, layout, registry)
+            builders = found_builders([n for n in args.builders.split(",") if n], work, layout, registry)
+            for scenario in chosen:
+                timings = measure(scenario, builders, args.rounds, work / "context")
+                print("\n".join(lines(scenario, timings)), flush=True)
+                results.append((scenario, timings))
+                if args.json:
+                    save(args.json, results, start)
     return 0
-
-
-def save(path: Path, results: list[dict[str, object]]) -> None:
-    """Write what was measured so far, with the machine and the commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
-    machine = {"cpus": os.cpu_count(), "kernel": os.uname().release, "python": sys.version.split()[0]}
-    document = {"commit": commit.stdout.strip(), "machine": machine, "results": results}
-    path.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ marks is replaced by theirs.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 def table_of(data: dict[str, Any]) -> str:
     """The lines of one file's figures."""
-    if "benchmarks" not in data:
+    if "commands" in data:
         return _commands(data)
     if any("start" in row["extra_info"] for row in data["benchmarks"]):
         return _start(data)
@@ -29,23 +30,32 @@ def table_of(data: dict[str, Any]) -> str:
 
 def _commands(data: dict[str, Any]) -> str:
     machine = data["machine"]
-    peers = {row["scenario"]: row for row in data["results"] if row["builder"] != "pybuild"}
+    peers = sorted({name for row in data["commands"] for name in row["builders"]} - {"pybuild"})
     lines = [
         f"Whole commands at {data['commit'][:12]}: {machine['cpus']} cores, Linux {machine['kernel']}, "
-        f"Python {machine['python']}.\n",
-        "| scenario | goal | pybuild | peer | ratio | of CPU time | floor | peak memory |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"Python {machine['python']}, whose bare start takes {_ms(data['bare_start'])}. Medians; a ratio is "
+        "pybuild's share of the peer's time, and of its CPU time.\n",
+        "| scenario | pybuild | CPU | memory | " + " | ".join(f"{p} | ratio | goal" for p in peers) + " |",
+        "| --- | ---: | ---: | ---: | " + " | ".join("---: | ---: | ---:" for _ in peers) + " |",
     ]
-    for row in data["results"]:
-        if row["builder"] == "pybuild":
-            peer = peers.get(row["scenario"])
-            cpu = f"{min(row['cpu']) / min(peer['cpu']):.2f}" if peer else ""
-            lines.append(
-                f"| {row['scenario']} | {row['goal']} | {_ms(min(row['seconds']))} | "
-                f"{_ms(min(peer['seconds'])) + ' ' + peer['builder'] if peer else ''} | {row['ratio']:.2f} | "
-                f"{cpu} | {_ms(row['floor']) if row['floor'] else ''} | {row['peak_mb']:.0f} MB |"
-            )
+    for row in data["commands"]:
+        ours = row["builders"]["pybuild"]
+        peak = max(cost["peak_mb"] for cost in ours)
+        cells = [row["about"], _ms(_median(ours, "seconds")), _ms(_median(ours, "cpu")), f"{peak:.0f} MB"]
+        for peer in peers:
+            theirs = row["builders"].get(peer, "")
+            if isinstance(theirs, str):
+                cells += ["", "", ""]
+                continue
+            wall, cpu = (_median(ours, what) / _median(theirs, what) for what in ("seconds", "cpu"))
+            goal = row["goals"].get(peer)
+            cells += [_ms(_median(theirs, "seconds")), f"{wall:.3f}, {cpu:.3f}", f"{goal:g}" if goal else ""]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _median(costs: list[dict[str, float]], what: str) -> float:
+    return statistics.median(cost[what] for cost in costs)
 
 
 def _parts(data: dict[str, Any]) -> str:
