@@ -149,7 +149,7 @@ class Rehearsal:
     async def _solve(
         self, sure: set[Digest] | None, unsure: Collection[Digest] = ()
     ) -> tuple[set[str], set[str]]:
-        """(vertices that ran, cached ones); with `sure` keys, all others of `unsure` vertices count as known."""
+        """(vertices that ran, cached ones); with `sure` keys, others of `unsure` vertices count as known."""
         ran: set[str] = set()
         cached: set[str] = set()
 
