@@ -3,7 +3,8 @@
 Writing: the output is a function of the bytes and the compression alone. Whatever the sizes of the
 writes and the number of threads, gzip cuts the input into blocks of 1 MiB, each compressed by itself
 with the 32 KiB before it as its dictionary and ended by a sync flush, in order, in one gzip member
-without a time or a name (RFC 1952); zstd gets the same blocks and always at least one worker.
+without a time or a name (RFC 1952); zstd gets the same blocks, jobs of one size, and always at least one
+worker.
 
 Reading: the kind is seen from the first bytes. Damaged, cut off or trailing bytes are an ImageError, as
 is output beyond the limits that a reader was given; no single read expands more than it returns.
@@ -37,6 +38,7 @@ INPUT = 1 << 17
 DICTIONARY = 1 << 15
 ISAL_LEVEL = 2
 ZSTD_LEVEL = 3
+ZSTD_JOB = 2 << 20  # bytes that a worker takes on at a time
 GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZIP2_MAGIC = b"BZh"
@@ -190,9 +192,14 @@ class _ZstdWriter(Writer):
         import zstandard
 
         super().__init__(out)
-        # No worker and one worker cut differently; one and many do not.
-        packer = zstandard.ZstdCompressor(level or ZSTD_LEVEL, threads=max(1, threads), write_checksum=True)
-        self._frame = packer.compressobj()
+        window = zstandard.ZstdCompressionParameters.from_level(level or ZSTD_LEVEL).window_log
+        settings = zstandard.ZstdCompressionParameters.from_level(
+            level or ZSTD_LEVEL,
+            threads=max(1, threads),  # no worker and one worker cut differently; one and many do not
+            job_size=max(ZSTD_JOB, 1 << window),  # four times as much unless told, and that for each thread
+            write_checksum=True,
+        )
+        self._frame = zstandard.ZstdCompressor(compression_params=settings).compressobj()
 
     def _next(self) -> bytearray:
         return self._block  # what compress is given is used up when it returns

@@ -67,6 +67,17 @@ def test_threads_and_sizes_of_writes_do_not_change_the_bytes(compression):
     assert len(results) == 1
 
 
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_one_two_and_eight_threads_write_the_same_of_many_blocks(kind):
+    noise = random.Random(5).randbytes(1 << 20)
+    data = b"".join(noise[: n << 16] + TEXT[: 16 - n << 16] for n in range(14)) + b"end"
+
+    one, two, eight = (pack(data, Compression(kind), threads=threads) for threads in (1, 2, 8))
+
+    assert one == two == eight
+    assert unpack(one) == data
+
+
 @given(st.lists(st.binary(max_size=3000), max_size=20), st.sampled_from(KINDS))
 def test_any_bytes_in_any_pieces_come_back(pieces, compression):
     out = io.BytesIO()
