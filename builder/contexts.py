@@ -55,6 +55,7 @@ class Context:
         self.layer: LayerId | None = None
         self.told: tuple[object, ...] = ()
         self._entries: list[Entry] | None = None
+        self._digests: dict[str, tuple[Digest, Told]] = {}
         self._path = os.path.join(store, "cache", "stat", stat_cache_name(folder))
         self._cache = StatCache(self._path)
         self._hasher = context.Hasher(folder, self._cache)
@@ -76,9 +77,15 @@ class Context:
 
         told: as of snapshots.selection.
         """
-        return selection.digest(
-            tree, select, self.digest_of, hidden_by=self.hidden_by, fill=self._hasher.fill, told=told
-        )
+        if (known := self._digests.get(name := str(select.plain()))) is None:
+            rows: Told = []
+            digest = selection.digest(
+                tree, select, self.digest_of, hidden_by=self.hidden_by, fill=self._hasher.fill, told=rows
+            )
+            known = self._digests[name] = (digest, rows)
+        if told is not None:
+            told += known[1]
+        return known[0]
 
     def hidden_by(self, path: str) -> str | None:
         """The line of the ignore file that hides a path, as `.dockerignore:3`; None where none does."""

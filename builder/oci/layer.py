@@ -121,11 +121,16 @@ def canonical(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (order(entry.path), _RANK.get(entry.kind, 1)))
 
 
-def tar_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries in order, whiteouts as the files that say so, a hard link after what it links to."""
+def tar_entries(entries: Iterable[Entry], *, in_order: bool = False) -> Iterator[Entry]:
+    """The entries in order, whiteouts as the files that say so, a hard link after what it links to.
+
+    in_order: whether they are given in canonical order.
+    """
     written: set[str] = set()
     waiting: dict[str, list[Entry]] = {}
-    entries = canonical(entry for entry in entries if not entry.implied)
+    entries = [entry for entry in entries if not entry.implied]
+    if not in_order:
+        entries = canonical(entries)
     own = _Own(entries)
     for entry in entries:
         if entry.kind in (WHITEOUT, OPAQUE):

@@ -95,15 +95,16 @@ class _Piece:
 
 
 def _plan(rows: list[Entry], others: list[Entry], clamp: int | None) -> list[_Piece]:
-    """The pieces that the tar of the rows is made of, in order; the stretches go forward only."""
+    """The pieces that the tar of the rows is made of, in order; the stretches go forward only. Both are in
+    canonical order, as layers' entries are."""
     places: dict[str, tuple[Entry, int, int]] = {}
     at = 0
-    for entry in tars.tar_entries(others):
+    for entry in tars.tar_entries(others, in_order=True):
         size = tar.size_of(entry, clamp)
         places[entry.path] = (entry, at, at + size)
         at += size
     pieces = [_Piece(0, 0)]
-    for row in tars.tar_entries(rows):
+    for row in tars.tar_entries(rows, in_order=True):
         there = places.get(row.path)
         piece = pieces[-1]
         if there is None or there[1] < piece.end or row.kind != there[0].kind or not is_same(row, there[0]):

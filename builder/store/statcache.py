@@ -37,11 +37,12 @@ COARSE_TICK = 2_000_000_000  # ns; for file systems that keep whole (FAT: even) 
 class StatCache:
     """The cache in one file (which may be missing). `lookup` and `remember` by path; `save` at the end."""
 
-    __slots__ = ("_data", "_digests", "_fresh", "_path", "_rows", "_stats", "_used")
+    __slots__ = ("_data", "_digests", "_fresh", "_is_saved", "_path", "_rows", "_stats", "_used")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
-        self._fresh: dict[str, bytes] = {}
+        self._fresh: dict[str, bytes] = {}  # what was hashed by this process
+        self._is_saved = True
         self._used: set[str] = set()
         self._data = b""
         self._rows: dict[str, int] = {}
@@ -78,8 +79,9 @@ class StatCache:
     def lookup(self, path: str, status: os.stat_result) -> DigestType | None:
         """The digest of the file at `path`, if it was hashed and is as it was then."""
         row = self._rows.get(path)
-        if row is None:
-            return None
+        if row is None or path in self._fresh:
+            fresh, packed = self._fresh.get(path, b""), _packed(status)
+            return from_hex(fresh[STAT.size :].hex()) if packed and fresh.startswith(packed) else None
         at = self._stats + row * STAT.size
         if self._data[at : at + STAT.size] != _packed(status):
             return None
@@ -97,13 +99,14 @@ class StatCache:
         packed = _packed(status)
         if packed is not None and max(status.st_mtime_ns, status.st_ctime_ns) + tick < hashed_at:
             self._fresh[path] = packed + bytes.fromhex(hex_of(digest))
+            self._is_saved = False
 
     def save(self) -> None:
         """Write the cache if anything is new in it; rows not looked up lately are dropped if many.
 
         Raises OSError.
         """
-        if not self._fresh:
+        if self._is_saved:
             return
         rows: dict[str, bytes] = {}
         stale = [path for path in self._rows if path not in self._used and path not in self._fresh]
@@ -123,8 +126,7 @@ class StatCache:
             )
         )
         write_whole(self._path, MAGIC + sha256_of(body) + body)
-        self._fresh.clear()
-        self._load()
+        self._is_saved = True
 
 
 def _packed(status: os.stat_result) -> bytes | None:

@@ -79,3 +79,19 @@ def test_a_context_of_another_name_is_another(tmp_path: Path, folder: Path) -> N
     first = opened(tmp_path)
 
     assert opened(tmp_path, seen={"other": first}) is not first
+
+
+def test_what_was_selected_of_it_is_known_with_what_it_was_made_of(tmp_path: Path, folder: Path) -> None:
+    context = opened(tmp_path)
+    layers = open_layers(tmp_path)
+    tree = layers.tree((context.read(layers),))
+    first = context.digest(tree, ALL)
+    (folder / "a").write_text("another")
+    told: list[tuple[str, bool, str]] = []
+
+    again = context.digest(tree, Selection(("/",)), told)
+
+    assert again == first
+    assert [path for path, _, _ in told] == ["."]
+    assert "b.log" in told[0][2]
+    assert context.digest(tree, Selection(("b.log",))) != first

@@ -167,3 +167,16 @@ def test_damage_anywhere_is_noticed(path: Path, status: os.stat_result, data: st
     path.write_bytes(raw[: data.draw(st.sampled_from([len(raw), at]))])
 
     assert StatCache(path).lookup("a", status) is None
+
+
+def test_what_was_saved_is_still_known_and_saved_again_with_what_is_new(
+    path: Path, status: os.stat_result
+) -> None:
+    cache = saved(path, status, "a")
+    assert cache.lookup("a", status) == ONE
+    assert cache.lookup("a", changed(status, st_mtime_ns=1)) is None
+
+    cache.remember("b", status, TWO, LATER)
+    cache.save()
+
+    assert [StatCache(path).lookup(name, status) for name in "ab"] == [ONE, TWO]
