@@ -180,7 +180,8 @@ def test_a_full_disk_under_standard_output_is_told() -> None:
             check=False,
         )
 
-    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+    said = "error: no space left on device\nhint: free some space there\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_closed_streams_are_no_traceback() -> None:
