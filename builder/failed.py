@@ -299,6 +299,8 @@ def _read(folder: str) -> FailedStep | None:
     try:
         with open(os.path.join(folder, FILE), "rb") as file:
             step = msgspec.convert(json.loads(file.read()), FailedStep)
-    except (OSError, ValueError):  # not there; or damaged, or of another version
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:  # damaged, or of another version
         return None
     return step if step.build == os.path.basename(folder) and step.format == _FORMAT else None

@@ -371,12 +371,19 @@ def _as_name(text: str) -> Reference | None:
 
 
 def _blobs_of(store: Store, row: Row, depth: int = 0) -> set[Digest]:
-    """All blobs of an image, those of an index's images included; what cannot be read has none."""
+    """All blobs of an image, those of an index's images included; what is missing or damaged has none.
+
+    Raises StoreError where the disk or a limit is in the way: what is there needs what it needs.
+    """
     try:
         digest = digests.parse(row["digest"])
         data = store.blobs.read(digest, documents.MAX_MANIFEST)
         document = documents.parse_manifest_or_index(data, "", row["digest"])
-    except (ImageError, StoreError, ValueError):
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        return set()
+    except (ImageError, ValueError):
         return set()
     found = {digest}
     if isinstance(document, Index):

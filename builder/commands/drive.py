@@ -36,7 +36,12 @@ def drive(work: Coroutine[None, None, T], reader: Reader, held: Sequence[int] = 
     except OSError:
         work.close()
         raise
-    return asyncio.run(_supervise(work, reader, held))
+    supervised = _supervise(work, reader, held)
+    try:
+        return asyncio.run(supervised)
+    finally:
+        supervised.close()  # where they were never begun
+        work.close()
 
 
 def _check_descriptors() -> None:

@@ -1,7 +1,8 @@
 """What a store holds, read without changing anything: layers, records, images, blobs, and who uses them.
 
-Sizes are bytes on the disk. A layer's tree is not walked: its index tells what it takes, about. What cannot
-be read is as if it were not there: who finds out what is damaged is `fsck`. Removing nothing, and deciding
+Sizes are bytes on the disk. A layer's tree is not walked: its index tells what it takes, about. What is
+damaged is as if it were not there: who finds out is `fsck`. An image that cannot be read now (an I/O error, no
+more open files) is no such thing: what it needs may not go, so that is an error. Removing nothing, and deciding
 nothing.
 """
 
@@ -262,7 +263,7 @@ def _uses_of_images(root: str) -> dict[str, float]:
 def blobs_of(store: Store, digest: str, depth: int = 0) -> tuple[frozenset[str], frozenset[str]]:
     """All blobs of an image, those of an index's images included; and which of them are no layers.
 
-    What cannot be read has none but itself.
+    What is missing or damaged has none but itself. Raises OSError where the disk or a limit is in the way.
     """
     try:
         parsed = digests.parse(digest)
@@ -285,12 +286,15 @@ def blobs_of(store: Store, digest: str, depth: int = 0) -> tuple[frozenset[str],
 
 
 def _document(store: Store, digest: Digest) -> bytes:
-    """A document's bytes, if they are what they should be; nothing is noted or dropped. Raises StoreError."""
+    """A document's bytes, if they are what they should be; nothing is noted or dropped.
+
+    Raises StoreError, and OSError where it is there and cannot be read: then nobody knows what it needs.
+    """
     path = os.path.join(store.folder, "blobs", digest.replace(":", "/"))
     try:
         with open(path, "rb", buffering=0) as file:
             data = file.read(documents.MAX_MANIFEST + 1)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise StoreError(f"blob {digest} is not in the store") from error
     if digests.of_bytes(data) != digest:
         raise StoreError(f"blob {digest} is damaged")

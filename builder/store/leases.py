@@ -50,7 +50,11 @@ class Lease:
         with told_as(root, "noting what this build uses"):
             os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
             self._fd = os.open(self._path, flags, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # a file system without locks, or none left
+                self.close()
+                raise
 
     def hold(self, names: Iterable[str]) -> None:
         """Keep these from being removed, as far as they are there: look after this. Raises StoreError."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from builder import images
 from builder.digest import Digest
-from builder.errors import ImageError, UsageError
+from builder.errors import ImageError, StoreError, UsageError
 from builder.oci import reference
 from builder.oci.names import Names
 from builder.oci.spec import Platform
+from builder.room import removal
 from builder.store import locks
 from builder.store.root import Store, open_store
 from tests.support.layouts import LayoutMaker, Row, make_tar
@@ -147,6 +151,32 @@ def test_removing_the_last_name_removes_what_nobody_else_needs(store: Store, lay
     for layer in layout.manifest(kept)["layers"]:
         store.blobs.verify(layer["digest"])
     assert store.blobs.stat(Digest(gone["digest"])) is None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_what_an_image_needs_stays_where_the_image_cannot_be_read_now(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No open files left, say: that it needs nothing would be a guess."""
+    shared, other = {"shared": b"s"}, {"other": b"o"}
+    kept = add(store, layout, layout.image([shared], tag="kept"), "kept")
+    add(store, layout, layout.image([shared, other], tag="gone"), "gone")
+    before = set(store.blobs.digests())
+
+    def refuse(path: str, *words: object, **more: object) -> object:
+        if isinstance(path, str) and path.endswith(kept["digest"][7:]):
+            raise OSError(number, os.strerror(number), path)
+        return opening(path, *words, **more)
+
+    opening = builtins.open
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        with pytest.raises(StoreError):
+            images.remove(store, ["gone"])
+        with pytest.raises(StoreError):
+            removal.remove(store, lambda _world: [], {})
+
+    assert set(store.blobs.digests()) == before
 
 
 def test_an_id_with_several_names_needs_force(store: Store, layout: LayoutMaker) -> None:
