@@ -130,6 +130,7 @@ class _CheckedReader(io.RawIOBase):
         self._found = found
         self._hash = hashlib.sha256()
         self._left = entry.size
+        self._finished = False
 
     def readable(self) -> bool:
         return True
@@ -137,7 +138,8 @@ class _CheckedReader(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes. Raises BuildError (changed-during-build)."""
         if self._left == 0:
-            self._finish()
+            if not self._finished:
+                self._finish()
             return b""
         want = self._left if size is None or size < 0 else min(size, self._left)
         data = self._source.read(want)
@@ -177,6 +179,7 @@ class _CheckedReader(io.RawIOBase):
         super().close()
 
     def _finish(self) -> None:
+        self._finished = True
         digest = digests.from_hex(self._hash.hexdigest())
         if self._entry.digest not in (None, digest):
             raise changed(self._entry)
