@@ -1,9 +1,9 @@
 """What a store holds, read without changing anything: layers, records, images, blobs, and who uses them.
 
 Sizes are bytes on the disk. A layer's tree is not walked: its index tells what it takes, about. What is
-damaged is as if it were not there: who finds out is `fsck`. An image that cannot be read now (an I/O error, no
-more open files) is no such thing: what it needs may not go, so that is an error. Removing nothing, and deciding
-nothing.
+damaged is as if it were not there: who finds out is `fsck`. An image that cannot be read now (an I/O error,
+no more open files) is no such thing: what it needs may not go, so that is an error. Removing nothing, and
+deciding nothing.
 """
 
 from __future__ import annotations
