@@ -10,6 +10,7 @@ lies below a layer.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -21,7 +22,7 @@ import msgspec
 
 from builder import digest as digests
 from builder import stop
-from builder.errors import BuildError, reason_of
+from builder.errors import BuildError, ImageError, reason_of
 from builder.fs.rooted import open_in, open_root, opened
 from builder.fs.spread import MANY
 from builder.fs.syscalls import clone_file
@@ -37,7 +38,7 @@ from builder.snapshots.snapshot import FILE, OPAQUE, WHITEOUT, Entry
 from builder.snapshots.unpack import TreeWriter, regular_file, write_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from builder.fs.copy import Readable
@@ -202,10 +203,22 @@ def pack_folder(
     return _pack_into(blobs, bare, lambda entry: open_stored(root_fd, entry.path), compression, clamp)
 
 
+@contextlib.contextmanager
+def sound(blobs: BlobStore, digest: digests.Digest) -> Iterator[None]:
+    """A block that reads a blob. An ImageError there is the store's fault where the blob's bytes are not what
+    its digest says: it is dropped then, so that it can be had anew, and a StoreError says so."""
+    try:
+        yield
+    except ImageError as error:
+        if blobs.has_its_bytes(digest):
+            raise
+        raise blobs.damaged(digest) from error
+
+
 def recompress(blobs: BlobStore, blob: spec.LayerBlob, compression: Compression) -> spec.LayerBlob:
     """Make the same tar with another compression."""
     digest = digests.parse(blob.descriptor.digest)
-    with blobs.ingest() as out, blobs.open(digest) as stream:
+    with sound(blobs, digest), blobs.ingest() as out, blobs.open(digest) as stream:
         sha = hashlib.sha256()
         with open_writer(out, compression) as writer:
             reader = open_reader(stream, name=f"blob {digest}")
@@ -227,7 +240,8 @@ def unpack_blob(
     digest = digests.parse(blob.descriptor.digest)
     entries = list(entries)
     many = len(entries) >= MANY
-    with blobs.open(digest) as stream, TreeWriter(folder, way=way, many=many) as writer:
+    writing = TreeWriter(folder, way=way, many=many)
+    with sound(blobs, digest), blobs.open(digest) as stream, writing as writer:
         sink = _AsIndexed(writer, entries)
         _, diff_id = scan(stream, sink=sink, indexed=entries, name=f"blob {digest}")
     if diff_id != blob.diff_id:

@@ -45,7 +45,8 @@ def import_blob(store: LayerStore, blob: LayerBlob, *, unpacked: bool) -> LayerI
         if unpacked:
             store.unpacked(layer)
         return layer
-    with store.blobs.open(parse(blob.descriptor.digest)) as stream:
+    digest = parse(blob.descriptor.digest)
+    with forms.sound(store.blobs, digest), store.blobs.open(digest) as stream:
         return _read(store, blob, diff_id, stream, unpacked=unpacked)
 
 

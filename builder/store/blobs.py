@@ -218,6 +218,11 @@ class BlobStore:
         with self._guard:
             self._believed.add(digest)
 
+    def has_its_bytes(self, digest: Digest) -> bool:
+        """Whether the blob's bytes are what its digest says; they are read for it."""
+        with self.open(digest) as file, told_as(self.folder, f"reading {digest}"):
+            return _hash_of(file.fileno()) == digest
+
     def is_checked(self, digest: Digest) -> bool:
         """Whether this object has written, or verified, the blob's bytes."""
         return digest in self._believed

@@ -173,3 +173,22 @@ def test_fsck_where_there_is_no_store_says_so(tmp_path: Path) -> None:
     assert "there is no store in" in done.stderr
     assert not (tmp_path / "none").exists()
     assert Pybuild(tmp_path)("fsck", "x", check=False).returncode == 2
+
+
+def test_a_damaged_base_is_dropped_by_the_build_that_meets_it_and_the_next_one_says_what_is_missing(
+    app: Pybuild, context: Path
+) -> None:
+    base = read_image(app.root, "busybox:latest").manifest["layers"][0]["digest"]
+    pruned = app("prune", "--force", "--all")
+    flip(Path(app.root, "blobs", base.replace(":", "/")), 5000)
+
+    first = app("build", "-t", "app:2", context, check=False)
+
+    assert pruned.returncode == 0
+    assert (first.returncode, "is damaged" in first.stderr, "it was removed" in first.stderr) == (
+        1,
+        True,
+        True,
+    )
+    assert findings(app, "--repair")
+    assert findings(app) == []
