@@ -53,7 +53,7 @@ def run_overlay(layers: LayerStore, below: Snapshot, edit: Edit, script: str) ->
     empty, merged = edit.work.parent / "empty", edit.work.parent / "merged"
     empty.mkdir()
     merged.mkdir()
-    lower = ":".join(str(layers.unpacked(layer)) for layer in reversed(below)) or str(empty)
+    lower = ":".join(reversed(layers.lower(below))) or str(empty)
     options = f"lowerdir={lower},upperdir={edit.upper},workdir={edit.work},{OPTIONS}"
     if ownership.of_process() != ownership.REAL:
         options += ",userxattr"

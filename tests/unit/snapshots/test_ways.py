@@ -344,3 +344,45 @@ def test_the_mark_for_a_removal_is_an_ordinary_device_everywhere(tmp_path: Path)
     status = os.lstat(tmp_path / "t/gone")
     assert (stat.S_ISCHR(status.st_mode), status.st_rdev) == (True, 0)
     assert os.listxattr(tmp_path / "t/d") == ["user.overlay.opaque"]
+
+
+@pytest.mark.parametrize(("rows", "way"), WAYS)
+def test_two_folders_show_a_layer_whoever_made_them(tmp_path: Path, rows: Rows, way: str) -> None:
+    """Changed, added and removed files, their owners, and what a step then leaves."""
+
+    def of(things: dict[str, bytes], uid: int) -> list[Entry]:
+        folders = [Entry("d", FOLDER, 0o755, 1, 2, mtime=SECOND), Entry("e", FOLDER, 0o700, mtime=SECOND)]
+        return folders + [
+            Entry(path, FILE, 0o640, uid, 3, len(data), SECOND) for path, data in things.items()
+        ]
+
+    def check() -> None:
+        layers = open_layers(tmp_path)
+        old = {f"d/{number:03}": b"%d" % number for number in range(80)} | {"e/gone": b""}
+        new = {path: data for path, data in old.items() if path != "e/gone"} | {
+            "d/003": b"new",
+            "e/added": b"x",
+        }
+        base = layers.create(of(old, 4), bytes_of(old), unpacked=True)
+        whole = layers.create(of(new, 4), bytes_of(new), unpacked=True)
+        known = [entry.replace() for entry in layers.entries(whole)]
+        layer = layers.create(known, bytes_of(new), unpacked=True, model=base)
+        assert layers.base(layer) == base
+        assert layers.blob(layer, Compression()) == layers.blob(whole, Compression())
+
+        look = "test ! -e e/gone; cat d/003 d/004 e/added > told; rm d/005; chmod 600 d/006;"
+        look += "ls d | wc -l >> told"
+        over_two = run_step(layers, (layer,), look)
+        over_one = run_step(layers, (whole,), look)
+
+        def left(snapshot: Snapshot) -> list[list[object]]:
+            return [row[:6] for row in rows_of(layers, snapshot)]
+
+        assert left(over_two) == left(over_one)
+        (told,) = [entry for entry in layers.entries(over_two[-1]) if entry.path == "told"]
+        with layers.open(over_two[-1], told) as file:
+            assert file.read() == b"new4x79\n"
+        found = {entry.path: entry for entry in layers.tree(over_two).walk(".")}
+        assert (found["d/006"].uid, found["d/006"].gid, found["d/006"].mode) == (4, 3, 0o600)
+
+    call_as_root_of(rows, check)
