@@ -17,11 +17,11 @@ Knows the file and the forms of values, not what is done with them. tomllib is l
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from builder.errors import UsageError, reason_of
+from builder.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -35,8 +35,7 @@ _UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Value):
     """An amount of a disk: bytes, and percent of the whole; of both the smaller one, 0 meaning not given."""
 
     size: int = 0
@@ -48,19 +47,17 @@ class Space:
         return min(shares, default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class RoomSettings:
+class RoomSettings(Value):
     """When a store makes room by itself; see the module. max_age: seconds, 0 for never."""
 
     enabled: bool = True
-    max_used: Space = Space(100 << 30, 80)
-    reserved: Space = Space(10 << 30, 10)
-    min_free: Space = Space(20 << 30, 10)
+    max_used: Space = Space(size=100 << 30, percent=80)
+    reserved: Space = Space(size=10 << 30, percent=10)
+    min_free: Space = Space(size=20 << 30, percent=10)
     max_age: int = 60 * DAY
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """All of the file. path: where it is, "" where there is none."""
 
     room: RoomSettings
@@ -87,7 +84,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     """What the file says, defaults where there is none. Raises UsageError that names file and key."""
     path = find(environment)
     if not path:
-        return Settings(RoomSettings())
+        return Settings(room=RoomSettings())
     import tomllib
 
     try:
@@ -101,7 +98,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
     _check_names(path, "", table, TABLES)
-    return Settings(_room(path, table.get("gc", {})), path)
+    return Settings(room=_room(path, table.get("gc", {})), path=path)
 
 
 def _room(path: str, table: Any) -> RoomSettings:
@@ -138,13 +135,13 @@ def parse_space(value: object, name: str) -> Space:
     name: what to call it in the error.
     """
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62:
-        return Space(value)
+        return Space(size=value)
     if isinstance(value, str):
         text = value.strip().lower()
         number = text.rstrip("bikmgtp% ")
         unit = text[len(number) :].strip()
         if unit == "%" and number.isascii() and number.isdecimal() and int(number) <= 100:
-            return Space(0, int(number))
+            return Space(percent=int(number))
         power = _UNITS.get(unit[:1])
         if power is not None and unit[1:] in ("", "b", "ib") and unit[:2] not in ("bb", "bi"):
             try:
@@ -152,7 +149,7 @@ def parse_space(value: object, name: str) -> Space:
             except ValueError:
                 size = -1.0
             if 0 <= size < 1 << 62:
-                return Space(int(size))
+                return Space(size=int(size))
     raise UsageError(f"{name} {value}: not an amount of room", hint="for example 512MB, 20g or 10%")
 
 

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from builder.fs.whole import write_whole
 from builder.settings import RoomSettings, find, load
 from builder.solver.cache import sealed, unsealed
 from builder.store.failure import told_as
+from builder.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from builder.store.root import Store
 
 FILE = os.path.join("cache", "room")
@@ -33,8 +35,7 @@ TRY_AGAIN = 600  # seconds after which room is made again where there was no mor
 MAX_FILE = 1 << 16  # bytes, after which a count is made again
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Value):
     """The bounds in bytes, on this disk; age in seconds. All 0: nothing is bound."""
 
     max_used: int = 0
@@ -122,7 +123,8 @@ def _budget(store: Store, environment: Mapping[str, str], noted: Mapping[str, An
     """The bounds: as they were noted, or read anew. Raises UsageError."""
     known = noted.get("budget")
     if noted.get("settings") == _identity(find(environment)) and isinstance(known, list) and len(known) == 4:
-        return Budget(*(int(number) for number in known))
+        max_used, reserved, min_free, max_age = (int(number) for number in known)
+        return Budget(max_used=max_used, reserved=reserved, min_free=min_free, max_age=max_age)
     return budget_of(store, load(environment).room)
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
-
 from builder.errors import BuildError
 from builder.events import Removed, Warned
 from builder.room.budget import due
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from builder.events import Emit
     from builder.room.removal import Outcome
     from builder.room.rules import Removal

@@ -44,7 +44,13 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     settings = load({"PYBUILD_CONFIG": str(file)})
 
     assert settings.path == str(file)
-    assert settings.room == RoomSettings(False, Space(0, 80), Space(5), Space(2 << 30), 9000)
+    assert settings.room == RoomSettings(
+        enabled=False,
+        max_used=Space(percent=80),
+        reserved=Space(size=5),
+        min_free=Space(size=2 << 30),
+        max_age=9000,
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,9 +83,9 @@ def test_a_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "space"),
     [
-        (5, Space(5)), ("5", Space(5)), ("1k", Space(1024)), ("1.5 GB", Space(3 << 29)),
-        ("2GiB", Space(2 << 30)),
-        ("10%", Space(0, 10)), ("0", Space(0)),
+        (5, Space(size=5)), ("5", Space(size=5)), ("1k", Space(size=1024)), ("1.5 GB", Space(size=3 << 29)),
+        ("2GiB", Space(size=2 << 30)),
+        ("10%", Space(size=0, percent=10)), ("0", Space(size=0)),
     ],
 )  # fmt: skip
 def test_amounts(value: object, space: Space) -> None:
@@ -87,9 +93,9 @@ def test_amounts(value: object, space: Space) -> None:
 
 
 def test_of_bytes_and_a_share_the_smaller_counts() -> None:
-    assert Space(100, 50).of(1000) == 100
-    assert Space(100, 5).of(1000) == 50
-    assert Space(0, 50).of(1000) == 500
+    assert Space(size=100, percent=50).of(1000) == 100
+    assert Space(size=100, percent=5).of(1000) == 50
+    assert Space(size=0, percent=50).of(1000) == 500
     assert Space().of(1000) == 0
 
 
