@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+
 from builder.errors import BuildError
 from builder.events import Removed, Warned
 from builder.room.budget import due
