@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from builder.bench.values import Result
 
 SIGINT = 2
+UNKNOWN_SECONDS = 1.0
 LEFT_OUT = (
     "tag", "label", "call", "check", "on-failure", "no-cache", "no-cache-filter", "pull", "cache-from",
     "cache-to", "plan", "assume",
@@ -104,8 +105,9 @@ def _known(bench: Bench) -> dict[tuple[str, str], float]:
     steps = [v for v in wanted.values() if v.op_digest is not None and not v.about.internal]
     missing = [vertex for vertex in steps if vertex.digest not in found]
     if missing:
-        told = f"{len(missing)} of {len(steps)} steps have none, and count as 0 s"
+        told = f"{len(missing)} of {len(steps)} steps have none: a RUN counts as {UNKNOWN_SECONDS:.0f} s then"
         bench.notes.append(f"times are those of earlier builds; {told}")
+        found |= {vertex.digest: UNKNOWN_SECONDS for vertex in missing if text_of(vertex).startswith("RUN")}
     return {(v.about.stage, text_of(v)): found[d] for d, v in wanted.items() if d in found}
 
 
