@@ -101,12 +101,8 @@ class _Layer:
 
     def _small_files(self) -> Iterator[Finding]:
         """The digests that were noted, and the list of blobs."""
-        noted = os.path.join(self.folder, index.DIGESTS)
-        if os.path.exists(noted):
-            with open(noted, "rb") as file:
-                lines = file.read().count(b"\n")
-            if lines > len(index.read_digests(self.folder)):
-                yield self._finding(index.DIGESTS, "it has lines that are none")
+        if None in index.read_noted(self.folder):
+            yield self._finding(index.DIGESTS, "it has lines that are none")
         if os.path.exists(os.path.join(self.folder, index.BLOBS)) and not forms.read_blobs(self.folder):
             yield self._finding(index.BLOBS, "it cannot be read")
 

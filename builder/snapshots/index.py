@@ -136,20 +136,26 @@ def read_index(folder: str) -> list[Entry] | None:
 
 def read_digests(folder: str) -> Mapping[str, Digest]:
     """Path -> digest of what was hashed after the index was written; broken lines are left out."""
-    found: dict[str, Digest] = {}
+    return dict(row for row in read_noted(folder) if row is not None)
+
+
+def read_noted(folder: str) -> list[tuple[str, Digest] | None]:
+    """The same line by line, as they were appended; None for a broken one."""
     try:
         with open(os.path.join(folder, DIGESTS), "rb") as file:
-            lines = file.read().splitlines()
+            return [_noted(line) for line in file.read().splitlines()]
     except (FileNotFoundError, NotADirectoryError):
-        return found
-    for line in lines:
-        try:
-            path, digest, told = json.loads(line)
-        except (ValueError, TypeError):
-            continue
-        if isinstance(path, str) and _is_digest(digest) and told == _sum_of(path, digest):
-            found[path] = digest
-    return found
+        return []
+
+
+def _noted(line: bytes) -> tuple[str, Digest] | None:
+    try:
+        path, digest, told = json.loads(line)
+    except (ValueError, TypeError):
+        return None
+    if isinstance(path, str) and _is_digest(digest) and told == _sum_of(path, digest):
+        return path, digest
+    return None
 
 
 def _sum_of(path: str, digest: Digest) -> str:

@@ -125,3 +125,11 @@ def test_a_digest_that_is_noted_under_another_name_is_not_believed(tmp_path):
     (tmp_path / "digests").write_bytes(line.replace(b'"a"', b'"b"') + line.replace(b":00", b":01"))
 
     assert [row.digest for row in index.read_index(str(tmp_path))] == [None, None]
+
+
+def test_digests_that_two_have_noted_are_no_damage_and_broken_lines_are_told(tmp_path):
+    digest = "sha256:" + "0" * 64
+    (tmp_path / "digests").write_bytes(index.digest_line("a", digest) * 2 + b"[1\n")
+
+    assert index.read_noted(str(tmp_path)) == [("a", digest), ("a", digest), None]
+    assert index.read_digests(str(tmp_path)) == {"a": digest}
