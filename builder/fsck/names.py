@@ -23,7 +23,7 @@ from builder.fsck.finding import (
     Finding,
 )
 from builder.oci import documents
-from builder.oci.names import INDEX_TYPE, Row, name_of, read_copy, read_rows
+from builder.oci.names import INDEX_TYPE, Row, is_copied, name_of, read_copy, read_rows
 from builder.oci.spec import Index, Manifest
 from builder.store.root import FORMAT, LAYOUT
 
@@ -56,7 +56,8 @@ def check_tables(store: Store, damaged: Collection[str], counts: Counts) -> Iter
     except BuildError:
         yield Finding("names", INDEX, "it cannot be read", RESTORE_NAMES)
         rows = []
-    copy = {json.dumps(row, sort_keys=True) for row in read_copy(store.folder) or ()}
+    copied = read_copy(store.folder) if is_copied(store.folder) else None
+    copy = {json.dumps(row, sort_keys=True) for row in copied or ()}
     for row in rows:
         counts.images += 1
         problem = _image_problem(store, row, damaged)

@@ -228,20 +228,43 @@ def _read(folder: str, name: str) -> dict[str, Any]:
 
 def read_copy(folder: str) -> list[Row] | None:
     """The entries as they were written last by this program; None where that is not known for sure."""
+    copied = _copied(folder)
+    return copied[0] if copied is not None else None
+
+
+def is_copied(folder: str) -> bool:
+    """Whether the copy is one of the very file that is there now: a build that ended in between, or a power
+    cut, leaves that of an earlier one, which tells nothing of this.
+    """
+    copied = _copied(folder)
+    try:
+        return copied is not None and os.stat(os.path.join(folder, "index.json")).st_ino == copied[1]
+    except OSError:
+        return False
+
+
+def _copied(folder: str) -> tuple[list[Row], int] | None:
+    """The entries of the copy, and the inode of the file that it is of."""
     try:
         with open(os.path.join(folder, COPY), "rb") as file:
             data, _, told = file.read(MAX_INDEX).partition(b"\n")
         rows: list[Row] = json.loads(data)["manifests"]
+        inode = int(told.partition(b" ")[2])
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return rows if told.decode("ascii", "replace") == sha256_of(data).hex() else None
+    return (rows, inode) if told == _copy_line(data, inode) else None
+
+
+def _copy_line(data: bytes, inode: int) -> bytes:
+    return f"{sha256_of(data + b'%d' % inode).hex()} {inode}".encode("ascii")
 
 
 def _keep_copy(folder: str, document: object) -> None:
     """Keep what index.json holds once more, with its sum: for who mends it. Where it cannot be, it is not."""
     data = json.dumps(document, separators=(",", ":")).encode()
     try:
-        write_whole(os.path.join(folder, COPY), data + b"\n" + sha256_of(data).hex().encode())
+        inode = os.stat(os.path.join(folder, "index.json")).st_ino
+        write_whole(os.path.join(folder, COPY), data + b"\n" + _copy_line(data, inode))
     except OSError:
         return
 
