@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from builder import failed, stop
 from builder.digest import Digest
+from builder.errors import StoreError
 from builder.fs.remove import remove_tree
 from builder.oci.names import Names
 from builder.room import facts as room_facts
@@ -64,13 +65,15 @@ def remove(store: Store, decide: Decide, folders: Mapping[str, Iterable[FolderFa
             world = World(room_facts.read(store), folders)
             carrier = _Carrier(store, world.facts.diffs, work)
             for removal in decide(world):
-                if removal.item.kind != FAILED and carrier.carry(removal):
-                    done.append(removal)
-                elif removal.item.kind == FAILED:
+                if removal.item.kind == FAILED:
                     carrier.later.append(removal)
+                    continue
+                with contextlib.suppress(StoreError):  # a table cannot be written now: the disk is full
+                    if carrier.carry(removal):
+                        done.append(removal)
             left = world.used_space()
         done += [removal for removal in carrier.later if failed.forget(store, removal.item.id)]
-        for name in sorted(set(os.listdir(work)) - {LOCK}):
+        for name in sorted(set(os.listdir(work)) - {LOCK}) if work else ():
             stop.check()
             with contextlib.suppress(OSError):  # another user's files, of another user namespace
                 remove_tree(os.path.join(work, name))
@@ -79,8 +82,17 @@ def remove(store: Store, decide: Decide, folders: Mapping[str, Iterable[FolderFa
 
 @contextlib.contextmanager
 def _bin(store: Store) -> Iterator[str]:
-    """A folder to rename things into. Where its emptying is interrupted, the rest is for the next sweep."""
-    folder = IngestFolder(store.folder)
+    """A folder to rename things into. Where its emptying is interrupted, the rest is for the next sweep.
+
+    "" where the disk is so full that none can be made.
+    """
+    try:
+        folder = IngestFolder(store.folder)
+    except StoreError as error:
+        if error.code != "disk-full":
+            raise
+        yield ""
+        return
     try:
         yield folder.path
     except stop.Stopped:
@@ -156,6 +168,9 @@ class _Carrier:
 
     def _away(self, *parts: str) -> None:
         self._count += 1
+        if not self._work:
+            remove_tree(os.path.join(self.store.folder, *parts))
+            return
         with contextlib.suppress(FileNotFoundError):
             os.rename(os.path.join(self.store.folder, *parts), os.path.join(self._work, str(self._count)))
 

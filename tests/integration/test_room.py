@@ -12,6 +12,11 @@ from typing import Any
 
 import pytest
 
+from builder.errors import StoreError
+from builder.room import facts as room_facts
+from builder.room import removal
+from builder.room.rules import Rule, choose
+from builder.store.root import open_store
 from tests.support.contexts import lay, steps_run
 from tests.support.images import read_image
 from tests.support.machine import Pybuild, needs, needs_root
@@ -309,3 +314,20 @@ def test_what_dead_builds_left_is_swept(app: Pybuild) -> None:
     assert not dead.is_symlink()
     assert "swept" in swept.stderr
     assert fresh.exists()
+
+
+def test_prune_works_on_a_full_disk(app: Pybuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder to rename things into can be made, they are removed in their places."""
+    store = open_store(app.root)
+
+    def full(_root: str) -> None:
+        raise StoreError("no space left on the device", code="disk-full")
+
+    monkeypatch.setattr(removal, "IngestFolder", full)
+    before = room_facts.read(store)
+
+    outcome = removal.remove(store, lambda world: choose(world, Rule(), time.time()), {})
+
+    assert outcome.removals
+    assert room_facts.read(store).total < before.total
+    assert wrong_in(app.root) == []
