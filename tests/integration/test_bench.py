@@ -164,7 +164,15 @@ def test_the_flags_of_a_build_count(pybuild: Pybuild, project: Path, tmp_path: P
     other.write_text("FROM busybox AS one\nARG V\nCOPY src /src\nRUN test $V = 7\nFROM one\nRUN exit 1\n")
 
     found = bench(
-        pybuild, "-f", other, "--build-arg", "V=7", "--target=one", "--parts=1", f"--keep={tmp_path}/kept", project
+        pybuild,
+        "-f",
+        other,
+        "--build-arg",
+        "V=7",
+        "--target=one",
+        "--parts=1",
+        f"--keep={tmp_path}/kept",
+        project,
     )
 
     assert cases(found)["cold"]["steps"] == 3
