@@ -7,7 +7,12 @@
         cache/models/ab/abcd…     the layer that a COPY made last, as text: a hint that may go at any time,
                                   keeps nothing, and may name what is gone
     ROOT/cache/parts    what keys were made of (keyparts.sheets); no root, and may be removed at any time
+    ROOT/cache/room     what was counted last of what it all takes (room.budget); may be removed at any time
+    ROOT/cache/names    a copy of index.json with its sum, for fsck (oci.names)
     ROOT/locks          see store.locks
+
+What is added here is to be told to `room` (what it takes, whether it may go) and `fsck`.
+A build's lease in ROOT/ingest says which layers and blobs it uses (store.leases): they stay while it lives.
 
 Whoever passed `open_store` may rely on the folders. Never knows what is in them. On the cached path.
 """
@@ -31,7 +36,8 @@ FORMAT = 1
 FOLDERS = ("blobs/sha256", "layers", "cache", "ingest", "builds", "locks")
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
-_OURS = {"VERSION", "oci-layout", "index.json", "blobs", "layers", "cache", "ingest", "builds", "locks"}
+_OURS = {"VERSION", "oci-layout", "index.json", "blobs", "layers", "cache", "ingest", "builds", "locks",
+         "cgroups"}  # fmt: skip
 
 
 class Store:
