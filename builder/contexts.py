@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from builder.digest import hex_of, of_value
-from builder.dockerfile.ignore import parse as parse_ignore
 from builder.errors import BuildError
 from builder.prepare import ignore_of_named
 from builder.snapshots import selection
@@ -46,7 +45,7 @@ class Context:
     """
 
     def __init__(
-        self, folder: str, ignore: Ignore, ignore_name: str, store: str, only: list[str] | None
+        self, folder: str, ignore: Ignore | None, ignore_name: str, store: str, only: list[str] | None
     ) -> None:
         self.folder = folder
         self.ignore = ignore
@@ -89,8 +88,9 @@ class Context:
 
     def hidden_by(self, path: str) -> str | None:
         """The line of the ignore file that hides a path, as `.dockerignore:3`; None where none does."""
-        line = self.ignore.which(path) if self.ignore else 0
-        return f"{self.ignore_name}:{line}" if line > 0 and self.ignore.excludes(path) else None
+        if not self.ignore or not self.ignore.excludes(path):
+            return None
+        return f"{self.ignore_name}:{self.ignore.which(path)}"
 
     def save(self) -> None:
         """Keep what was hashed for the next build; a cache that cannot be written is no error."""
@@ -127,12 +127,17 @@ def open_context(
             )
         ignore = ignore_of_named(folder)
     ignore_name, text = ignore or (".dockerignore", "")
+    patterns = None
+    if text:
+        from builder.dockerfile.ignore import parse
+
+        patterns = parse(text, ignore_name)
     only: list[str] | None = []
     for select in asked:
         only = None if select is None or only is None else [*only, *select.patterns]
     told = (store, folder, ignore_name, text, None if only is None else frozenset(only))
     if seen is not None and (there := seen.get(asked_for)) is not None and there.told == told:
         return there
-    opened = Context(folder, parse_ignore(text, ignore_name), ignore_name, store, only)
+    opened = Context(folder, patterns, ignore_name, store, only)
     opened.told = told
     return opened

@@ -9,7 +9,7 @@ it), hashlib is loaded for what is large.
 
 from __future__ import annotations
 
-import json
+from builder import plainjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ else:
 
 
 HEX = frozenset("0123456789abcdef")
-# Made once: json.dumps would make one for every value.
-ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
+_ENCODED = plainjson.encoder(compact=True, sort_keys=True)
 LARGE = 1 << 18  # bytes, from which on OpenSSL's speed makes up for its loading
 
 
@@ -76,4 +75,4 @@ def of_value(value: object) -> Digest:
     The encoding is JSON with sorted keys and no spaces, ASCII only, so it is the same everywhere and
     keeps names that are no UTF-8 (lone surrogates) apart.
     """
-    return of_bytes(ENCODER.encode(value).encode())
+    return of_bytes(_ENCODED(value).encode())

@@ -8,13 +8,11 @@ A fully cached build emits them too, so nothing heavy is imported.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-
 from builder.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar
 
 
@@ -208,7 +206,10 @@ AnyEvent = (
     | BuildFailed
 )
 
-Emit = Callable[[AnyEvent], None]
+if TYPE_CHECKING:
+    Emit = Callable[[AnyEvent], None]
+else:
+    Emit = object
 
 
 KINDS: dict[str, type[Event]] = {kind.tag: kind for kind in Event.__subclasses__()}
@@ -216,12 +217,16 @@ KINDS: dict[str, type[Event]] = {kind.tag: kind for kind in Event.__subclasses__
 
 def encode(event: AnyEvent) -> bytes:
     """One line of JSON, without its newline."""
+    import json
+
     plain = {"event": event.tag, **event.__dict__}
     return json.dumps(plain, separators=(",", ":"), default=vars).encode("ascii")
 
 
 def decode(line: bytes) -> AnyEvent:
     """The event of such a line; raises ValueError where it is none."""
+    import json
+
     data = json.loads(line)
     if not isinstance(data, dict) or data.get("event") not in KINDS:
         raise ValueError(f"not an event: {line[:80]!r}")

@@ -10,10 +10,9 @@ Plain data and json only: this is the path of a fully cached build.
 
 from __future__ import annotations
 
-import json
 import os
 
-from builder import __version__
+from builder import __version__, plainjson
 from builder.digest import Digest, of_value
 from builder.graph.selection import Selection
 from builder.oci.finished import Finished
@@ -151,7 +150,7 @@ def save_plan(cache: Cache, name: Digest, plan: Plan) -> None:
          r.line, r.internal]
         for r in plan.rows
     ]  # fmt: skip
-    text = json.dumps([plan.states, plan.config, rows, plan.warnings])
+    text = plainjson.dumps([plan.states, plan.config, rows, plan.warnings])
     cache.remember("programs", name, text)
 
 
@@ -161,7 +160,7 @@ def load_plan(cache: Cache, name: Digest) -> Plan | None:
     if text is None:
         return None
     try:
-        states, config, rows, warnings = json.loads(text)
+        states, config, rows, warnings = plainjson.loads(text)
         return Plan(
             [(locator, platform, state) for locator, platform, state in states],
             Digest(config),
@@ -203,7 +202,7 @@ def save_image(cache: Cache, name: Digest, image: Finished) -> None:
     """Remember a finished image whose layers' blobs the store has."""
     documents = [image.manifest_bytes.decode(), image.config_bytes.decode()]
     about = [image.row, image.config, image.layers, image.created, image.size]
-    cache.remember("images", name, json.dumps([about, documents]))
+    cache.remember("images", name, plainjson.dumps([about, documents]))
 
 
 def load_image(cache: Cache, name: Digest) -> Finished | None:
@@ -212,7 +211,7 @@ def load_image(cache: Cache, name: Digest) -> Finished | None:
     try:
         if text is None:
             return None
-        (row, config, layers, created, size), (manifest_bytes, config_bytes) = json.loads(text)
+        (row, config, layers, created, size), (manifest_bytes, config_bytes) = plainjson.loads(text)
         image = Finished(row, manifest_bytes.encode(), config, config_bytes.encode(), layers, created, size)
         return image if image.is_sound() else None
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -9,11 +9,10 @@ Loads neither asyncio nor msgspec, lark, networkx, rich or an HTTP library.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
-from builder import memo, prepare
+from builder import memo, plainjson, prepare
 from builder.delivery import TREES, Delivered, hand_out, hand_out_tree, metadata, wanted
 from builder.digest import Digest
 from builder.errors import BuildError
@@ -52,9 +51,7 @@ if TYPE_CHECKING:
 MAX_DOCUMENT = 16 << 20  # bytes of a manifest or a config
 
 
-def try_warm(
-    request: BuildRequest, emit: Emit, seen: dict[str, Context] | None = None
-) -> BuildResult | None:
+def try_warm(request: BuildRequest, emit: Emit, seen: dict[str, Context] | None = None) -> BuildResult | None:
     """The result of a build that has nothing to make; None where it may have.
 
     seen: takes the contexts that were read for it, by name: a full build need not read them again. Raises
@@ -130,7 +127,7 @@ def _is_whole(store: Store, image: Finished, *, stored: bool) -> bool:
     if stored:
         for digest in (image.digest, Digest(image.config)):
             blobs.read(digest, MAX_DOCUMENT)
-    manifest = json.loads(image.manifest_bytes)
+    manifest = plainjson.loads(image.manifest_bytes)
     return all(blobs.stat(Digest(layer["digest"])) == layer["size"] for layer in manifest["layers"])
 
 

@@ -12,7 +12,7 @@ from builder.commands.flags import nearest
 from builder.errors import UsageError
 from builder.oci import reference
 from builder.oci.compressed import Compression
-from builder.oci.reference import TAG, InvalidReference, Reference
+from builder.oci.reference import InvalidReference, Reference, is_tag
 from builder.request import CacheFrom, CacheTo
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ class _Given:
     def tag(self) -> str:
         """`tag` of a folder's cache."""
         tag = self.attrs.get("tag") or DEFAULT_TAG
-        if not TAG.fullmatch(tag):
+        if not is_tag(tag):
             raise UsageError(f"{self.where}: tag {tag!r} is not valid")
         return tag
 

@@ -7,10 +7,10 @@ of a fully cached build: plain data, and blobs that only the kernel touches.
 
 from __future__ import annotations
 
-import json
 import os
 
 from builder import digest as digests
+from builder import plainjson
 from builder.errors import BuildError, ImageError, reason_of
 from builder.exporters.destination import Destination
 from builder.fs.whole import write_whole
@@ -55,7 +55,7 @@ def index_of(image: Finished, names: Sequence[Reference], others: Iterable[Row] 
 
 def encode(document: object) -> bytes:
     """Plain data as JSON, as OCI's documents are written: no spaces, in the order given."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return plainjson.dumps(document, compact=True, ascii_only=False).encode()
 
 
 def blob_files(image: Finished) -> list[File]:

@@ -20,7 +20,7 @@ from builder import stop
 from builder.digest import Digest
 from builder.errors import ImageError, reason_of
 from builder.oci import documents, spec
-from builder.oci.reference import DEFAULT_TAG, TAG, InvalidReference
+from builder.oci.reference import DEFAULT_TAG, InvalidReference, is_tag
 from builder.oci.reference import parse as parse_reference
 from builder.oci.spec import Descriptor
 from builder.store.blobs import CHUNK, BlobStore, WrongContent
@@ -50,7 +50,7 @@ def parse_layout_name(text: str) -> LayoutName:
             raise InvalidReference(f"digest {digest_text!r} of layout {text!r} is not valid") from None
     before, colon, tag = folder.rpartition(":")
     if colon and "/" not in tag:
-        if not TAG.fullmatch(tag):
+        if not is_tag(tag):
             raise InvalidReference(f"tag {tag!r} of layout {text!r} is not valid")
         folder = before
     else:

@@ -10,9 +10,9 @@ fully cached build.
 
 from __future__ import annotations
 
-import json
 import os
 
+from builder import plainjson
 from builder.digest import sha256_of
 from builder.errors import StoreError
 from builder.fs.whole import write_whole
@@ -145,7 +145,7 @@ class Names:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 with open(fd, "wb") as file:
-                    file.write(json.dumps(document, separators=(",", ":")).encode())
+                    file.write(plainjson.dumps(document, compact=True).encode())
                     file.flush()
                     os.fsync(fd)
                 os.rename(temporary, path)
@@ -218,7 +218,7 @@ def _read(folder: str, name: str) -> dict[str, Any]:
         except FileNotFoundError:
             return {}
     try:
-        document = json.loads(data)
+        document = plainjson.loads(data)
     except (ValueError, RecursionError):
         raise _damaged(folder, name) from None
     if not isinstance(document, dict):
@@ -248,7 +248,7 @@ def _copied(folder: str) -> tuple[list[Row], int] | None:
     try:
         with open(os.path.join(folder, COPY), "rb") as file:
             data, _, told = file.read(MAX_INDEX).partition(b"\n")
-        rows: list[Row] = json.loads(data)["manifests"]
+        rows: list[Row] = plainjson.loads(data)["manifests"]
         inode = int(told.partition(b" ")[2])
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -261,7 +261,7 @@ def _copy_line(data: bytes, inode: int) -> bytes:
 
 def _keep_copy(folder: str, document: object) -> None:
     """Keep what index.json holds once more, with its sum: for who mends it. Where it cannot be, it is not."""
-    data = json.dumps(document, separators=(",", ":")).encode()
+    data = plainjson.dumps(document, compact=True).encode()
     try:
         inode = os.stat(os.path.join(folder, "index.json")).st_ino
         write_whole(os.path.join(folder, COPY), data + b"\n" + _copy_line(data, inode))

@@ -7,8 +7,6 @@ same. Pure, and on the cached path.
 
 from __future__ import annotations
 
-import re
-
 from builder import digest as digests
 from builder.errors import ImageError
 
@@ -25,10 +23,8 @@ _MAX_TEXT = MAX_NAME + 1 + 128 + 1 + 80
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[A-Fa-f0-9:]+\])(?::[0-9]{{1,5}})?"
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-REGISTRY = re.compile(_HOST)
-REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_HEX64 = re.compile(r"[a-f0-9]{64}")
+_REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+MAX_TAG = 128
 
 
 class InvalidReference(ImageError, ValueError):
@@ -106,12 +102,12 @@ def parse(text: str) -> Reference:
     digest = _parse_digest(text, digest_text) if at else None
     registry, path = _split(rest)
     repository, colon, tag = path.partition(":")
-    if not at and _HEX64.fullmatch(rest):
+    if not at and len(rest) == 64 and digests.HEX.issuperset(rest):
         raise InvalidReference(
             f"image reference {rest} cannot be 64 hexadecimal digits", hint=f"write NAME@sha256:{rest[:12]}…"
         )
     _check(text, registry, repository)
-    if colon and not TAG.fullmatch(tag):
+    if colon and not is_tag(tag):
         raise InvalidReference(
             f"tag {_shown(tag)} of image reference {_shown(text)} is not valid",
             hint="a tag has up to 128 letters, digits, '_', '.' and '-', and does not begin with '.' or '-'",
@@ -142,12 +138,12 @@ def _check(text: str, registry: str, repository: str) -> None:
         raise InvalidReference(
             f"image reference {_shown(text)} has a name of more than {MAX_NAME} characters"
         )
-    if not REGISTRY.fullmatch(registry):
+    if registry != DOCKER_HUB and not _matches(_HOST, registry):
         raise InvalidReference(f"registry {_shown(registry)} of image reference {_shown(text)} is not valid")
-    if REPOSITORY.fullmatch(repository):
+    if _is_repository(repository):
         return
     lowered = repository.lower()
-    if lowered != repository and REPOSITORY.fullmatch(lowered):
+    if lowered != repository and _is_repository(lowered):
         typed = repository.removeprefix("library/")
         raise InvalidReference(
             f"image reference {_shown(text)} must be in lower case",
@@ -157,6 +153,26 @@ def _check(text: str, registry: str, repository: str) -> None:
         f"image reference {_shown(text)} is not valid",
         hint="a name has lower-case letters and digits, with '.', '_', '__' or '-' between them, and '/'",
     )
+
+
+def is_tag(text: str) -> bool:
+    """Letters, digits, `_`, `.` and `-`, not beginning with the last two."""
+    plain = text.replace("_", "a").replace(".", "a").replace("-", "a")
+    return plain.isascii() and plain.isalnum() and text[0] not in ".-" and len(text) <= MAX_TAG
+
+
+def _is_repository(text: str) -> bool:
+    """Components between slashes; names with a single separator between their words need no `re`."""
+    words = text.replace("/", "-").replace(".", "-").replace("_", "-").split("-")
+    if all(word.isalnum() and word.isascii() and word == word.lower() for word in words):
+        return True
+    return _matches(_REPOSITORY, text)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    import re
+
+    return re.fullmatch(pattern, text) is not None
 
 
 def _parse_digest(text: str, digest: str) -> Digest:

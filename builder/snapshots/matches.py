@@ -9,8 +9,6 @@ On the path of a fully cached build.
 
 from __future__ import annotations
 
-import re
-
 from builder.errors import BuildError, MissingPath
 from builder.snapshots.patterns import BadPattern, Patterns, clean, glob, has_wildcards, may_cross
 from builder.snapshots.snapshot import FOLDER, SYMLINK, Entry, LayerId
@@ -18,6 +16,7 @@ from builder.snapshots.tree import Node, TooManyLinks, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterable, Iterator
 
     from builder.graph.selection import Selection

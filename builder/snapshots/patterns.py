@@ -5,15 +5,14 @@ list in which `**` crosses folders, `!` takes back, what is said of a folder hol
 last pattern that matches decides (github.com/moby/patternmatcher). Stars become atomic groups where that
 is the same, so that many stars cannot make a match take forever. Knows nothing of trees or files.
 
-On the path of a fully cached build: re is all it loads.
+On the path of a fully cached build: re is all it loads, where there is a pattern.
 """
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable
 
 STAR, STARS = "*", "**"
@@ -35,6 +34,8 @@ def has_wildcards(text: str) -> bool:
 
 def glob(pattern: str) -> re.Pattern[str]:
     """What matches whole paths as Go's filepath.Match does; raises BadPattern."""
+    import re
+
     tokens = [STAR if token == STARS else token for token in _tokens(pattern)]
     return re.compile(_join(tokens) + r"\Z", re.DOTALL)
 
@@ -64,16 +65,17 @@ class Patterns:
             negated = text.startswith("!")
             rules.append((_translate(text[negated:]), negated))
         self.exceptions = any(negated for _, negated in rules)
-        one = "|".join(f"(?:{regex})" for regex, negated in rules if not negated) or "(?!)"
-        self._any = re.compile(f"(?:{one})(?:/.*)?\\Z", re.DOTALL)
-        self._rules = [(re.compile(regex + r"\Z", re.DOTALL), negated) for regex, negated in rules]
+        self._any: re.Pattern[str] | None = None
+        self._rules: list[tuple[re.Pattern[str], bool]] = []
+        if rules:
+            self._any, self._rules = _compiled(rules)
         self._folders: dict[str, tuple[bool, ...]] = {"": (False,) * len(rules)}
 
     def matches(self, path: str) -> bool:
         """Whether the last pattern that fits the path, or a folder that it is in, is no exception."""
         if not self.exceptions:
-            return self._any.match(path) is not None
-        return self._any.match(path) is not None and self._walked(path)[0]
+            return self._any is not None and self._any.match(path) is not None
+        return self._any is not None and self._any.match(path) is not None and self._walked(path)[0]
 
     def _walked(self, path: str) -> tuple[bool, tuple[bool, ...]]:
         """Whether the path is matched, and by which patterns as far as they were looked at."""
@@ -89,6 +91,15 @@ class Patterns:
             if fits:
                 matched = not negated
         return matched, tuple(by)
+
+
+def _compiled(rules: list[tuple[str, bool]]) -> tuple[re.Pattern[str], list[tuple[re.Pattern[str], bool]]]:
+    """What any of the patterns matches or has handed down, and each of them for itself."""
+    import re
+
+    one = "|".join(f"(?:{regex})" for regex, negated in rules if not negated) or "(?!)"
+    any_of_them = re.compile(f"(?:{one})(?:/.*)?\\Z", re.DOTALL)
+    return any_of_them, [(re.compile(regex + r"\Z", re.DOTALL), negated) for regex, negated in rules]
 
 
 def clean(path: str) -> str:
@@ -118,6 +129,8 @@ def _translate(pattern: str) -> str:
 
 def _tokens(pattern: str) -> list[str]:
     """The pattern in pieces: STAR, STARS (with a slash behind it eaten), or a regex for one character."""
+    from re import escape
+
     tokens: list[str] = []
     position = 0
     while position < len(pattern):
@@ -137,7 +150,7 @@ def _tokens(pattern: str) -> list[str]:
                 position += 1
                 if position == len(pattern):
                     raise BadPattern(pattern)
-            tokens.append(re.escape(pattern[position]))
+            tokens.append(escape(pattern[position]))
             position += 1
     return tokens
 

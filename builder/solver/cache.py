@@ -16,10 +16,10 @@ miss. This is on the path of a fully cached build, and knows nothing of what a s
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 
+from builder import plainjson
 from builder.digest import Digest, hex_of, of_value, sha256_of
 
 TYPE_CHECKING = False
@@ -217,7 +217,7 @@ class Claim:
 
 def sealed(name: str, data: dict[str, Any]) -> bytes:
     """An object as the JSON that is written under a name, with the sum of both as its last field."""
-    text = json.dumps(data)
+    text = plainjson.dumps(data)
     return (text[:-1] + _TAIL.format(_sum(name, text[:-1].encode("ascii")))).encode("ascii")
 
 
@@ -226,7 +226,7 @@ def unsealed(name: str, raw: bytes) -> dict[str, Any] | None:
     head, tail = raw[:-_TAIL_LENGTH], raw[-_TAIL_LENGTH:]
     if tail != _TAIL.format(_sum(name, head)).encode("ascii"):
         return None
-    data = json.loads(head + b"}")
+    data = plainjson.loads(head + b"}")
     return data if isinstance(data, dict) else None
 
 

@@ -19,9 +19,9 @@ Whoever passed `open_store` may rely on the folders. Never knows what is in them
 
 from __future__ import annotations
 
-import json
 import os
 
+from builder import plainjson
 from builder.errors import StoreError
 from builder.fs.ownership import outer_uid
 from builder.store.blobs import BlobStore
@@ -97,7 +97,7 @@ def _read_version(folder: str) -> bytes | None:
 def _check_version(folder: str, version: bytes) -> None:
     """Raise StoreError for a store that this user or this version may not use."""
     try:
-        data = json.loads(version)
+        data = plainjson.loads(version)
         number, uid = int(data["format"]), int(data["uid"])
     except (ValueError, KeyError, TypeError):
         raise StoreError(
@@ -142,7 +142,7 @@ def _create(folder: str) -> None:
         version = {"format": FORMAT, "uid": outer_uid()}
         _write_once(folder, "oci-layout", LAYOUT)
         _write_once(folder, "index.json", EMPTY_INDEX)
-        _write_once(folder, "VERSION", json.dumps(version).encode() + b"\n")
+        _write_once(folder, "VERSION", plainjson.dumps(version).encode() + b"\n")
 
 
 def _check_is_free(folder: str) -> None:
