@@ -445,7 +445,7 @@ def test_a_damaged_store_says_what_to_do(workshop: Workshop) -> None:
     outcome = workshop.fail()
 
     assert outcome.message == f"{workshop.root}/index.json is damaged"
-    assert outcome.hint == "remove it: images lose their names, and nothing else"
+    assert outcome.hint == "`pybuild fsck --repair` mends it"
     (workshop.root / "index.json").write_bytes(index)
     workshop.check_usable()
 
