@@ -24,6 +24,7 @@ from builder.pulling import bring_layer
 from builder.snapshots import graft, owners, selection
 from builder.snapshots.accounts import read_accounts
 from builder.snapshots.archive import Archive
+from builder.snapshots.delta import WORTH, weight
 from builder.snapshots.edit import is_id
 from builder.snapshots.snapshot import FILE, Entry, LayerId, Snapshot
 from builder.snapshots.unpack import no_content
@@ -162,6 +163,8 @@ class Worker:
         """Make a layer; name: under which one that may differ in little is remembered."""
         layers, cache = self.parts.layers, self.parts.cache
         unpacked = self.vertex.digest in self.parts.unpack
+        if weight(entries) < WORTH:  # made faster than looked for
+            name = None
         afresh = name is None or self.vertex.about.no_cache
         last = None if afresh or name is None else cache.recall("models", name)
         model = LayerId(last) if last is not None and is_id(last) else None
