@@ -25,7 +25,7 @@ PATIENCE = 8  # files made slowly, until one looks for another place
 _GETFLAGS = 0x80086601  # ioctl_iflags(2), as 64-bit machines have it
 _SETFLAGS = 0x40086602
 _TOP = 0x00020000  # FS_TOPDIR_FL
-_FLAGS = struct.Struct("@l")
+_FLAGS = struct.Struct("@i4x")  # the kernel reads and writes an int, whatever the numbers say
 
 
 class Places:
