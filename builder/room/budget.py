@@ -43,6 +43,10 @@ class Budget(Value):
     min_free: int = 0
     max_age: int = 0
 
+    def plain(self) -> list[int]:
+        """As plain data."""
+        return [self.max_used, self.reserved, self.min_free, self.max_age]
+
 
 def due(store: Store, environment: Mapping[str, str]) -> Budget | None:
     """Note what this build has added; the budget, if the store may be beyond it.
@@ -58,11 +62,16 @@ def due(store: Store, environment: Mapping[str, str]) -> Budget | None:
     return budget
 
 
-def remember(store: Store, environment: Mapping[str, str], budget: Budget, used: int) -> None:
-    """Note what was counted: bytes that no image with a name needs. Raises OSError."""
+def remember(
+    store: Store, environment: Mapping[str, str], budget: Budget, used: int, *, tried: bool = False
+) -> None:
+    """Note what was counted: bytes that no image with a name needs. tried: there was no more to be had.
+
+    Raises OSError.
+    """
     noted = {
         "format": FORMAT, "used": used, "at": time.time(), "settings": _identity(find(environment)),
-        "budget": [budget.max_used, budget.reserved, budget.min_free, budget.max_age],
+        "budget": budget.plain(), "tried": tried,
     }  # fmt: skip
     write_whole(os.path.join(store.folder, FILE), sealed(FILE, noted) + b"\n")
 
@@ -89,7 +98,8 @@ def _is_due(store: Store, budget: Budget, noted: Mapping[str, Any], used: int) -
     if not 0 <= since < COUNT_AGAIN:
         return True
     over = (budget.max_used and used > budget.max_used) or free(store) < budget.min_free
-    return bool(over) and (since > TRY_AGAIN or used > int(noted.get("used", 0)) * 1.01)
+    tried = noted.get("tried") is True and noted.get("budget") == budget.plain()
+    return bool(over) and (not tried or since > TRY_AGAIN or used > int(noted.get("used", 0)) * 1.01)
 
 
 def _note(store: Store) -> tuple[dict[str, Any], int]:

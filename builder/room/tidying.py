@@ -36,7 +36,7 @@ def tidy(store: Store, environment: Mapping[str, str], budget: Budget) -> Outcom
         outcome = remove(store, lambda found: decide(store, found, budget, now), folders)
         sweep(store, max_age=budget.max_age)
         if not outcome.busy:
-            remember(store, environment, budget, outcome.left)
+            remember(store, environment, budget, outcome.left, tried=True)
     return outcome
 
 

@@ -195,6 +195,9 @@ def test_bad_usage_is_told(pybuild: Pybuild, words: list[str], message: str) -> 
 def test_a_build_that_stores_too_much_makes_room_and_says_so(
     app: Pybuild, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lay(context, "FROM busybox\nRUN head -c 4000000 /dev/zero > /old\n")
+    app("-t", "old", context)
+    app("rmi", "old")
     config = tmp_path / "config.toml"
     config.write_text('[gc]\nmax-used-space = "1.5mb"\nreserved-space = 1\n')
     monkeypatch.setenv("PYBUILD_CONFIG", str(config))
