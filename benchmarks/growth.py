@@ -199,12 +199,13 @@ def _registry(folder: Path, size: float, base: Path) -> Iterator[str]:
     by_run(maker, size)
     layout = folder / "big.tar"
     command = [
-        *_pybuild(maker),
+        *_pybuild(folder / "made"),
         f"--build-context=busybox=oci-layout://{base}",
         f"--output=type=oci,dest={layout}",
     ]
     _run([*command, str(maker)])
     shutil.rmtree(maker)
+    shutil.rmtree(folder / "made")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{listener.getsockname()[1]}"
