@@ -95,8 +95,15 @@ class StepGroups:
 
     def _remember(self, folders: BuildFolders) -> None:
         os.makedirs(self._record, mode=0o700, exist_ok=True)
-        with open(os.path.join(self._record, folders.name), "x", encoding="utf-8") as file:
-            file.write("".join(f"{folder}\n" for folder in folders.folders))
+        path = os.path.join(self._record, folders.name)
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                file.write("".join(f"{folder}\n" for folder in folders.folders))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+                os.rmdir(self._record)
+            raise
 
 
 def _counts_swap(folders: BuildFolders) -> bool:

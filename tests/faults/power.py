@@ -32,6 +32,7 @@ GARBLED = "data=writeback,nodelalloc"
 # Nothing is written for age alone while a point is tried.
 OPTIONS = "loop,commit=300,noatime,nodiscard"
 SIZE = 192 << 20
+ATTEMPTS = 50
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 ANOTHER_BOOT = 'mount --bind "$0" ' + BOOT_ID + ' && exec "$@"'
 NAMED = re.compile(r"^(layer|blob) ([0-9a-z]+)")
@@ -63,7 +64,11 @@ def mounted(image: Path, folder: Path, way: str = "") -> Iterator[None]:
 
 
 def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) -> None:
-    """Copy what has reached the disk by now of the file system mounted at `folder`."""
+    """Copy what has reached the disk by now of the file system mounted at `folder`.
+
+    No moment of a disk is what was read of it while the kernel wrote to it (its journal, after what that told
+    of): such a copy is made again.
+    """
     if way == "torn":
         files = [Path(top, name) for top, _, names in os.walk(folder) for name in names]
         files = sorted(path for path in files if path.is_file() and not path.is_symlink())
@@ -73,7 +78,12 @@ def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) 
         other = folder / ".other"
         other.write_bytes(b"x")
         _sync(other)  # which commits the journal, with all names that were changed
-    copy_disk(image, copy)
+    for _ in range(ATTEMPTS):
+        before = image.stat().st_mtime_ns
+        copy_disk(image, copy)
+        if image.stat().st_mtime_ns == before:
+            return
+    raise RuntimeError(f"{image} is written to all the time")
 
 
 def settle(folder: Path) -> None:

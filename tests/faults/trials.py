@@ -37,7 +37,8 @@ ERROR = re.compile(r"^(?:error|pybuild): .+$", re.MULTILINE)
 KILLED = -9
 TEMPORARY = re.compile(r"\.part$|^[0-9a-f]{64}\.\d+\.[0-9a-f]{8}$|^(boot|tree[a-z-]*)-[0-9a-f]{16}$")
 LOOP = "BaseEventLoop.__del__"  # of asyncio, where an event loop was half made
-REMOVERS = ("unlink", "unlinkat", "rmdir", "openat", "rename")  # without them nothing can be put away
+# Without them nothing can be put away: that is the next build's then.
+REMOVERS = ("unlink", "unlinkat", "rmdir", "openat", "rename", "clone", "clone3")
 
 
 @dataclass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -12,7 +14,7 @@ from builder.isolation.cgroups import Site
 from builder.isolation.stepgroups import StepGroups, resources_of, sweep_groups
 from builder.request import StepLimits
 from builder.runtime import spec
-from builder.runtime.leaves import PREFIX
+from builder.runtime.leaves import PREFIX, BuildFolders
 
 
 def test_limits_have_the_names_of_the_runtime_spec() -> None:
@@ -111,3 +113,18 @@ def test_a_spec_says_limits_beside_its_rules_for_devices() -> None:
     assert limited.linux.resources is not None
     assert limited.linux.resources.devices == plain.linux.resources.devices
     assert b"cgroupsPath" not in spec.encode(plain)
+
+
+def test_a_record_that_the_disk_refuses_is_not_left(tmp_path: Path) -> None:
+    class Refused:
+        name = "pybuild.steps-1"
+
+        @property
+        def folders(self) -> tuple[str, ...]:
+            raise OSError(errno.EIO, "Input/output error")
+
+    groups = StepGroups(str(tmp_path), StepLimits(pids=9))
+    with pytest.raises(OSError, match="Input/output"):
+        groups._remember(cast(BuildFolders, Refused()))
+
+    assert list(tmp_path.iterdir()) == []
