@@ -44,12 +44,12 @@ def is_possible() -> bool:
     return has_tools and os.geteuid() == 0 and os.path.exists("/dev/loop-control")
 
 
-def make_disk(image: Path) -> None:
-    """An empty file system in a sparse file."""
+def make_disk(image: Path, folder: Path) -> None:
+    """A file system with what is in a folder, in a sparse file; all of it is there, as no kernel had it."""
     with image.open("wb") as file:
         file.truncate(SIZE)
     features = ["-O", "^resize_inode", "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", *features, image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", *features, "-d", folder, image], check=True)
 
 
 @contextmanager
@@ -84,11 +84,6 @@ def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) 
         if image.stat().st_mtime_ns == before:
             return
     raise RuntimeError(f"{image} is written to all the time")
-
-
-def settle(folder: Path) -> None:
-    """Bring a file system to its disk: where another mount namespace still has it, unmounting does not."""
-    subprocess.run(["sync", "-f", folder], check=True)
 
 
 def copy_disk(source: Path, target: Path) -> None:

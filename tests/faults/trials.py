@@ -181,10 +181,8 @@ class Bench:
         """A disk with the store that the scene finds, all of it written."""
         image = self.place.top / "scenes" / scene.name / f"disk-{os.getpid()}.img"
         if not image.exists():
-            power.make_disk(image)
-            with power.mounted(image, self.desk.disk):
-                self.desk.lay(self.place.store(scene))
-                power.settle(self.desk.disk)
+            self.desk.lay(self.place.store(scene))
+            power.make_disk(image, self.desk.disk)
         return image
 
     # ── the fault ────────────────────────────────────────────────────────────────────────────────────────

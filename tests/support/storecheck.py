@@ -52,7 +52,7 @@ def _blob(root: Path, digest: str) -> Path:
 
 
 def _layers(root: Path) -> Iterator[str]:
-    failed = {json.loads(path.read_bytes())["layer"] for path in root.glob("builds/*/failed.json")}
+    failed = set(_failed(root))
     for folder in (root / "layers").iterdir():
         entries = read_index(os.fspath(folder))
         if entries is None:
@@ -63,6 +63,15 @@ def _layers(root: Path) -> Iterator[str]:
             if tree.exists():
                 for row in _compare(tree, entries, way, whole=folder.name not in failed):
                     yield f"layer {folder.name}, {tree.name}: {row}"
+
+
+def _failed(root: Path) -> Iterator[str]:
+    """The layers of failed steps that are kept; a file that a power cut hurt keeps none."""
+    for path in root.glob("builds/*/failed.json"):
+        try:
+            yield json.loads(path.read_bytes())["layer"]
+        except ValueError:
+            continue
 
 
 def _compare(tree: Path, entries: list[Entry], way: str, *, whole: bool) -> Iterator[str]:
