@@ -44,12 +44,22 @@ def is_possible() -> bool:
     return has_tools and os.geteuid() == 0 and os.path.exists("/dev/loop-control")
 
 
-def make_disk(image: Path, folder: Path) -> None:
-    """A file system with what is in a folder, in a sparse file; all of it is there, as no kernel had it."""
+def make_disk(image: Path) -> None:
+    """An empty file system in a sparse file."""
     with image.open("wb") as file:
         file.truncate(SIZE)
     features = ["-O", "^resize_inode", "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", *features, "-d", folder, image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", *features, image], check=True)
+
+
+def finish_disk(made: Path, folder: Path, image: Path) -> None:
+    """A copy of a disk that is mounted at `folder`, with all that is in it, and an empty journal.
+
+    Unmounting does not do, as another mount namespace may have a copy of the mount.
+    """
+    subprocess.run(["sync", "-f", folder], check=True)
+    _copy_at_rest(made, image)
+    subprocess.run(["e2fsck", "-p", image], check=False, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -64,11 +74,7 @@ def mounted(image: Path, folder: Path, way: str = "") -> Iterator[None]:
 
 
 def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) -> None:
-    """Copy what has reached the disk by now of the file system mounted at `folder`.
-
-    No moment of a disk is what was read of it while the kernel wrote to it (its journal, after what that told
-    of): such a copy is made again.
-    """
+    """Copy what has reached the disk by now of the file system mounted at `folder`."""
     if way == "torn":
         files = [Path(top, name) for top, _, names in os.walk(folder) for name in names]
         files = sorted(path for path in files if path.is_file() and not path.is_symlink())
@@ -78,6 +84,11 @@ def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) 
         other = folder / ".other"
         other.write_bytes(b"x")
         _sync(other)  # which commits the journal, with all names that were changed
+    _copy_at_rest(image, copy)
+
+
+def _copy_at_rest(image: Path, copy: Path) -> None:
+    """Copy a disk as it is at one moment: what was read while the kernel wrote to it is none, and read again."""
     for _ in range(ATTEMPTS):
         before = image.stat().st_mtime_ns
         copy_disk(image, copy)

@@ -181,8 +181,11 @@ class Bench:
         """A disk with the store that the scene finds, all of it written."""
         image = self.place.top / "scenes" / scene.name / f"disk-{os.getpid()}.img"
         if not image.exists():
-            self.desk.lay(self.place.store(scene))
-            power.make_disk(image, self.desk.disk)
+            made = self.desk.folder / "made.img"
+            power.make_disk(made)
+            with power.mounted(made, self.desk.disk):
+                self.desk.lay(self.place.store(scene))
+                power.finish_disk(made, self.desk.disk, image)
         return image
 
     # ── the fault ────────────────────────────────────────────────────────────────────────────────────────
