@@ -88,7 +88,7 @@ def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) 
 
 
 def _copy_at_rest(image: Path, copy: Path) -> None:
-    """Copy a disk as it is at one moment: what was read while the kernel wrote to it is none, and read again."""
+    """Copy a disk as it is at one moment: what was read while the kernel wrote to it is read again."""
     for _ in range(ATTEMPTS):
         before = image.stat().st_mtime_ns
         copy_disk(image, copy)
