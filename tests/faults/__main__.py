@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ def main(words: Sequence[str] | None = None) -> int:
         scenes=tuple(names), kinds=tuple(parsed.kind.split(",")), match=parsed.match, count=parsed.count,
         first=parsed.first, last=parsed.last, jobs=parsed.jobs, record=Path(parsed.record),
     )  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that all is put away
     return running.run(plan, listing=parsed.verb == "list")
 
 

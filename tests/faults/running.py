@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def place_of_trials() -> Iterator[Place]:
     """A folder with the base made ready, and a registry that has it, where one is installed."""
     with ExitStack() as stack:
         top = Path(tempfile.mkdtemp(prefix="pybuild-faults-", dir=pick_top()))
-        stack.callback(shutil.rmtree, top, ignore_errors=True)
+        stack.callback(_remove, top)
         # Trials write none, so that a killed one leaves the code as it is.
         compileall.compile_dir(CHECKOUT / "builder", quiet=1)
         place = Place(top)
@@ -83,6 +84,18 @@ def place_of_trials() -> Iterator[Place]:
             registry.push(place.layout, "1", "base:1")
             place.registry = registry.host
         yield place
+
+
+def _remove(top: Path) -> None:
+    """Remove all of it, with what workers that were stopped have started and mounted there."""
+    for name in os.listdir("/proc"):
+        with suppress(OSError):
+            if name.isdigit() and os.readlink(f"/proc/{name}/cwd").startswith(os.fspath(top)):
+                os.kill(int(name), signal.SIGKILL)
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if (place := line.split()[1]).startswith(os.fspath(top)):
+            subprocess.run(["umount", "-l", place], check=False)
+    shutil.rmtree(top, ignore_errors=True)
 
 
 class Workers:
@@ -112,6 +125,7 @@ _bench: list[Bench] = []  # of this worker process: one
 
 
 def _begin_worker(place: Place) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     adopt_orphans()
     _bench.append(Bench(place, place.top / "workers" / str(os.getpid())))
 
