@@ -30,6 +30,12 @@ class Outset(Value):
     zygote: Zygote | None
     contexts: Mapping[str, Context]
 
+    def close(self) -> None:
+        """Let go of the process for steps; where a build has made it its own, that has done so already."""
+        if self.zygote is not None:
+            self.zygote.control.close()
+            self.zygote.release()
+
 
 def set_out(request: BuildRequest, contexts: Mapping[str, Context]) -> Outset:
     """Take the place that the request asks for; call it in the main thread, before there are others.

@@ -227,7 +227,10 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
     from builder.build import build
     from builder.commands.drive import drive
 
-    return drive(build(request, reader.emit, outset, entrance), reader, held)
+    try:
+        return drive(build(request, reader.emit, outset, entrance), reader, held)
+    finally:
+        outset.close()  # of a build that was stopped before it began
 
 
 def _refuse_unavailable(parsed: Parsed) -> None:
