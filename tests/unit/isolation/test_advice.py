@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_who_has_no_name_is_told_what_to_write_down(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999)
     monkeypatch.setattr(os, "geteuid", lambda: 3_999_999)
     monkeypatch.setattr(libc, "prctl", lambda option: 0)
-    monkeypatch.setattr(enter.shutil, "which", lambda program: program)
+    monkeypatch.setattr(shutil, "which", lambda program: program)
 
     with pytest.raises(enter.MapsRefused) as caught:
         enter._Maps()
