@@ -88,7 +88,7 @@ def explain(store: Store, wanted: Wanted) -> tuple[Recorded, Account]:
 def _find(store: Store, wanted: Wanted) -> str:
     """The id of the build that is wanted, or the last one that is as wanted. Raises BuildError."""
     builds = os.path.join(store.folder, "builds")
-    names = _newest_first(builds)
+    names = sorted((name for name in _listed(builds) if ID.fullmatch(name)), reverse=True)
     if wanted.build:
         found = [name for name in names if name.startswith(wanted.build)]
         if len(found) == 1 or wanted.build in found:
@@ -121,18 +121,6 @@ def _is_wanted(request: dict[str, Any], wanted: Wanted) -> bool:
         and (not wanted.tag or wanted.tag in request.get("tags", ()))
         and wanted.target in ("", request.get("target"))
     )
-
-
-def _newest_first(builds: str) -> list[str]:
-    """The ids of all builds; of those that began in the same second, by when their records were begun."""
-
-    def began(name: str) -> tuple[str, int]:
-        try:
-            return name.partition("-")[0], os.stat(os.path.join(builds, name, "request.json")).st_mtime_ns
-        except OSError:
-            return name.partition("-")[0], 0
-
-    return sorted((name for name in _listed(builds) if ID.fullmatch(name)), key=began, reverse=True)
 
 
 def _listed(folder: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from builder import events, record
 from builder.events import AnyEvent, Finished, Log
-from builder.record import recorded
+from builder.record import new_id, recorded
 from builder.request import BuildRequest
 from builder.store.root import Store, open_store
 
@@ -52,3 +52,14 @@ def test_output_without_end_does_not_fill_the_disk(store: Store, monkeypatch: py
     assert isinstance(clipped, Log)
     assert "not recorded" in clipped.line
     assert last == end
+
+
+def test_ids_sort_as_builds_began() -> None:
+    second = 1_700_000_000_000_000_000
+    times = [second, second + 1_000, second + 2_000_000, second + 999_999_000, second + 1_000_000_000]
+
+    ids = [new_id(time) for time in times]
+
+    assert ids == sorted(ids)
+    assert ids[0].startswith("20231114T221320-00000")
+    assert len(ids[-1]) == len("20231114T221320-00000abc")
