@@ -63,7 +63,7 @@ def write_files(folder: Path, count: int, size: int, *, ignored_half: bool = Fal
 
 
 def lay_nothing(folder: Path) -> None:
-    (folder / "placeholder").write_text("")
+    (folder / "empty").write_text("")
 
 
 def lay_app(sources: int) -> Callable[[Path], None]:

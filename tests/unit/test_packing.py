@@ -70,10 +70,15 @@ async def test_each_of_them_is_made_in_each_way(built: tuple[Definition, Any]) -
 
 
 async def test_what_goes_wrong_is_told_nobody(built: tuple[Definition, Any]) -> None:
-    def fail(_: object) -> None:
+    tried: list[object] = []
+
+    def fail(layer: object) -> None:
+        tried.append(layer)
         raise StoreError("no space left")
 
     await run(built, fail)
+
+    assert len(tried) == 3
 
 
 async def test_what_is_not_done_at_the_end_is_stopped(built: tuple[Definition, Any]) -> None:

@@ -26,11 +26,13 @@ def test_nothing_is_waited_for_before_the_end() -> None:
 
 
 def test_the_end_may_come_twice_and_without_any_work() -> None:
-    tidying = Tidying()
+    tidying, done = Tidying(), []
     tidying.finish()
-    tidying.later(lambda: None)
+    tidying.later(lambda: done.append("work"))
     tidying.finish()
     tidying.finish()
+
+    assert done == ["work"]
 
 
 def test_a_work_that_fails_is_told_once_the_rest_is_done() -> None:
