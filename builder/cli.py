@@ -15,7 +15,7 @@ import sys
 
 from builder.commands.flags import nearest, parse
 from builder.commands.store import GLOBAL_FLAGS
-from builder.commands.termination import unwind_on_sigterm
+from builder.commands.termination import raise_again, unwind_on_sigterm
 from builder.errors import BuildError, Interrupted, UsageError
 
 TYPE_CHECKING = False
@@ -82,6 +82,7 @@ def script() -> NoReturn:
     apart, which is a tenth of each build that has little to do.
     """
     gc.set_threshold(FEW_COLLECTIONS)
+    sys.unraisablehook = raise_again
     status = main()
     _settle_progress()
     threading = sys.modules.get("threading")

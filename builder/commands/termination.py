@@ -6,9 +6,13 @@ module `signal` would be loaded. While a build runs, signals are `drive`'s.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+
+SOON = 0.01  # seconds
 
 
 def unwind_on_sigterm() -> None:
@@ -33,6 +37,25 @@ def hold_signals() -> list[int]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
             signal.signal(number, lambda number, _frame: held.append(number))
     return held
+
+
+def raise_again(ignored: sys.UnraisableHookArgs) -> None:
+    """What a signal raised in a callback of Python's own, where nothing can be raised, is raised soon after.
+
+    (A `sys.unraisablehook`.) Else the signal would be lost, with a traceback to show for it.
+    """
+    error = ignored.exc_value
+    if not isinstance(error, KeyboardInterrupt | SystemExit):
+        sys.__unraisablehook__(ignored)
+        return
+    import signal
+
+    signal.signal(signal.SIGALRM, lambda _number, _frame: _raise(error))
+    signal.setitimer(signal.ITIMER_REAL, SOON)
+
+
+def _raise(error: BaseException) -> None:
+    raise error.with_traceback(None)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
