@@ -30,7 +30,7 @@ from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
 from builder.ops.exec import CacheMount, Exec
 from builder.ops.source import Local
-from builder.output import config_name, deliver, makers
+from builder.output import Built, config_name, deliver, makers
 from builder.packing import Packing
 from builder.parts import open_parts, secrets_of
 from builder.record import recorded
@@ -183,7 +183,7 @@ async def _build(
                     notes.keep(store.folder, texts, program.definition, program.target, solver)
                 await packing.settle()
                 inline = await caches.settle(program, solver, snapshot) if caches else None
-                delivered = await deliver(exports, program, snapshot, parts, inline)
+                delivered = await deliver(exports, [Built(program, snapshot)], parts, inline)
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
             if inline is None:

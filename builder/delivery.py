@@ -38,11 +38,10 @@ class Delivered:
         self.full_names: tuple[str, ...] = ()
         self.stored = False
 
-    def note(self, export: Export, image: Finished) -> Finished:
+    def note(self, export: Export, image: Finished) -> None:
         """Remember what was made for an output."""
         self.made[export.way] = image
         self.image = self.image or image
-        return image
 
 
 def wanted(request: BuildRequest) -> list[Export]:
@@ -58,8 +57,8 @@ def hand_out(export: Export, image: Finished, store: Store, delivered: Delivered
     delivered.names = delivered.names or tuple(name.familiar() for name in export.names)
     delivered.full_names = delivered.full_names or tuple(str(name) for name in export.names)
     if export.kind == "image":
-        store.blobs.put(image.config_bytes)
-        store.blobs.put(image.manifest_bytes)
+        for document in reversed(image.documents().values()):
+            store.blobs.put(document)
         Names(store).add(image.row, export.names)
         delivered.stored = True
     elif export.kind == "docker":

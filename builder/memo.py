@@ -200,9 +200,13 @@ def image_name(snapshot: Snapshot, config: Digest, epoch: str, way: tuple[object
 
 def save_image(cache: Cache, name: Digest, image: Finished) -> None:
     """Remember a finished image whose layers' blobs the store has."""
+    cache.remember("images", name, plainjson.dumps(_plain_image(image)))
+
+
+def _plain_image(image: Finished) -> list[object]:
     documents = [image.manifest_bytes.decode(), image.config_bytes.decode()]
     about = [image.row, image.config, image.layers, image.created, image.size]
-    cache.remember("images", name, plainjson.dumps([about, documents]))
+    return [about, documents, [_plain_image(child) for child in image.children]]
 
 
 def load_image(cache: Cache, name: Digest) -> Finished | None:
@@ -211,8 +215,13 @@ def load_image(cache: Cache, name: Digest) -> Finished | None:
     try:
         if text is None:
             return None
-        (row, config, layers, created, size), (manifest_bytes, config_bytes) = plainjson.loads(text)
-        image = Finished(row, manifest_bytes.encode(), config, config_bytes.encode(), layers, created, size)
+        image = _image_of(plainjson.loads(text))
         return image if image.is_sound() else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _image_of(plain: Any) -> Finished:
+    (row, config, layers, created, size), (manifest, document), children = plain
+    below = [_image_of(child) for child in children]
+    return Finished(row, manifest.encode(), config, document.encode(), layers, created, size, below)

@@ -1,15 +1,16 @@
-"""From a snapshot to what was asked for: the image is made, and handed out (`delivery`).
+"""From snapshots to what was asked for: the image is made, and handed out (`delivery`).
 
-An image is assembled once per way of compressing it. Its time is that of the first build that gave this
-filesystem and config, so that a build of which nothing changed gives the very same image again.
+Of one platform it is an image, of several an index of theirs. An image is assembled once per way of
+compressing it. Its time is that of the first build that gave this filesystem and config, so that a build of
+which nothing changed gives the very same image again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -20,27 +21,37 @@ from builder.errors import BuildError
 from builder.events import ExportFinished, ExportStarted
 from builder.exporters import Export
 from builder.oci.documents import compression_of
-from builder.oci.image import assemble, rfc3339
+from builder.oci.image import assemble, index_of, rfc3339
 from builder.oci.spec import LayerBlob, encode
 from builder.snapshots import forms
 from builder.solver.solver import first_error
 
 if TYPE_CHECKING:
-    from builder.compiler.program import Program
     from builder.oci.finished import Finished
     from builder.parts import Parts
-    from builder.snapshots.snapshot import LayerId, Snapshot
+    from builder.snapshots.snapshot import LayerId
+
+from builder.compiler.program import Program
+from builder.snapshots.snapshot import Snapshot
 
 SECOND = 1_000_000_000
 INLINE = "org.pybuild.cache.v1"  # the field of an image's config that has a cache
 
 
+class Built(NamedTuple):
+    """What was built for one platform."""
+
+    program: Program
+    snapshot: Snapshot
+
+
 async def deliver(
-    exports: list[Export], program: Program, snapshot: Snapshot, parts: Parts, inline: bytes | None = None
+    exports: list[Export], built: Sequence[Built], parts: Parts, inline: bytes | None = None
 ) -> Delivered:
     """Make all outputs, one after the other. Raises BuildError; what was there before stays then.
 
-    inline: a cache, as JSON, that goes into the images' configs.
+    built: one for each platform, in the order asked for. inline: a cache, as JSON, that goes into the images'
+    configs.
     """
     further = {INLINE: msgspec.Raw(inline)} if inline else {}
     delivered = Delivered()
@@ -48,9 +59,10 @@ async def deliver(
         begun = time.time()
         parts.emit(ExportStarted(time=begun, name=str(export)))
         if export.kind in TREES:
-            await parts.thread(hand_out_tree, export, snapshot, parts.layers)
+            await parts.thread(hand_out_tree, export, built[0].snapshot, parts.layers)
         else:
-            image = await _image(export, program, snapshot, parts, delivered, further)
+            image = delivered.made.get(export.way) or await _image(export, built, parts, further)
+            delivered.note(export, image)
             await parts.thread(hand_out, export, image, parts.store, delivered)
         now = time.time()
         parts.emit(ExportFinished(time=now, name=str(export), seconds=now - begun))
@@ -65,14 +77,16 @@ def makers(exports: list[Export], program: Program, parts: Parts) -> list[Callab
 
 
 async def _image(
-    export: Export,
-    program: Program,
-    snapshot: Snapshot,
-    parts: Parts,
-    delivered: Delivered,
-    further: dict[str, msgspec.Raw],
+    export: Export, built: Sequence[Built], parts: Parts, further: dict[str, msgspec.Raw]
 ) -> Finished:
-    """The image as this export wants it compressed, made once for all that want the same."""
+    """The image as this export wants it compressed: an index, if it is for more than one platform."""
+    images = [await _one_image(export, *each, parts, further) for each in built]
+    return images[0] if len(images) == 1 else index_of(images)
+
+
+async def _one_image(
+    export: Export, program: Program, snapshot: Snapshot, parts: Parts, further: dict[str, msgspec.Raw]
+) -> Finished:
     clamp = program.source_date_epoch if export.rewrite_timestamp else None
     if export.rewrite_timestamp and clamp is None:
         raise BuildError(
@@ -80,13 +94,11 @@ async def _image(
             code="source-date-epoch",
             hint="set it in the environment, or with --build-arg SOURCE_DATE_EPOCH=SECONDS",
         )
-    if (made := delivered.made.get(export.way)) is not None:
-        return made
     make = _blob_maker(export, clamp, parts)
     blobs = await _all(parts.thread(make, layer) for layer in snapshot)
     created = _created(program, snapshot, parts)
     image = assemble(program.config, blobs, program.history, created, export.annotations, further)
-    return delivered.note(export, image.finished())
+    return image.finished()
 
 
 async def _all(works: Iterable[Coroutine[None, None, LayerBlob]]) -> list[LayerBlob]:

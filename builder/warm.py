@@ -125,10 +125,10 @@ def _is_whole(store: Store, image: Finished, *, stored: bool) -> bool:
     """
     blobs = store.blobs
     if stored:
-        for digest in (image.digest, Digest(image.config)):
-            blobs.read(digest, MAX_DOCUMENT)
-    manifest = plainjson.loads(image.manifest_bytes)
-    return all(blobs.stat(Digest(layer["digest"])) == layer["size"] for layer in manifest["layers"])
+        for digest in image.documents():
+            blobs.read(Digest(digest), MAX_DOCUMENT)
+    layers = (row for one in image.whole() for row in plainjson.loads(one.manifest_bytes).get("layers", ()))
+    return all(blobs.stat(Digest(layer["digest"])) == layer["size"] for layer in layers)
 
 
 class _Ready:

@@ -60,11 +60,8 @@ def encode(document: object) -> bytes:
 
 def blob_files(image: Finished) -> list[File]:
     """The blobs of an image as files of a layout, each once, in the order manifest, config, layers."""
-    files: dict[str, bytes | str] = {
-        blob_path(image.digest): image.manifest_bytes,
-        blob_path(image.config): image.config_bytes,
-    }
-    for layer in image.layers:
+    files: dict[str, bytes | str] = {blob_path(name): data for name, data in image.documents().items()}
+    for layer in image.all_layers():
         files.setdefault(blob_path(layer), layer)
     return list(files.items())
 

@@ -1,4 +1,4 @@
-"""A finished image as plain data: what naming it and writing it into an archive need.
+"""A finished image, or an index of several, as plain data: what naming it and handing it out need.
 
 `oci.image` makes images of documents; this is what is left of one when nothing about it is open any more,
 so that a build that finds everything in the cache has it from a file. On the path of such a build.
@@ -10,7 +10,7 @@ from builder.digest import Digest, of_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from builder.oci.names import Row
 
@@ -19,9 +19,12 @@ class Finished:
     """row: the manifest's descriptor, with the image's platform; config: the config's digest; layers: the
     digests of the layers' blobs, bottom first; created: as the config has it; size: compressed bytes, all
     in all. manifest_bytes, config_bytes: the documents.
+
+    children: what an index lists, in its order. Such a one has no config ("", b"") and no layers of its own;
+    `manifest_bytes` are the index's, and `size` counts what the children have.
     """
 
-    __slots__ = ("config", "config_bytes", "created", "layers", "manifest_bytes", "row", "size")
+    __slots__ = ("children", "config", "config_bytes", "created", "layers", "manifest_bytes", "row", "size")
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Finished:
         layers: Sequence[str],
         created: str,
         size: int,
+        children: Sequence[Finished] = (),
     ) -> None:
         self.row = row
         self.manifest_bytes = manifest_bytes
@@ -40,12 +44,32 @@ class Finished:
         self.layers = tuple(layers)
         self.created = created
         self.size = size
+        self.children = tuple(children)
 
     @property
     def digest(self) -> Digest:
-        """The manifest's digest."""
+        """The manifest's digest, or the index's."""
         return Digest(self.row["digest"])
+
+    def whole(self) -> Iterator[Finished]:
+        """This, and all that it lists."""
+        yield self
+        for child in self.children:
+            yield from child.whole()
+
+    def documents(self) -> dict[str, bytes]:
+        """The bytes of all documents by their digests: each manifest before its config, an index first."""
+        found: dict[str, bytes] = {}
+        for one in self.whole():
+            found[one.digest] = one.manifest_bytes
+            if one.config:
+                found[one.config] = one.config_bytes
+        return found
+
+    def all_layers(self) -> list[str]:
+        """The digests of all layers' blobs, each once."""
+        return list(dict.fromkeys(layer for one in self.whole() for layer in one.layers))
 
     def is_sound(self) -> bool:
         """Whether the documents are those that the digests name."""
-        return of_bytes(self.manifest_bytes) == self.digest and of_bytes(self.config_bytes) == self.config
+        return all(of_bytes(data) == digest for digest, data in self.documents().items())

@@ -15,7 +15,16 @@ from builder import digest as digests
 from builder.oci import spec
 from builder.oci.finished import Finished
 from builder.oci.names import Row
-from builder.oci.spec import Descriptor, History, ImageConfig, LayerBlob, Manifest, Platform, RootFS
+from builder.oci.spec import (
+    Descriptor,
+    History,
+    ImageConfig,
+    Index,
+    LayerBlob,
+    Manifest,
+    Platform,
+    RootFS,
+)
 
 COMMENT = "buildkit.exporter.image.v0"  # what images say of layers that no instruction accounts for
 
@@ -100,6 +109,26 @@ def assemble(
         spec.OCI_MANIFEST, digests.of_bytes(data), len(data), platform=platform_of(finished)
     )
     return Image(descriptor, data, config_bytes, manifest, finished, tuple(blobs))
+
+
+def index_of(children: Sequence[Finished], annotations: Mapping[str, str] | None = None) -> Finished:
+    """Make the index of images, and of what is told of them, in the order given."""
+    index = Index(
+        manifests=tuple(msgspec.convert(child.row, Descriptor) for child in children),
+        annotations=dict(annotations) if annotations else msgspec.UNSET,
+    )
+    data = spec.encode(index)
+    descriptor = Descriptor(spec.OCI_INDEX, digests.of_bytes(data), len(data))
+    return Finished(
+        row=msgspec.to_builtins(descriptor),
+        manifest_bytes=data,
+        config="",
+        config_bytes=b"",
+        layers=(),
+        created=max(child.created for child in children),
+        size=len(data) + sum(child.size for child in children),
+        children=children,
+    )
 
 
 def platform_of(config: ImageConfig) -> Platform:

@@ -13,18 +13,21 @@ from typing import BinaryIO
 import pytest
 
 from builder import digest as digests
+from builder import memo
+from builder.digest import of_bytes
 from builder.errors import BuildError, UsageError
 from builder.exporters import Export, docker, local, oci, parse, tar
 from builder.exporters.merged import Merged
 from builder.images import inspect, load
 from builder.oci import spec
 from builder.oci.finished import Finished
-from builder.oci.image import assemble
+from builder.oci.image import assemble, index_of
 from builder.oci.layout import Layout, LayoutName
 from builder.oci.spec import Descriptor, History, ImageConfig, LayerBlob, Platform, RunConfig
 from builder.request import OutputSpec
 from builder.snapshots.snapshot import FILE, FOLDER, SYMLINK, WHITEOUT, Entry, LayerId
 from builder.snapshots.tree import Tree
+from builder.solver.cache import Cache
 from builder.store.root import Store, open_store
 from tests.support.layouts import make_tar
 from tests.support.machine import needs, run
@@ -110,6 +113,31 @@ def test_what_is_exported_can_be_loaded(
     assert loaded.names == ("app:1.0",)
     assert loaded.digest == image.digest
     assert inspect(other, "app:1.0")["Id"] == image.config
+
+
+def test_an_index_is_exported_with_all_that_it_lists(tmp_path: Path, store: Store, image: Finished) -> None:
+    other = assemble(ImageConfig("arm64", "linux"), [], [], "2024-01-01T00:00:00Z").finished()
+    index = index_of([image, other])
+
+    oci.export(index, store.blobs, output("oci", tmp_path / "layout", "app:1", tar="false"))
+
+    layout = Layout(tmp_path / "layout")
+    assert [entry.digest for entry in layout.index.manifests] == [index.digest]
+    assert {f"sha256:{path.name}" for path in (tmp_path / "layout/blobs/sha256").iterdir()} == {
+        *index.documents(), *image.layers
+    }  # fmt: skip
+
+
+def test_an_index_is_remembered_as_it_was(store: Store, image: Finished) -> None:
+    index = index_of([image, assemble(ImageConfig("arm64", "linux"), [], [], "").finished()])
+    cache, name = Cache(os.path.join(store.folder, "cache"), lambda _snapshot: True), of_bytes(b"name")
+
+    memo.save_image(cache, name, index)
+    found = memo.load_image(cache, name)
+
+    assert found is not None
+    assert (found.row, found.size, found.documents()) == (index.row, index.size, index.documents())
+    assert [child.layers for child in found.children] == [image.layers, ()]
 
 
 def test_a_folder_layout_is_added_to(tmp_path: Path, store: Store, image: Finished) -> None:

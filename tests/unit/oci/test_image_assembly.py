@@ -6,7 +6,7 @@ import json
 
 from builder.digest import of_bytes
 from builder.oci import spec
-from builder.oci.image import assemble, fit_history, rfc3339
+from builder.oci.image import assemble, fit_history, index_of, rfc3339
 from builder.oci.spec import Descriptor, History, ImageConfig, LayerBlob, RunConfig
 
 CONFIG = ImageConfig("amd64", "linux", config=RunConfig(cmd=("sh",), labels={"b": "2", "a": "1"}))
@@ -48,6 +48,24 @@ def test_the_same_is_the_same_to_the_byte() -> None:
     one, two = assemble(CONFIG, [blob(1)], [History()], WHEN), assemble(other, [blob(1)], [History()], WHEN)
 
     assert one.manifest_bytes == two.manifest_bytes
+
+
+def test_an_index_lists_its_images_with_their_platforms() -> None:
+    arm = ImageConfig("arm64", "linux", variant="v8")
+    images = [assemble(CONFIG, [blob(1), blob(2)], [], WHEN), assemble(arm, [blob(2)], [], WHEN)]
+
+    index = index_of([image.finished() for image in images], {"k": "v"})
+
+    document = json.loads(index.manifest_bytes)
+    assert document["mediaType"] == index.row["mediaType"] == spec.OCI_INDEX
+    assert document["manifests"] == [image.row() for image in images]
+    assert document["manifests"][1]["platform"] == {"architecture": "arm64", "os": "linux", "variant": "v8"}
+    assert document["annotations"] == {"k": "v"}
+    assert index.digest == of_bytes(index.manifest_bytes)
+    assert index.size == len(index.manifest_bytes) + sum(image.size for image in images)
+    assert index.all_layers() == [blob(1).descriptor.digest, blob(2).descriptor.digest]
+    assert next(iter(index.documents().values())) == index.manifest_bytes
+    assert {of_bytes(data) for data in index.documents().values()} == set(index.documents())
 
 
 def test_an_image_without_layers_is_valid() -> None:
