@@ -20,9 +20,11 @@ from builder import digest as digests
 from builder.digest import Digest
 from builder.errors import ImageError, StoreError, UsageError
 from builder.oci import documents, reference
+from builder.oci.held import choose_held, images_of
 from builder.oci.names import Names, Row, name_of, read_pulled, stored_name
 from builder.oci.reference import InvalidReference, Reference
 from builder.oci.spec import History, ImageConfig, Index, Manifest, Platform
+from builder.prepare import machine_platform
 from builder.store import locks
 from builder.store.gc import Removed, remove_unreferenced
 from builder.store.leases import leased
@@ -154,10 +156,22 @@ def load(store: Store, archive: str, platform: Platform) -> list[Loaded]:
     return [Loaded(tuple(stored_name(n) for n in image.names), image.descriptor.digest) for image in found]
 
 
-def find(store: Store, wanted: str) -> tuple[Row, Manifest]:
-    """The image that a text names: its entry in the store's table and its manifest. Raises ImageError."""
+def find(store: Store, wanted: str, platform: Platform | None = None) -> tuple[Row, Manifest]:
+    """The image that a text names: its entry in the store's table and its manifest. Raises ImageError.
+
+    Where the entry is an index, the manifest is that of the image in it for `platform`; without one, of that
+    for this machine, else of the first that the store has. The row is the index's in any case. Attestations
+    are never taken. An image that is there for other platforms only is an error with the code
+    "platform-not-found", which says for which it is there. `oci.held.images_of` gives all images of a row.
+    """
     row = _find_row(store, wanted)
-    return row, _manifest(store, row, wanted)
+    return row, choose_held(images_of(store.blobs, row, wanted), platform, this_machine(), wanted).manifest
+
+
+def this_machine() -> Platform:
+    """The platform of this machine."""
+    architecture, variant = machine_platform()
+    return Platform(architecture, "linux", variant)
 
 
 def live_blobs(store: Store) -> set[Digest]:
@@ -237,15 +251,8 @@ def _target(text: str) -> Reference:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _manifest(store: Store, row: Row, name: str, depth: int = 0) -> Manifest:
-    data = store.blobs.read(digests.parse(row["digest"]), documents.MAX_MANIFEST)
-    document = documents.parse_manifest_or_index(data, str(row.get("mediaType") or ""), name)
-    if isinstance(document, Manifest):
-        return document
-    for child in document.manifests:
-        if depth < 2 and store.blobs.stat(digests.parse(child.digest)) is not None:
-            return _manifest(store, {"digest": child.digest, "size": child.size}, name, depth + 1)
-    raise ImageError(f"{name} has no image in the store", code="image-not-found")
+def _manifest(store: Store, row: Row, name: str) -> Manifest:
+    return choose_held(images_of(store.blobs, row, name), None, this_machine(), name).manifest
 
 
 def _config(store: Store, manifest: Manifest, name: str) -> ImageConfig:
