@@ -1,0 +1,29 @@
+"""The images of the local store: what the commands about images do.
+
+Each function takes an opened store and returns plain values in docker's shapes; nothing is printed. A module
+per job: `find` (which image a text means), `listing`, `describe`, `removal`, `loading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from builder.images.describe import history, inspect
+from builder.images.find import find, parse_target, this_machine
+from builder.images.listing import Listed, list_images
+from builder.images.loading import Loaded, load
+from builder.images.removal import live_blobs, remove
+from builder.oci.names import Names
+from builder.store.root import Store
+
+__all__ = [
+    "Listed", "Loaded", "find", "history", "inspect", "list_images", "live_blobs", "load", "remove", "tag",
+    "this_machine",
+]  # fmt: skip
+
+
+def tag(store: Store, source: str, targets: Sequence[str]) -> None:
+    """Give an image more names. Raises ImageError if it is not there, UsageError for a bad name."""
+    names = [parse_target(text) for text in targets]
+    row, _ = find(store, source)
+    Names(store).add(row, names)
