@@ -35,7 +35,11 @@ COMMANDS = {
     "rmi": "remove names and images",
     "history": "show the steps that made an image",
     "inspect": "show an image's configuration and layers",
+    "layers": "show what each layer of an image adds, and what is wasted",
+    "diff": "show what differs between two images",
+    "save": "write images into an archive",
     "load": "take images out of an archive into the store",
+    "import": "make an image of a tarball",
     "du": "show what takes room in the store",
     "prune": "remove what the cache has, as far as it is not needed",
     "fsck": "check the store, and repair it",
@@ -45,7 +49,7 @@ COMMANDS = {
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "save", "import", "pull", "push", "login", "logout", "diff", "layers", "lock", "verify", "run",
+    "pull", "push", "login", "logout", "lock", "verify", "run",
 )  # fmt: skip
 
 
@@ -182,6 +186,22 @@ def _command(name: str) -> Command:
         from builder.commands import room
 
         return room.COMMANDS[name]
+    if name in ("history", "inspect"):
+        from builder.commands import describing
+
+        return describing.COMMANDS[name]
+    if name in ("save", "load", "import"):
+        from builder.commands import archives
+
+        return archives.COMMANDS[name]
+    if name == "diff":
+        from builder.commands import diff
+
+        return diff.COMMANDS[name]
+    if name == "layers":
+        from builder.commands import layers
+
+        return layers.COMMANDS[name]
     from builder.commands import images
 
     return images.COMMANDS[name]

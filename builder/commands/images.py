@@ -1,57 +1,72 @@
-"""`pybuild images, tag, rmi, history, inspect, load`: the local store's images, as docker shows them.
+"""`pybuild images, tag, rmi`: the local store's images, as docker shows them.
 
 What an image is and how it is found is `builder.images`'s; here are words, columns and formats.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.commands import values
+from builder.commands.arguments import Environ, conditions_of, expect, finish, open_store_of
 from builder.commands.flags import Command, Flag, Parsed
-from builder.commands.store import GLOBAL_FLAGS, root_of
-from builder.commands.tables import FORMAT, ago, print_json, print_table, wants_json
-from builder.errors import BuildError, UsageError
-from builder.ui.words import one_line, size
+from builder.commands.formats import FORMAT, NONE, SHOWN, UNKNOWN, local_time, short_id, show, since, size
+from builder.commands.store import GLOBAL_FLAGS
+from builder.commands.tables import FORMAT as JSON_OR_NOT
+from builder.commands.tables import print_json, wants_json
+from builder.errors import BuildError
 
 if TYPE_CHECKING:
     from builder.images import Listed
     from builder.store.root import Store
 
-Environ = Mapping[str, str]
-SHOWN = "What is shown"
 NO_TRUNC = Flag(name="no-trunc", kind="switch", group=SHOWN, help="show everything in full length")
 QUIET = Flag(name="quiet", short="q", kind="switch", group=SHOWN, help="show only ids")
-NONE = "<none>"
+COLUMNS = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+WITH_DIGESTS = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+HEADINGS = {
+    "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT", "Size": "SIZE", "VirtualSize": "VIRTUAL SIZE", "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS", "Platform": "PLATFORM", "Damaged": "DAMAGED",
+}  # fmt: skip
 
 
 def list_images(parsed: Parsed, environ: Environ) -> int:
     """`pybuild images [NAME]`."""
-    as_json, full = wants_json(parsed), parsed.switch("no-trunc")
     from builder import images
+    from builder.images.listing import FILTERS
 
-    _expect(parsed, "pybuild images", 0, 1)
-    found = images.list_images(_store(parsed, environ), *parsed.words)
-    if parsed.switch("quiet"):
-        for ident in dict.fromkeys(_short(image.id or image.digest, full=full) for image in found):
+    expect(parsed, "pybuild images", 0, 1)
+    form, full = parsed.text("format"), parsed.switch("no-trunc")
+    conditions = conditions_of(parsed, FILTERS)
+    found = images.list_images(open_store_of(parsed, environ), next(iter(parsed.words), None), conditions)
+    if parsed.switch("quiet") and form in ("", "table"):
+        for ident in dict.fromkeys(short_id(image.id or image.digest, full=full) for image in found):
             print(ident)
         return 0
-    if as_json:
-        for image in found:
-            print_json(_image_object(image))
-        return 0
-    digests = parsed.switch("digests")
-    headings = ["REPOSITORY", "TAG", *(["DIGEST"] if digests else []), "IMAGE ID", "CREATED", "SIZE"]
-    rows = []
-    for image in found:
-        row = [image.repository or NONE, image.tag or NONE, *([image.digest] if digests else [])]
-        created = "damaged" if image.damaged else ago(image.created)
-        rows.append([*row, _short(image.id, full=full) or NONE, created, size(image.size)])
-    print_table(headings, rows)
+    columns = WITH_DIGESTS if parsed.switch("digests") else COLUMNS
+    show([_row(image, full=full) for image in found], form, columns, HEADINGS)
     return 0
+
+
+def _row(image: Listed, *, full: bool) -> dict[str, object]:
+    """docker's fields of an image, and Platform and Damaged."""
+    return {
+        "ID": short_id(image.id, full=full) or NONE,
+        "Repository": image.repository or NONE,
+        "Tag": image.tag or NONE,
+        "Digest": image.digest,
+        "CreatedSince": "damaged" if image.damaged else since(image.created),
+        "CreatedAt": local_time(image.created),
+        "Size": size(image.size),
+        "VirtualSize": size(image.size),
+        "SharedSize": UNKNOWN,
+        "UniqueSize": UNKNOWN,
+        "Containers": UNKNOWN,
+        "Platform": image.platform,
+        "Damaged": image.damaged,
+    }
 
 
 def tag(parsed: Parsed, environ: Environ) -> int:
@@ -59,10 +74,10 @@ def tag(parsed: Parsed, environ: Environ) -> int:
     as_json = wants_json(parsed)
     from builder import images
 
-    _expect(parsed, "pybuild tag", 2, None)
+    expect(parsed, "pybuild tag", 2, None, "an image and a name")
     source, *targets = parsed.words
     names = [values.image_name(text, "pybuild tag") for text in targets]
-    images.tag(_store(parsed, environ), source, names)
+    images.tag(open_store_of(parsed, environ), source, names)
     if as_json:
         print_json({"Source": source, "Tagged": names})
     return 0
@@ -73,8 +88,8 @@ def remove(parsed: Parsed, environ: Environ) -> int:
     as_json = wants_json(parsed)
     from builder import images
 
-    _expect(parsed, "pybuild rmi", 1, None)
-    store = _store(parsed, environ)
+    expect(parsed, "pybuild rmi", 1, None)
+    store = open_store_of(parsed, environ)
     failures: list[BuildError] = []
     for wanted in parsed.words:
         try:
@@ -89,7 +104,7 @@ def remove(parsed: Parsed, environ: Environ) -> int:
                 print(*(f"{verb}: {what}" for verb, what in entry.items()))
     if len(failures) < len(parsed.words):  # a sweep was made
         _tell_of_rest(store)
-    return _finish(failures)
+    return finish(failures)
 
 
 def _tell_of_rest(store: Store) -> None:
@@ -104,167 +119,34 @@ def _tell_of_rest(store: Store) -> None:
         )
 
 
-def history(parsed: Parsed, environ: Environ) -> int:
-    """`pybuild history IMAGE`."""
-    as_json, full = wants_json(parsed), parsed.switch("no-trunc")
-    from builder import images
-
-    _expect(parsed, "pybuild history", 1, 1)
-    found = images.history(_store(parsed, environ), parsed.words[0])
-    if parsed.switch("quiet"):
-        for line in found:
-            print(_short(line["Id"], full=full))
-    elif as_json:
-        for line in found:
-            print_json(line)
-    else:
-        rows = [
-            [
-                _short(line["Id"], full=full),
-                ago(line["Created"]),
-                _cut(line["CreatedBy"], 45, full=full),
-                size(line["Size"]),
-                _cut(line["Comment"], 45, full=full),
-            ]
-            for line in found
-        ]
-        print_table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows)
-    return 0
-
-
-def inspect(parsed: Parsed, environ: Environ) -> int:
-    """`pybuild inspect IMAGE...`: a JSON array of those that are there; `--format json`: one a line."""
-    lines = "format" in parsed and wants_json(parsed)
-    from builder import images
-
-    _expect(parsed, "pybuild inspect", 1, None)
-    store = _store(parsed, environ)
-    found, failures = [], []
-    for wanted in parsed.words:
-        try:
-            found.append(images.inspect(store, wanted))
-        except BuildError as error:
-            failures.append(error)
-    if lines:
-        for image in found:
-            print_json(image)
-    else:
-        sys.stdout.write(json.dumps(found, indent=4) + "\n")
-    return _finish(failures)
-
-
-def load(parsed: Parsed, environ: Environ) -> int:
-    """`pybuild load [-i FILE]`."""
-    as_json = wants_json(parsed)
-    from builder import images
-    from builder.oci.spec import Platform
-    from builder.prepare import parse_platform
-
-    _expect(parsed, "pybuild load", 0, 1)
-    if "input" in parsed and parsed.words:
-        raise UsageError("pybuild load takes one archive", hint="leave out --input or the word")
-    archive = parsed.text("input") or next(iter(parsed.words), "-")
-    system, architecture, variant = parse_platform(values.platform(parsed.all("platform")))
-    platform = Platform(architecture=architecture, os=system, variant=variant)
-    for image in images.load(_store(parsed, environ), archive, platform):
-        if as_json:
-            print_json({"Digest": image.digest, "Names": list(image.names)})
-        elif not image.names:
-            print(f"Loaded image: {image.digest}")
-        for name in image.names if not as_json else ():
-            print(f"Loaded image: {one_line(name)}")
-    return 0
-
-
-def _store(parsed: Parsed, environ: Environ) -> Store:
-    from builder.store.root import open_store
-
-    return open_store(root_of(parsed, environ))
-
-
-def _expect(parsed: Parsed, command: str, least: int, most: int | None) -> None:
-    """Check how many words were given."""
-    count = len(parsed.words)
-    if count < least:
-        wanted = "an image and a name" if least == 2 else "an image"
-        raise UsageError(f"{command} needs {wanted}", hint=f"see `{command} --help`")
-    if most is not None and count > most:
-        raise UsageError(f"{command} takes one argument at most, not {count}", hint=f"see `{command} --help`")
-
-
-def _finish(failures: list[BuildError]) -> int:
-    """Raise the first failure, the others as its notes."""
-    if not failures:
-        return 0
-    first, *others = failures
-    first.notes = (*first.notes, *(error.message for error in others))
-    raise first
-
-
-def _image_object(image: Listed) -> dict[str, object]:
-    """docker's names of the columns; the size is a number of bytes."""
-    return {
-        "Repository": image.repository or NONE,
-        "Tag": image.tag or NONE,
-        "ID": image.id,
-        "Digest": image.digest,
-        "CreatedAt": image.created,
-        "Size": image.size,
-        "Platform": image.platform,
-        "Damaged": image.damaged,
-    }
-
-
-def _short(ident: str, *, full: bool) -> str:
-    return ident if full else ident.removeprefix("sha256:")[:12]
-
-
-def _cut(text: str, width: int, *, full: bool) -> str:
-    text = one_line(text)
-    return text if full or len(text) <= width else text[: width - 1] + "…"
-
-
 COMMANDS = {
     "images": Command(
         flags=(
             FORMAT, QUIET, NO_TRUNC,
             Flag(name="digests", kind="switch", group=SHOWN, help="show the digests of manifests"),
-            Flag(name="all", short="a", kind="switch"), *GLOBAL_FLAGS,
+            Flag(name="filter", short="f", kind="list", metavar="KIND=VALUE", group=SHOWN,
+                 help="only those with dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, "
+                      "since=IMAGE, until=TIME"),
+            Flag(name="all", short="a", kind="switch", group=SHOWN,
+                 help="all images (there are no intermediate ones that would be hidden)"),
+            *GLOBAL_FLAGS,
         ),
         run=list_images,
         usage="pybuild images [FLAGS] [NAME[:TAG]]",
-        about="List the images of the local store, the newest first.",
+        about="List the images of the local store, the newest first. NAME may be a pattern: 'team/*:1.*'.",
+        closing="Fields of templates: " + ", ".join(f".{field}" for field in HEADINGS),
     ),
     "tag": Command(
-        flags=(FORMAT, *GLOBAL_FLAGS), run=tag, usage="pybuild tag [FLAGS] IMAGE NAME[:TAG]...",
+        flags=(JSON_OR_NOT, *GLOBAL_FLAGS), run=tag, usage="pybuild tag [FLAGS] IMAGE NAME[:TAG]...",
         about="Give an image more names. IMAGE is a name, an id or a digest.",
     ),
     "rmi": Command(
         flags=(
-            FORMAT, Flag(name="force", short="f", kind="switch", group="How",
-                         help="remove an image with all its names"), *GLOBAL_FLAGS,
+            JSON_OR_NOT, Flag(name="force", short="f", kind="switch", group="How",
+                              help="remove an image with all its names"),
+            Flag(name="no-prune", kind="switch"), *GLOBAL_FLAGS,
         ),
         run=remove, usage="pybuild rmi [FLAGS] IMAGE...",
         about="Remove names, and images that lose their last one, with what nothing else needs.",
-    ),
-    "history": Command(
-        flags=(FORMAT, QUIET, NO_TRUNC, *GLOBAL_FLAGS), run=history,
-        usage="pybuild history [FLAGS] IMAGE", about="Show the steps that made an image, the newest first.",
-    ),
-    "inspect": Command(
-        flags=(FORMAT.but(help="json: one object a line, not an indented array"), *GLOBAL_FLAGS),
-        run=inspect, usage="pybuild inspect [FLAGS] IMAGE...",
-        about="Show images as JSON: names, digests, platform, configuration, layers.",
-    ),
-    "load": Command(
-        flags=(
-            Flag(name="input", short="i", metavar="FILE", group="What",
-                 help="the archive (default: standard input)"),
-            Flag(name="platform", kind="list", metavar="OS/ARCH", group="What",
-                 help="which of several platforms' images to take (default: this machine's)"),
-            FORMAT, Flag(name="quiet", short="q", kind="switch"), *GLOBAL_FLAGS,
-        ),
-        run=load, usage="pybuild load [FLAGS] [FILE]",
-        about="Take the images of an archive (docker save, or an OCI layout as a tar) into the store.",
     ),
 }  # fmt: skip

@@ -44,8 +44,8 @@ def history(store: Store, wanted: str, platform: Platform | None = None) -> list
 def inspect(store: Store, wanted: str, platform: Platform | None = None) -> dict[str, Any]:
     """The image as `docker image inspect` tells it.
 
-    Of an image of several platforms: the index's id and descriptor, what it lists (Manifests), and all else of
-    the machine's; with a platform, of that one image alone.
+    Of an image of several platforms: the index's id and descriptor, what it lists (Manifests), and all else
+    of the machine's; with a platform, of that one image alone.
     """
     found = find_image(store, wanted, platform)
     config = found.config
@@ -106,7 +106,9 @@ def _summary(store: Store, entry: Descriptor, wanted: str) -> dict[str, Any]:
         data = store.blobs.read(digests.parse(entry.digest), documents.MAX_MANIFEST)
         manifest = documents.parse_manifest(data, wanted, entry.media_type)
         told["Kind"] = "image"
-        told["Available"] = all(store.blobs.stat(digests.parse(b.digest)) is not None for b in manifest.layers)
+        told["Available"] = all(
+            store.blobs.stat(digests.parse(b.digest)) is not None for b in manifest.layers
+        )
         told["Size"] = {"Content": size_of(manifest), "Total": size_of(manifest)}
         told["ImageData"] = {"Platform": msgspec.to_builtins(entry.platform)}
     return told

@@ -141,7 +141,7 @@ def _by_digest(store: Store, rows: Sequence[Row], digest: Digest) -> Row | None:
 
 
 def _by_id(store: Store, rows: Sequence[Row], prefix: str, wanted: str) -> Row | None:
-    """The one image whose manifest's or config's digest begins like this; of those in indexes, if no other."""
+    """The one image whose manifest's or config's digest begins like this; in an index, if no other."""
     for candidates in (rows, list(_inner_rows(store, rows))):
         found: dict[str, Row] = {}
         for row in candidates:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from builder.errors import ImageError, StoreError, UsageError
-from builder.images import find as finding
+from builder.images.find import every_image_of, find_image, id_of, image_of, size_of
 from builder.oci import reference
 from builder.oci.names import Names, Row, name_of, stored_name
 from builder.store.root import Store
@@ -87,7 +87,7 @@ def _narrow(store: Store, listed: Iterable[Listed], kind: str, values: Sequence[
             patterns = [_pattern(value) for value in values]
             return [image for image in listed if any(_matches_pattern(image, p) for p in patterns)]
         case "before" | "since":
-            times = [_moment(finding.find_image(store, value).config.created) for value in values]
+            times = [_moment(find_image(store, value).config.created) for value in values]
             return [image for image in listed if all(_is_on_side(image, kind, time) for time in times)]
         case "until":
             times = [_until(value) for value in values]
@@ -183,18 +183,20 @@ def _listed(store: Store, row: Row) -> Listed:
     named = _split(name)
     shown = name or str(row["digest"])
     try:
-        found = finding.image_of(store, row, shown)
-        every = finding.every_image_of(store, row, shown) if found.is_in_index else [found]
+        found = image_of(store, row, shown)
+        every = every_image_of(store, row, shown) if found.is_in_index else [found]
     except (ImageError, StoreError):
         return Listed(name, *named, "", row["digest"], "", row["size"], "", damaged=True)
-    sizes = {blob.digest: blob.size for image in every for blob in (image.manifest.config, *image.manifest.layers)}
+    sizes = {
+        blob.digest: blob.size for image in every for blob in (image.manifest.config, *image.manifest.layers)
+    }
     return Listed(
         name,
         *named,
-        finding.id_of(found),
+        id_of(found),
         row["digest"],
         found.config.created,
-        sum(sizes.values()) if found.is_in_index else finding.size_of(found.manifest),
+        sum(sizes.values()) if found.is_in_index else size_of(found.manifest),
         ",".join(str(image.descriptor.platform) for image in every),
         labels=found.config.config.labels or {},
     )

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from builder.errors import ImageError, UsageError
+from builder.images.find import id_of, image_of
 from builder.oci.names import Names, stored_name
 from builder.oci.spec import Platform
 from builder.store import locks
@@ -17,16 +18,19 @@ from builder.store.root import Store
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image that came out of an archive: its names (none: it is dangling) and its manifest's digest."""
+    """An image that came out of an archive: its names (none: it is dangling), the digest of its manifest or
+    index, and its id, as docker has it."""
 
     names: tuple[str, ...]
     digest: str
+    id: str
 
 
-def load(store: Store, archive: str, platform: Platform) -> list[Loaded]:
+def load(store: Store, archive: str, platform: Platform | None = None) -> list[Loaded]:
     """Take the images out of an archive (a path, or "-" for standard input) into the store, with their names.
 
-    Raises ImageError where the archive is at fault.
+    platform: of images of several, that one alone; None: all, as far as the archive has them. Raises
+    ImageError where the archive is at fault.
     """
     from builder.oci.archive import load as load_archive
 
@@ -34,9 +38,13 @@ def load(store: Store, archive: str, platform: Platform) -> list[Loaded]:
     with stream, locks.shared(store.folder, locks.BUILDS), leased(store):
         found = load_archive(stream, store.blobs, platform, name)
         names = Names(store)
+        loaded = []
         for image in found:
-            names.add(msgspec.to_builtins(image.descriptor), image.names)
-    return [Loaded(tuple(stored_name(n) for n in image.names), image.descriptor.digest) for image in found]
+            row = msgspec.to_builtins(image.descriptor)
+            names.add(row, image.names)
+            ident = id_of(image_of(store, row, name))
+            loaded.append(Loaded(tuple(map(stored_name, image.names)), image.descriptor.digest, ident))
+    return loaded
 
 
 def open_archive(archive: str) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ Names of members are only ever compared with names in the documents; nothing is 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,11 @@ from builder import digest as digests
 from builder.digest import Digest
 from builder.errors import ImageError
 from builder.oci import compression, documents, reference, spec, tar
+from builder.oci.held import MAX_NESTING, is_attestation
 from builder.oci.image import platform_of
-from builder.oci.platform import choose
+from builder.oci.platform import choose, fits
 from builder.oci.reference import InvalidReference, Reference
-from builder.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
+from builder.oci.spec import Descriptor, Manifest, Platform
 from builder.snapshots.snapshot import FILE, SYMLINK
 from builder.store.blobs import CHUNK, BlobStore
 
@@ -35,8 +37,8 @@ MAX_LINKS = 16
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image that is in the store now, yet without a name: its descriptor, with platform, and the names
-    that the archive has for it."""
+    """An image that is in the store now, yet without a name: its descriptor, with the platform of a single
+    one, and the names that the archive has for it."""
 
     descriptor: Descriptor
     names: tuple[Reference, ...]
@@ -50,11 +52,11 @@ class _Docker(msgspec.Struct, rename="pascal"):
     layers: tuple[str, ...] | None = None
 
 
-def load(stream: Readable, blobs: BlobStore, platform: Platform, name: str) -> list[Loaded]:
+def load(stream: Readable, blobs: BlobStore, platform: Platform | None, name: str) -> list[Loaded]:
     """Bring the images of an archive into the store; `name` is how messages call it.
 
-    Where an image is there for several platforms, the one for `platform` is taken. Raises ImageError,
-    StoreError.
+    Where an image is there for several platforms, the one for `platform` is taken, and without one all, as
+    their index. Raises ImageError, StoreError.
     """
     try:
         members = _read(compression.open_reader(stream, name=name), blobs, name)
@@ -63,7 +65,7 @@ def load(stream: Readable, blobs: BlobStore, platform: Platform, name: str) -> l
     if members.has("index.json"):
         loaded = _from_index(members, platform)
     elif members.has("manifest.json"):
-        loaded = _from_docker(members, blobs)
+        loaded = _from_docker(members, blobs, platform)
     else:
         raise ImageError(
             f"{name} is no image archive: it has neither index.json nor manifest.json",
@@ -163,46 +165,82 @@ def _ingest(reader: Readable, blobs: BlobStore) -> tuple[Digest, int]:
 # ── OCI archives ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_index(members: _Members, platform: Platform) -> list[Loaded]:
+def _from_index(members: _Members, platform: Platform | None) -> list[Loaded]:
     index = documents.parse_index(members.read("index.json", documents.MAX_MANIFEST), members.name)
     docker_names = _docker_names(members)
     found: dict[str, tuple[Descriptor, dict[Reference, None]]] = {}
     for entry in index.manifests:
-        descriptor, manifest, config = _manifest_of(members, entry, platform, 0)
-        for layer in manifest.layers:
-            documents.compression_of(layer, members.name)
-            _checked_blob(members, layer)
-        documents.check_layers(manifest, config, members.name)
+        if is_attestation(entry):
+            continue  # of an image that is listed beside it, not in an index of its own
+        descriptor, configs = _taken(members, entry, platform, 0)
         _, names = found.setdefault(descriptor.digest, (descriptor, {}))
-        names.update(dict.fromkeys(_names_of(entry) or docker_names.get(manifest.config.digest, [])))
+        told = _names_of(entry) or [name for config in configs for name in docker_names.get(config, [])]
+        names.update(dict.fromkeys(told))
     return [Loaded(descriptor, tuple(names)) for descriptor, names in found.values()]
 
 
-def _manifest_of(
-    members: _Members, entry: Descriptor, platform: Platform, depth: int
-) -> tuple[Descriptor, Manifest, ImageConfig]:
-    """An entry's manifest, for the platform where there is a choice; document and config are in the store."""
+def _taken(
+    members: _Members, entry: Descriptor, platform: Platform | None, depth: int
+) -> tuple[Descriptor, list[str]]:
+    """What an entry is, all its blobs in the store afterwards: its descriptor, and its images' configs.
+
+    Of an index the image for a platform is taken; without one the index itself, where the archive has more
+    than one of its images, else that image.
+    """
     data = _document(members, entry, documents.MAX_MANIFEST)
     document = documents.parse_manifest_or_index(data, entry.media_type, members.name)
-    if isinstance(document, Index):
-        chosen = choose(document.manifests, platform)
-        present = [d for d in document.manifests if members.has(_path(d)) and not _is_attestation(d)]
-        if chosen is None or chosen not in present:
-            chosen = present[0] if len(present) == 1 else None
-        if chosen is None or depth > 2:
-            raise ImageError(
-                f"{members.name} has no image for {platform}",
-                code="platform-not-found",
-                hint=f"it is there for {', '.join(str(d.platform) for d in present)}" if present else None,
-            )
-        return _manifest_of(members, chosen, platform, depth + 1)
-    config = documents.parse_config(_document(members, document.config, documents.MAX_CONFIG), members.name)
-    descriptor = Descriptor(document.media_type, entry.digest, len(data), platform=platform_of(config))
-    return descriptor, document, config
+    if isinstance(document, Manifest):
+        return _image(members, entry, document, platform)
+    present = [each for each in document.manifests if members.has(_path(each))]
+    images = [each for each in present if not is_attestation(each)]
+    if depth > MAX_NESTING or not images:
+        raise ImageError(f"an index of {members.name} has no image", code="platform-not-found")
+    if platform is None and (len(images) > 1 or len(present) == len(document.manifests)):
+        taken = [_taken(members, each, None, depth + 1) for each in images]
+        for each in present:
+            if is_attestation(each):
+                _take_further(members, each)
+        descriptor = Descriptor(document.media_type, entry.digest, len(data))
+        return descriptor, [config for _, configs in taken for config in configs]
+    chosen = choose(images, platform) if platform is not None else images[0]
+    if chosen is None and len(images) == 1:
+        chosen = images[0]  # which may say for itself what it is for
+    if chosen is None:
+        raise _no_platform(members, platform, images)
+    return _taken(members, chosen, platform, depth + 1)
 
 
-def _is_attestation(descriptor: Descriptor) -> bool:
-    return descriptor.platform is not None and descriptor.platform.os == "unknown"
+def _image(
+    members: _Members, entry: Descriptor, manifest: Manifest, platform: Platform | None
+) -> tuple[Descriptor, list[str]]:
+    config = documents.parse_config(_document(members, manifest.config, documents.MAX_CONFIG), members.name)
+    own = platform_of(config)
+    if platform is not None and not fits(own, platform):
+        raise _no_platform(members, platform, [msgspec.structs.replace(entry, platform=own)])
+    for layer in manifest.layers:
+        documents.compression_of(layer, members.name)
+        _checked_blob(members, layer)
+    documents.check_layers(manifest, config, members.name)
+    descriptor = Descriptor(manifest.media_type, entry.digest, entry.size, platform=own)
+    return descriptor, [manifest.config.digest]
+
+
+def _take_further(members: _Members, entry: Descriptor) -> None:
+    """Bring what an index lists besides images (an attestation) into the store."""
+    data = _document(members, entry, documents.MAX_MANIFEST)
+    document = documents.parse_manifest_or_index(data, entry.media_type, members.name, further=None)
+    if isinstance(document, Manifest):
+        for blob in (document.config, *document.layers):
+            _checked_blob(members, blob)
+
+
+def _no_platform(members: _Members, platform: Platform | None, images: Sequence[Descriptor]) -> ImageError:
+    known = ", ".join(str(each.platform) for each in images)
+    return ImageError(
+        f"{members.name} has no image for {platform}",
+        code="platform-not-found",
+        hint=f"it is there for {known}" if images else None,
+    )
 
 
 def _document(members: _Members, descriptor: Descriptor, limit: int) -> bytes:
@@ -264,8 +302,13 @@ def _docker_images(members: _Members) -> list[_Docker]:
         raise ImageError(f"manifest.json of {members.name} is not valid: {error}") from error
 
 
-def _from_docker(members: _Members, blobs: BlobStore) -> list[Loaded]:
-    return [_docker_image(members, blobs, image) for image in _docker_images(members)]
+def _from_docker(members: _Members, blobs: BlobStore, platform: Platform | None) -> list[Loaded]:
+    loaded = [_docker_image(members, blobs, image) for image in _docker_images(members)]
+    for image in loaded:
+        own = image.descriptor.platform
+        if platform is not None and own is not None and not fits(own, platform):
+            raise _no_platform(members, platform, [image.descriptor])
+    return loaded
 
 
 def _docker_image(members: _Members, blobs: BlobStore, image: _Docker) -> Loaded:

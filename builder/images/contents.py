@@ -1,0 +1,169 @@
+"""What an image's layers hold: entries, and how they lie over each other, read from their blobs.
+
+Nothing is unpacked or kept: each blob passes once, its digest of the uncompressed tar is compared with the
+config's, and the few small files that somebody wants (`Wanted`) are held on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from builder import digest as digests
+from builder.errors import ImageError
+from builder.images.find import Found, find_image
+from builder.oci import documents
+from builder.oci.layer import scan
+from builder.oci.spec import Descriptor, History, Platform
+from builder.snapshots import forms
+from builder.snapshots.snapshot import FILE, Entry, LayerId
+from builder.snapshots.tree import Tree
+from builder.store import locks
+from builder.store.leases import leased
+from builder.store.root import Store
+
+if TYPE_CHECKING:
+    from builder.fs.copy import Readable
+
+MAX_HELD = 32 << 20  # bytes of one file,
+MAX_HELD_IN_ALL = 128 << 20  # and of all
+CHUNK = 1 << 18
+
+Wanted = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. number: from 1 on, bottom first; step: of the history; entries: in canonical order; texts:
+    the bytes of files that were wanted, by path."""
+
+    number: int
+    descriptor: Descriptor
+    diff_id: str
+    step: History
+    entries: Sequence[Entry]
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def id(self) -> LayerId:
+        """What names it in a `Tree`."""
+        return LayerId(str(self.number))
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """An image with what its layers hold, bottom first."""
+
+    found: Found
+    layers: Sequence[Layer]
+
+    def stacked(self) -> Iterator[tuple[Layer, Tree, Tree]]:
+        """Each layer, with what is seen of those below it, and with it."""
+        below = Tree()
+        for layer in self.layers:
+            above = below.plus(layer.id, layer.entries)
+            yield layer, below, above
+            below = above
+
+    def tree(self) -> Tree:
+        """What is seen of all."""
+        tree = Tree()
+        for layer in self.layers:
+            tree = tree.plus(layer.id, layer.entries)
+        return tree
+
+    def text(self, tree: Tree, path: str) -> bytes | None:
+        """The bytes of a file that was wanted, as it is seen in the image's tree."""
+        node = tree.nodes.get(path)
+        if node is None or node.entry.kind != FILE:
+            return None
+        layer = self.layers[int(node.layer) - 1]
+        return layer.texts.get(node.entry.hardlink or path)
+
+
+def read_contents(
+    store: Store, wanted: str, platform: Platform | None = None, keep: Wanted | None = None
+) -> Contents:
+    """An image's layers, read. keep: of which paths the bytes are wanted, too.
+
+    Raises ImageError for an image or a layer that is not there, or is damaged or hostile.
+    """
+    with locks.shared(store.folder, locks.BUILDS), leased(store):
+        found = find_image(store, wanted, platform)
+        documents.check_layers(found.manifest, found.config, wanted)
+        steps = [entry for entry in found.config.history if not entry.empty_layer]
+        steps += [History()] * (len(found.manifest.layers) - len(steps))
+        layers = []
+        room = MAX_HELD_IN_ALL
+        pairs = zip(found.manifest.layers, found.config.rootfs.diff_ids, steps, strict=False)
+        for number, (descriptor, diff_id, step) in enumerate(pairs, 1):
+            sink = _Holding(keep, room) if keep is not None else None
+            entries = _scan(store, descriptor, diff_id, wanted, sink)
+            room -= sum(map(len, sink.texts.values())) if sink is not None else 0
+            texts = sink.texts if sink is not None else {}
+            layers.append(Layer(number, descriptor, diff_id, step, entries, texts))
+    return Contents(found, layers)
+
+
+def shown_size(store: Store, wanted: str, platform: Platform | None = None) -> int:
+    """Bytes of all files that are seen in an image, each once, however many names it has."""
+    return size_of_tree(read_contents(store, wanted, platform).tree())
+
+
+def size_of_tree(tree: Tree) -> int:
+    """Bytes of all files of a tree, each once."""
+    files = {
+        (node.layer, node.entry.hardlink or path): node.entry.size
+        for path, node in tree.nodes.items()
+        if node.entry.kind == FILE
+    }
+    return sum(files.values())
+
+
+def size_of_entry(entry: Entry) -> int:
+    """The bytes that an entry has of its own."""
+    return entry.size if entry.kind == FILE and entry.hardlink is None else 0
+
+
+def _scan(
+    store: Store, descriptor: Descriptor, diff_id: str, name: str, sink: _Holding | None
+) -> list[Entry]:
+    documents.compression_of(descriptor, name)
+    digest = digests.parse(descriptor.digest)
+    if store.blobs.stat(digest) is None:
+        raise ImageError(
+            f"layer {digest} of {name} is not in the store",
+            code="blob-not-found",
+            hint="a base image's layers come when a build needs them; `pybuild pull` brings all",
+        )
+    with forms.sound(store.blobs, digest), store.blobs.open(digest) as stream:
+        entries, found = scan(stream, sink=sink, name=f"layer {digest}")
+    if found != diff_id:
+        raise ImageError(
+            f"layer {digest} is not what its image says: its diff id is {found}, not {diff_id}",
+            code="wrong-diff-id",
+        )
+    return entries
+
+
+class _Holding:
+    """Holds the bytes of files that are wanted, as far as there is room."""
+
+    def __init__(self, keep: Wanted, room: int) -> None:
+        self.texts: dict[str, bytes] = {}
+        self._keep = keep
+        self._room = room
+
+    def add(self, entry: Entry, reader: Readable | None) -> None:
+        """See oci.layer.Sink."""
+        self.texts.pop(entry.path, None)  # what was there before it, in this very layer
+        if reader is None or not self._keep(entry.path):
+            return
+        if entry.size > min(MAX_HELD, self._room):
+            return
+        pieces = []
+        while data := reader.read(CHUNK):
+            pieces.append(data)
+        self.texts[entry.path] = b"".join(pieces)
+        self._room -= entry.size
