@@ -1,8 +1,8 @@
 """One build, from request to image: the one module that knows everyone.
 
 It reads like the story: texts are read and parsed; the compiler says which base images it must know and is
-given them, until it returns a program; the solver is asked for the target; the layers become an image;
-the exporters hand it out. Everything a person could want to know goes out as events, and the same events
+given them, until it returns a program, one for each platform; the solver is asked for their targets; the
+layers become images; the exporters hand them out. Everything a person could want to know goes out as events, and the same events
 are recorded under ROOT/builds.
 """
 
@@ -14,10 +14,8 @@ import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from builder import digest as digests
 from builder import memo, prepare
 from builder.aftermath import Aftermath, followed_up
-from builder.attempt import Attempt
 from builder.compiler.remotes import redact
 from builder.delivery import Delivered, metadata, wanted
 from builder.errors import BuildError
@@ -26,20 +24,17 @@ from builder.failed import Failures
 from builder.isolation.stepgroups import StepGroups, sweep_groups
 from builder.keyparts.notes import Notes
 from builder.limits import raised_open_files, steps_at_once
-from builder.oci.layout import parse_layout_name
-from builder.oci.spec import Platform
 from builder.ops.exec import CacheMount, Exec
 from builder.ops.source import Local
-from builder.output import Built, config_name, deliver, makers
+from builder.output import Built, built_name, deliver, makers
 from builder.packing import Packing
-from builder.parts import open_parts, secrets_of
+from builder.parts import open_parts
+from builder.programs import open_attempts, open_images, read_texts
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.room.closing import make_room
 from builder.sandboxes import Sandboxes, is_likely
-from builder.solver.cache import Cache
 from builder.solver.solver import Solver
-from builder.sources.image import ImageSource
 from builder.stepusage import with_figures
 from builder.store import locks
 from builder.store.failure import unexplained
@@ -50,12 +45,12 @@ from builder.undumped import without_dumps
 from builder.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from builder.aftermath import Entrance
-    from builder.compiler.program import BaseImage, CompileOptions, ImageRequest, Program, Warning
+    from builder.attest.maker import Attesting
+    from builder.compiler.program import BaseImage, ImageRequest, Programs, Warning
     from builder.graph.definition import Vertex
-    from builder.ops.source import Git, Http
     from builder.outset import Outset
     from builder.parts import Parts
     from builder.snapshots.snapshot import Snapshot
@@ -65,6 +60,7 @@ if TYPE_CHECKING:
     from builder.prepare import Texts
     from builder.remotecache.caches import Caches
     from builder.request import BuildRequest
+    from builder.sources.image import ImageSource
     from builder.store.root import Store
 
 
@@ -114,27 +110,6 @@ async def build(
             raise
 
 
-def load_program(request: BuildRequest) -> Program:
-    """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
-    store = open_store(request.root)
-    options, times = compile_options(request), times_of(request, store)
-    attempt = Attempt(load_texts(request), options, kept_analyses(store), time_of=times)
-    return asyncio.run(attempt.compile(open_images(request, store)))
-
-
-def load_texts(request: BuildRequest) -> Texts:
-    """What is read before a compile; what is remote is fetched. Raises BuildError."""
-    return asyncio.run(_read_texts(request, open_store(request.root)))
-
-
-async def _read_texts(request: BuildRequest, store: Store) -> Texts:
-    if not prepare.is_fetched(request):
-        return prepare.read_texts(request)
-    from builder import remote
-
-    return await remote.read_texts(request, store, secrets_of(request))
-
-
 async def _build(
     request: BuildRequest,
     store: Store,
@@ -148,7 +123,7 @@ async def _build(
     exports = wanted(request)
     sweep_ingest(store.folder)
     sweep_groups(store.folder)
-    texts = await _read_texts(request, store)
+    texts = await read_texts(request, store)
     images = open_images(request, store)
     full = request.require_isolation == "full"
     groups = StepGroups(store.folder, request.limits)
@@ -166,114 +141,52 @@ async def _build(
         sandboxes.expect()
     seen = outset.contexts if outset else None
     try:
-        program, bases = await _compile(request, store, texts, images, emit)
-        _announce(program, emit)
+        programs, bases = await _compile(request, store, texts, images, emit)
+        _announce(programs, emit)
         async with (
-            open_parts(request, store, texts, images, program, sandboxes, emit, seen) as parts,
+            open_parts(request, store, texts, images, programs, sandboxes, emit, seen) as parts,
             _caches_elsewhere(request, parts) as caches,
         ):
             parts.open_files = open_files
-            packing = Packing(program.definition, program.target, makers(exports, program, parts))
-            solver = _solver(request, program, parts, notes, caches, packing)
+            attesting = _attesting(request, texts, bases, notes, parts)
+            packing = Packing(programs.definition, programs.targets, makers(exports, programs, parts))
+            solver = _solver(request, programs, parts, notes, caches, packing)
             async with packing:
                 try:
                     async with followed_up(parts, aftermath):
-                        snapshot = await solver.solve(program.target)
+                        snapshots = await solver.solve_all(programs.targets)
                 finally:
-                    notes.keep(store.folder, texts, program.definition, program.target, solver)
+                    notes.keep(store.folder, texts, programs, solver)
                 await packing.settle()
-                inline = await caches.settle(program, solver, snapshot) if caches else None
-                delivered = await deliver(exports, [Built(program, snapshot)], parts, inline)
+                built = [Built(*row) for row in zip(programs.each, snapshots, request.platforms, strict=True)]
+                inline = await caches.settle(programs, solver, snapshots) if caches else None
+                delivered = await deliver(exports, built, parts, inline, attesting)
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
             if inline is None:
-                _memoise(request, texts, program, bases, snapshot, delivered, parts)
+                _memoise(request, texts, programs, bases, built, delivered, parts)
             if caches:
                 await caches.give(has_image=bool(delivered.made))
             await _make_room(solver, parts)
     finally:
         await images.close()
         await sandboxes.close()
-    return _finish(program, solver, delivered, emit, begun)
+    return _finish(programs, solver, delivered, emit, begun)
 
 
 async def _compile(
     request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
-) -> tuple[Program, Bases]:
-    """The program and its bases; where there is none, what checks found is told all the same."""
-    times = times_of(request, store)
-    attempt = Attempt(texts, compile_options(request), kept_analyses(store), time_of=times)
+) -> tuple[Programs, Bases]:
+    """The programs, and the bases that are not locked; where there are none, what checks found is told all the
+    same."""
+    attempts = open_attempts(request, store, texts)
     try:
-        program = await attempt.compile(images)
-        attempt.refuse(program.warnings)
+        programs = await attempts.compile(images)
+        attempts.refuse(programs.warnings)
     except BuildError:
-        _warn(attempt.findings(), emit)
+        _warn(attempts.findings(), emit)
         raise
-    return program, attempt.known
-
-
-def kept_analyses(store: Store) -> Cache:
-    """Where the grammar's analysis is kept."""
-    return Cache(os.path.join(store.folder, "cache"), lambda _snapshot: False)
-
-
-def times_of(request: BuildRequest, store: Store) -> Callable[[Git | Http], Awaitable[int | None]]:
-    """What gives the time, in seconds, of what is at an address."""
-
-    async def time_of(source: Git | Http) -> int | None:
-        from builder import remote
-        from builder.agents.agent import Agents
-
-        return await remote.time_of(source, store, secrets_of(request), Agents(request.ssh))
-
-    return time_of
-
-
-def compile_options(request: BuildRequest) -> CompileOptions:
-    """What the compiler is told of a request. Raises UsageError."""
-    from builder.compiler.program import CompileOptions, NamedContext
-    from builder.compiler.remotes import is_remote
-
-    architecture, variant = prepare.machine_platform()
-    system, target_architecture, target_variant = prepare.parse_platform(request.platform)
-    contexts = {}
-    for name, value in request.contexts.items():
-        if value.startswith("docker-image://"):
-            contexts[name] = NamedContext("image", value.removeprefix("docker-image://"))
-        elif value.startswith("oci-layout://"):
-            contexts[name] = NamedContext("layout", value)
-        elif is_remote(value):
-            contexts[name] = NamedContext("remote", value)
-        else:
-            contexts[name] = NamedContext("local", value)
-    return CompileOptions(
-        build_platform=Platform(architecture, "linux", variant),
-        platform=Platform(target_architecture, system, target_variant),
-        target=request.target,
-        build_args=prepare.build_args(request, os.environ),
-        labels=dict(request.labels),
-        contexts=contexts,
-        no_cache=request.no_cache,
-        no_cache_filter=request.no_cache_filter,
-        network=request.network,
-        add_hosts=tuple(request.add_hosts),
-        shm_size=request.shm_size,
-        ulimits=request.ulimits,
-        entitlements=frozenset(request.allow),
-        hostname=request.hostname,
-        platform_given=bool(request.platform),
-        reproducible=request.reproducible,
-    )
-
-
-def open_images(request: BuildRequest, store: Store) -> ImageSource:
-    """Where the request's base images come from. Raises BuildError for a named context that is no layout."""
-    layouts = {
-        name: parse_layout_name(value)
-        for name, value in request.contexts.items()
-        if value.startswith("oci-layout://")
-    }
-    return ImageSource(store, layouts, pull=request.pull)
+    return programs, attempts.loose
 
 
 def _caches_elsewhere(request: BuildRequest, parts: Parts) -> AbstractAsyncContextManager[Caches | None]:
@@ -285,9 +198,20 @@ def _caches_elsewhere(request: BuildRequest, parts: Parts) -> AbstractAsyncConte
     return open_caches(request, parts)
 
 
+def _attesting(
+    request: BuildRequest, texts: Texts, bases: Bases, notes: Notes, parts: Parts
+) -> Attesting | None:
+    """What makes the attestations and signatures that are asked for. Raises BuildError for a bad key."""
+    if not (request.attests.is_any or request.sign):
+        return None
+    from builder.attest.maker import open_attesting
+
+    return open_attesting(request, texts, bases, os.path.basename(notes.record), notes.begun, parts)
+
+
 def _solver(
     request: BuildRequest,
-    program: Program,
+    programs: Programs,
     parts: Parts,
     notes: Notes,
     caches: Caches | None,
@@ -301,29 +225,27 @@ def _solver(
         return made
 
     return Solver(
-        program.definition,
+        programs.definition,
         parts.cache,
         run=run,
         content=lambda vertex, *asked: notes.content(Worker(parts, vertex).content, *asked),
         emit=lambda event: parts.emit(with_figures(notes.take(event), parts.used)),
-        slots=_slots(request, program),
+        slots=_slots(request, programs),
         elsewhere=taking.record if taking else None,
         told=taking.selected if taking else None,
         whole=parts.digest_of_whole if request.reproducible else None,
     )
 
 
-def _slots(request: BuildRequest, program: Program) -> int:
+def _slots(request: BuildRequest, programs: Programs) -> int:
     """How many steps may run at the same time."""
-    reached = program.definition.reached(program.target)
-    runs = [vertex.op for vertex in reached if isinstance(vertex.op, Exec)]
+    runs = [vertex.op for vertex in programs.reached() if isinstance(vertex.op, Exec)]
     caches = max((sum(isinstance(mount, CacheMount) for mount in op.mounts) for op in runs), default=0)
     wanted = request.jobs or max(16, 4 * (os.cpu_count() or 1))
     return steps_at_once(wanted, waiting=len(runs), caches=caches)
 
 
-def _announce(program: Program, emit: Emit) -> None:
-    reached = program.definition.reached(program.target)
+def _announce(programs: Programs, emit: Emit) -> None:
     rows = tuple(
         VertexInfo(
             digest=vertex.digest,
@@ -332,10 +254,10 @@ def _announce(program: Program, emit: Emit) -> None:
             line=vertex.about.location.span.line if vertex.about.location else 0,
             inputs=tuple(item.of for item in vertex.inputs),
         )
-        for vertex in reached
+        for vertex in programs.reached()
     )
-    emit(Planned(time=time.time(), vertices=rows, target=program.target))
-    _warn(program.warnings, emit)
+    emit(Planned(time=time.time(), vertices=rows, target=programs.targets[-1]))
+    _warn(programs.warnings, emit)
 
 
 def _warn(findings: tuple[Warning, ...], emit: Emit) -> None:
@@ -376,39 +298,42 @@ async def _make_room(solver: Solver, parts: Parts) -> None:
 def _memoise(
     request: BuildRequest,
     texts: Texts,
-    program: Program,
+    programs: Programs,
     bases: Bases,
-    snapshot: Snapshot,
+    built: Sequence[Built],
     delivered: Delivered,
     parts: Parts,
 ) -> None:
     """Remember the compile and the images, for a build that finds nothing changed (see `warm`)."""
     states = memo.states_of(parts.store.folder, bases, request.contexts)
-    unsure = texts.layer is not None or program.epoch_fetched or _has_unknown(program)
-    if states is None or unsure:
+    fetched = any(program.epoch_fetched for program in programs.each)
+    if states is None or texts.layer is not None or fetched or _has_unknown(programs):
         return
-    config = digests.of_value([config_name(program), program.source_date_epoch])
+    configs = [built_name(program) for program in programs.each]
     args = prepare.build_args(request, os.environ)
-    memo.save_plan(parts.cache, memo.name_of(request, texts, args), memo.plan_of(program, states, config))
+    plan = memo.plan_of(programs, states, configs)
+    memo.save_plan(parts.cache, memo.name_of(request, texts, args), plan)
     with_cache = any(wanted.type == "inline" for wanted in request.cache_to)  # not what others ask for
-    for way, image in delivered.made.items() if not with_cache else ():
-        name = memo.image_name(snapshot, config, args.get(prepare.EPOCH, ""), way)
+    of_this_build = with_cache or request.attests.is_any or bool(request.sign)
+    snapshots = [each.snapshot for each in built]
+    for way, image in delivered.made.items() if not of_this_build else ():
+        name = memo.image_name(snapshots, configs, args.get(prepare.EPOCH, ""), way)
         memo.save_image(parts.cache, name, image)
 
 
-def _has_unknown(program: Program) -> bool:
+def _has_unknown(programs: Programs) -> bool:
     """Whether something is fetched that nobody knows before it is asked for, or a device is to be there."""
     return any(
         (vertex.op_digest is None and not isinstance(vertex.op, Local)) or getattr(vertex.op, "devices", ())
-        for vertex in program.definition.reached(program.target)
+        for vertex in programs.reached()
     )
 
 
-def _finish(program: Program, solver: Solver, delivered: Delivered, emit: Emit, begun: float) -> BuildResult:
+def _finish(
+    programs: Programs, solver: Solver, delivered: Delivered, emit: Emit, begun: float
+) -> BuildResult:
     steps = [
-        vertex
-        for vertex in program.definition.reached(program.target)
-        if vertex.op_digest is not None and not vertex.about.internal
+        vertex for vertex in programs.reached() if vertex.op_digest is not None and not vertex.about.internal
     ]
     image = delivered.image
     now = time.time()

@@ -8,12 +8,16 @@ build.
 from __future__ import annotations
 
 from builder import exporters
+from builder.errors import UsageError
 from builder.exporters import Export
-from builder.oci.names import Names
+from builder.oci.names import CREATED, Names
 from builder.request import OutputSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.exporters.merged import Files, Wrap
     from builder.oci.finished import Finished
     from builder.request import BuildRequest
     from builder.snapshots.layers import LayerStore
@@ -46,21 +50,79 @@ class Delivered:
 
 def wanted(request: BuildRequest) -> list[Export]:
     """The outputs of a request: the store where none is given or --load asks for it. Raises UsageError."""
-    found = [exporters.parse(spec, request.tags) for spec in request.outputs]
-    if not found or (request.load and not any(export.kind == "image" for export in found)):
-        found.insert(0, exporters.parse(OutputSpec(type="image"), request.tags))
+    specs = _pushed(request.outputs) if request.push else list(request.outputs)
+    if not specs or (request.load and not any(_is_stored(spec, request) for spec in specs)):
+        specs.insert(0, OutputSpec(type="image"))
+    found = [_parsed(spec, request) for spec in specs]
+    if request.attests.is_any or request.sign:
+        from builder.exporters.attested import check
+
+        check(found, request)
+        found = [export.but(attested=True) for export in found]
+    if len(request.platforms) > 1:
+        _refuse_single(found)
+    if any(cache.type == "inline" for cache in request.cache_to):
+        _refuse_inline(found)
     return found
+
+
+def _refuse_inline(exports: list[Export]) -> None:
+    """Raise UsageError for an image whose layers are not its steps', with a cache that tells of those."""
+    for export in exports:
+        if export.squash or export.compression.kind == "estargz":
+            reason = "--squash" if export.squash else "compression=estargz"
+            raise UsageError(
+                f"an inline cache tells of the steps' layers, which the image does not have with {reason}",
+                hint="keep the cache elsewhere, by --cache-to type=registry or type=local",
+            )
+
+
+def _pushed(specs: Sequence[OutputSpec]) -> list[OutputSpec]:
+    """The outputs with what --push adds: images are pushed, and where there is none, one is made for that."""
+    if not any(spec.type in ("image", "registry") for spec in specs):
+        return [*specs, OutputSpec(type="registry")]
+    pushed = {"push": "true"}
+    return [spec.but(attrs={**spec.attrs, **pushed}) if spec.type == "image" else spec for spec in specs]
+
+
+def _is_stored(spec: OutputSpec, request: BuildRequest) -> bool:
+    return exporters.parse(spec, request.tags).kind == "image"
+
+
+def _parsed(spec: OutputSpec, request: BuildRequest) -> Export:
+    """One output, with what the request says of all that are images."""
+    if spec.type in TREES:
+        return exporters.parse(spec, request.tags)
+    if request.annotations:
+        spec = spec.but(attrs={**spec.attrs, **request.annotations})
+    export = exporters.parse(spec, request.tags)
+    return export.but(squash=True) if request.squash else export
+
+
+def _refuse_single(exports: list[Export]) -> None:
+    """Raise UsageError for an output that takes an image of one platform alone."""
+    for export in exports:
+        if export.kind == "docker":
+            raise UsageError(
+                f"{export} cannot hold an image of several platforms",
+                hint="use type=oci, or build for one platform",
+            )
 
 
 def hand_out(export: Export, image: Finished, store: Store, delivered: Delivered) -> None:
     """Do one output of an image. Raises BuildError; what was there before stays then."""
-    delivered.names = delivered.names or tuple(name.familiar() for name in export.names)
-    delivered.full_names = delivered.full_names or tuple(str(name) for name in export.names)
+    names = export.names_of(image.digest)
+    delivered.names = delivered.names or tuple(name.familiar() for name in names)
+    delivered.full_names = delivered.full_names or tuple(str(name) for name in names)
     if export.kind == "image":
         for document in reversed(image.documents().values()):
             store.blobs.put(document)
-        Names(store).add(image.row, export.names)
+        Names(store).add(image.row, names)
+        for tag, beside in image.beside:
+            Names(store).add(beside.row, exporters.names_beside(names, tag))
         delivered.stored = True
+    elif export.kind == "registry":
+        return  # it is pushed, and nothing else
     elif export.kind == "docker":
         from builder.exporters import docker
 
@@ -71,17 +133,36 @@ def hand_out(export: Export, image: Finished, store: Store, delivered: Delivered
         oci.export(image, store.blobs, export)
 
 
-def hand_out_tree(export: Export, snapshot: Snapshot, layers: LayerStore) -> None:
-    """Do one output of a filesystem. Raises BuildError."""
-    tree = layers.tree(snapshot)
+def hand_out_tree(
+    export: Export,
+    trees: Sequence[tuple[str, Snapshot]],
+    layers: LayerStore,
+    epoch: int | None,
+    wrap: Wrap | None = None,
+) -> None:
+    """Do one output of filesystems, each with its platform ("": the machine's). Raises BuildError.
+
+    epoch: the time of all files, in seconds; None: each has its own. wrap: puts attestations beside the files
+    of a platform.
+    """
+    from builder.exporters.merged import Merged, dated, together
+    from builder.prepare import platform_name
+
+    named: list[tuple[str, Files]] = []
+    for number, (platform, snapshot) in enumerate(trees):
+        name, merged = platform_name(platform), Merged(layers.tree(snapshot), layers.open)
+        named.append((name, wrap(number, name, merged) if wrap else merged))
+    files = together(named, split=export.platform_split)
+    if epoch is not None:
+        files = dated(files, epoch)
     if export.kind == "local":
         from builder.exporters import local
 
-        local.export(tree, layers.open, export)
+        local.export(files, export)
     else:
         from builder.exporters import tar
 
-        tar.export(tree, layers.open, export)
+        tar.export(files, export)
 
 
 def metadata(delivered: Delivered) -> dict[str, object]:
@@ -89,11 +170,14 @@ def metadata(delivered: Delivered) -> dict[str, object]:
     image = delivered.image
     if image is None:
         return {}
+    told = {CREATED: image.created} if image.created else {}
+    told |= image.row.get("annotations", {})
     found: dict[str, object] = {
-        "containerimage.config.digest": image.config,
-        "containerimage.descriptor": image.row,
+        "containerimage.descriptor": image.annotated(told).row,
         "containerimage.digest": image.digest,
     }
+    if image.config:  # an index has none
+        found["containerimage.config.digest"] = image.config
     if delivered.full_names:
         found["image.name"] = ",".join(delivered.full_names)
     return found

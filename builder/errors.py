@@ -56,16 +56,24 @@ class DockerfileError(BuildError):
 
 
 class StepFailed(BuildError):
-    """A RUN failed: `status` is its exit code, or 128 + the signal that killed it."""
+    """A RUN failed: `status` is its exit code, or 128 + the signal that killed it; `errno` says why a command
+    could not even be started, 0 of one that was."""
 
     code = "step-failed"
 
     def __init__(
-        self, message: str, *, status: int, tail: tuple[str, ...] = (), hint: str | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        tail: tuple[str, ...] = (),
+        hint: str | None = None,
+        errno: int = 0,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.tail = tail
+        self.errno = errno
 
 
 class MissingPath(BuildError):

@@ -1,7 +1,7 @@
 """What a compile gave, remembered: enough of a program to find out that nothing has to be done.
 
     ROOT/cache/programs/ab/abcd…   a Plan, under the digest of all that the compile was given
-    ROOT/cache/images/ab/abcd…     the finished image of a snapshot and a config
+    ROOT/cache/images/ab/abcd…     the finished image of a snapshot and a config, or the index of several
 
 Compile is pure, so a Plan found under the same digest is the one that it would give, as long as the base
 images are what they were (their `states` say so) and pybuild is the same (its files are in the digest).
@@ -19,16 +19,16 @@ from builder.oci.finished import Finished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from builder.compiler.program import ImageRequest, Program
+    from builder.compiler.program import ImageRequest, Programs
     from builder.prepare import Texts
     from builder.request import BuildRequest
     from builder.snapshots.snapshot import Snapshot
     from builder.solver.cache import Cache
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Row:
@@ -58,24 +58,32 @@ class Row:
 
 
 class Plan:
-    """A compiled definition. states: (locator, platform, state) of each base; config: see `config_name`.
+    """A compiled definition. states: (locator, platform, state) of each base; targets: (index of a row, name
+    of its config) for each platform, see `output.built_name`.
 
-    warnings: (message, rule, line, excerpt) of each.
+    warnings: (message, rule, line, excerpt) of each. epoch: the build's time in seconds, if it has one.
     """
 
-    __slots__ = ("config", "rows", "states", "warnings")
+    __slots__ = ("epoch", "rows", "states", "targets", "warnings")
 
     def __init__(
         self,
         states: list[tuple[str, str, str]],
-        config: Digest,
+        targets: list[tuple[int, Digest]],
         rows: list[Row],
         warnings: list[tuple[str, str, int, tuple[str, ...]]],
+        epoch: int | None,
     ) -> None:
         self.states = states
-        self.config = config
+        self.epoch = epoch
+        self.targets = targets
         self.rows = rows
         self.warnings = warnings
+
+    @property
+    def configs(self) -> list[Digest]:
+        """The names of all configs, in the order of platforms."""
+        return [config for _, config in self.targets]
 
 
 def name_of(request: BuildRequest, texts: Texts, args: Mapping[str, str]) -> Digest:
@@ -87,7 +95,7 @@ def name_of(request: BuildRequest, texts: Texts, args: Mapping[str, str]) -> Dig
             request.target, dict(request.labels), dict(request.contexts), request.network,
             [list(host) for host in request.add_hosts], request.shm_size, list(request.ulimits),
             sorted(request.allow), request.platform, request.hostname, os.uname().machine,
-            request.reproducible,
+            request.reproducible, texts.lock, request.locked,
         ]
     )  # fmt: skip
 
@@ -122,9 +130,9 @@ def _files_of(top: str) -> list[list[object]]:
     return sorted(found, key=str)
 
 
-def plan_of(program: Program, states: list[tuple[str, str, str]], config: Digest) -> Plan:
-    """The Plan of a program."""
-    reached = program.definition.reached(program.target)
+def plan_of(programs: Programs, states: list[tuple[str, str, str]], configs: Sequence[Digest]) -> Plan:
+    """The Plan of programs, with the names of their configs."""
+    reached = programs.reached()
     numbers = {vertex.digest: number for number, vertex in enumerate(reached)}
     rows = [
         Row(
@@ -139,8 +147,9 @@ def plan_of(program: Program, states: list[tuple[str, str, str]], config: Digest
         )
         for vertex in reached
     ]
-    warnings = [(w.message, w.rule, w.span.line, w.excerpt) for w in program.warnings]
-    return Plan(states, config, rows, warnings)
+    warnings = [(w.message, w.rule, w.span.line, w.excerpt) for w in programs.warnings]
+    targets = [(numbers[target], config) for target, config in zip(programs.targets, configs, strict=True)]
+    return Plan(states, targets, rows, warnings, programs.source_date_epoch)
 
 
 def save_plan(cache: Cache, name: Digest, plan: Plan) -> None:
@@ -150,7 +159,7 @@ def save_plan(cache: Cache, name: Digest, plan: Plan) -> None:
          r.line, r.internal]
         for r in plan.rows
     ]  # fmt: skip
-    text = plainjson.dumps([plan.states, plan.config, rows, plan.warnings])
+    text = plainjson.dumps([plan.states, plan.targets, rows, plan.warnings, plan.epoch])
     cache.remember("programs", name, text)
 
 
@@ -160,12 +169,13 @@ def load_plan(cache: Cache, name: Digest) -> Plan | None:
     if text is None:
         return None
     try:
-        states, config, rows, warnings = plainjson.loads(text)
+        states, targets, rows, warnings, epoch = plainjson.loads(text)
         return Plan(
             [(locator, platform, state) for locator, platform, state in states],
-            Digest(config),
+            [(int(number), Digest(config)) for number, config in targets],
             [_row(row) for row in rows],
             [(message, rule, line, tuple(excerpt)) for message, rule, line, excerpt in warnings],
+            int(epoch) if epoch is not None else None,
         )
     except (ValueError, TypeError):
         return None
@@ -192,10 +202,12 @@ def states_of(
     return states
 
 
-def image_name(snapshot: Snapshot, config: Digest, epoch: str, way: tuple[object, ...]) -> Digest:
-    """What names a finished image: its layers, its config, its time where that is given, and how it is
-    packed (`Export.way`)."""
-    return of_value([list(snapshot), config, epoch, list(way)])
+def image_name(
+    snapshots: Sequence[Snapshot], configs: Sequence[Digest], epoch: str, way: tuple[object, ...]
+) -> Digest:
+    """What names a finished image: for each platform its layers and its config; its time where that is
+    given, and how it is packed (`Export.way`)."""
+    return of_value([[list(snapshot) for snapshot in snapshots], list(configs), epoch, list(way)])
 
 
 def save_image(cache: Cache, name: Digest, image: Finished) -> None:

@@ -19,19 +19,20 @@ from builder.delivery import TREES, Delivered, hand_out, hand_out_tree
 from builder.digest import Digest, of_value
 from builder.errors import BuildError
 from builder.events import ExportFinished, ExportStarted
-from builder.exporters import Export
-from builder.oci.documents import compression_of
-from builder.oci.image import assemble, index_of, rfc3339
+from builder.exporters import Export, annotation
+from builder.oci.image import assemble, index_of, rfc3339, squash_history
 from builder.oci.spec import LayerBlob, encode
-from builder.snapshots import forms
+from builder.prepare import platform_name
+from builder.snapshots import squash
 from builder.solver.solver import first_error
 
 if TYPE_CHECKING:
+    from builder.attest.maker import Attesting
     from builder.oci.finished import Finished
     from builder.parts import Parts
     from builder.snapshots.snapshot import LayerId
 
-from builder.compiler.program import Program
+from builder.compiler.program import Program, Programs
 from builder.snapshots.snapshot import Snapshot
 
 SECOND = 1_000_000_000
@@ -39,54 +40,98 @@ INLINE = "org.pybuild.cache.v1"  # the field of an image's config that has a cac
 
 
 class Built(NamedTuple):
-    """What was built for one platform."""
+    """What was built for one platform. platform: as it was asked for, "" for the machine's."""
 
     program: Program
     snapshot: Snapshot
+    platform: str = ""
 
 
 async def deliver(
-    exports: list[Export], built: Sequence[Built], parts: Parts, inline: bytes | None = None
+    exports: list[Export],
+    built: Sequence[Built],
+    parts: Parts,
+    inline: Sequence[bytes] | None = None,
+    attesting: Attesting | None = None,
 ) -> Delivered:
     """Make all outputs, one after the other. Raises BuildError; what was there before stays then.
 
-    built: one for each platform, in the order asked for. inline: a cache, as JSON, that goes into the images'
-    configs.
+    built: one for each platform, in the order asked for. inline: a cache, as JSON, for the config of the image
+    of each. attesting: makes what is told of the images, where anything is.
     """
-    further = {INLINE: msgspec.Raw(inline)} if inline else {}
+    further = [{INLINE: msgspec.Raw(data)} for data in inline] if inline else [{} for _ in built]
     delivered = Delivered()
     for export in exports:
         begun = time.time()
         parts.emit(ExportStarted(time=begun, name=str(export)))
         if export.kind in TREES:
-            await parts.thread(hand_out_tree, export, built[0].snapshot, parts.layers)
+            trees = [(each.platform, each.snapshot) for each in built]
+            epoch = built[0].program.source_date_epoch
+            wrap = (
+                await attesting.wrapping(export, _programs(built), _snapshots(built)) if attesting else None
+            )
+            await parts.thread(hand_out_tree, export, trees, parts.layers, epoch, wrap)
         else:
-            image = delivered.made.get(export.way) or await _image(export, built, parts, further)
+            image = delivered.made.get(export.way) or await _image(export, built, parts, further, attesting)
             delivered.note(export, image)
             await parts.thread(hand_out, export, image, parts.store, delivered)
         now = time.time()
         parts.emit(ExportFinished(time=now, name=str(export), seconds=now - begun))
+        if export.push:
+            from builder.pushing import push_output
+
+            await push_output(export, image, parts.store, parts.emit)
     return delivered
 
 
-def makers(exports: list[Export], program: Program, parts: Parts) -> list[Callable[[LayerId], LayerBlob]]:
+def makers(exports: list[Export], programs: Programs, parts: Parts) -> list[Callable[[LayerId], LayerBlob]]:
     """What makes a layer's blob, for each way in which the exports will ask for it."""
-    ways = {export.way: export for export in exports if export.kind not in TREES}
-    clamps = [program.source_date_epoch if export.rewrite_timestamp else None for export in ways.values()]
+    ways = {export.way: export for export in exports if export.kind not in TREES and not export.squash}
+    clamps = [programs.source_date_epoch if export.rewrite_timestamp else None for export in ways.values()]
     return [_blob_maker(*way, parts) for way in zip(ways.values(), clamps, strict=True)]
 
 
+def _programs(built: Sequence[Built]) -> list[Program]:
+    return [each.program for each in built]
+
+
+def _snapshots(built: Sequence[Built]) -> list[Snapshot]:
+    return [each.snapshot for each in built]
+
+
 async def _image(
-    export: Export, built: Sequence[Built], parts: Parts, further: dict[str, msgspec.Raw]
+    export: Export,
+    built: Sequence[Built],
+    parts: Parts,
+    further: Sequence[dict[str, msgspec.Raw]],
+    attesting: Attesting | None = None,
 ) -> Finished:
-    """The image as this export wants it compressed: an index, if it is for more than one platform."""
-    images = [await _one_image(export, *each, parts, further) for each in built]
-    return images[0] if len(images) == 1 else index_of(images)
+    """The image as this export wants it compressed: an index, if it is for more than one platform, or has
+    attestations in it.
+    """
+    images = [await _one_image(export, each, parts, own) for each, own in zip(built, further, strict=True)]
+    told = await attesting.manifests(export, images, _programs(built), _snapshots(built)) if attesting else []
+    annotation.check(
+        export.annotations,
+        [platform_name(each.platform) for each in built],
+        has_index=len(images) + len(told) > 1,
+        docker_types=export.docker_types,
+    )
+    whole = images[0]
+    if len(images) + len(told) > 1:
+        index = index_of(
+            [*images, *told],
+            annotation.of_type(export.annotations, annotation.INDEX),
+            docker=export.docker_types,
+        )
+        whole = index.annotated(annotation.of_type(export.annotations, annotation.INDEX_DESCRIPTOR))
+    if attesting:
+        await attesting.accompany(export, whole, images, _programs(built), _snapshots(built))
+    return whole
 
 
-async def _one_image(
-    export: Export, program: Program, snapshot: Snapshot, parts: Parts, further: dict[str, msgspec.Raw]
-) -> Finished:
+async def _one_image(export: Export, built: Built, parts: Parts, further: dict[str, msgspec.Raw]) -> Finished:
+    program, snapshot, platform = built.program, built.snapshot, platform_name(built.platform)
     clamp = program.source_date_epoch if export.rewrite_timestamp else None
     if export.rewrite_timestamp and clamp is None:
         raise BuildError(
@@ -94,11 +139,26 @@ async def _one_image(
             code="source-date-epoch",
             hint="set it in the environment, or with --build-arg SOURCE_DATE_EPOCH=SECONDS",
         )
+    history, kept = program.history, len(snapshot)
+    if export.squash and kept - program.base_layers > 1:
+        kept = program.base_layers
+        history = squash_history(history, program.base_entries, kept, len(snapshot) - kept)
     make = _blob_maker(export, clamp, parts)
-    blobs = await _all(parts.thread(make, layer) for layer in snapshot)
-    created = _created(program, snapshot, parts)
-    image = assemble(program.config, blobs, program.history, created, export.annotations, further)
-    return image.finished()
+    works = [parts.thread(make, layer) for layer in snapshot[:kept]]
+    if kept < len(snapshot):
+        limit = clamp * SECOND if clamp is not None else None
+        works.append(parts.thread(squash.pack, parts.layers, snapshot, kept, export.compression, limit))
+    image = assemble(
+        program.config,
+        await _all(works),
+        history,
+        _created(program, snapshot, parts),
+        annotation.of_type(export.annotations, annotation.MANIFEST, platform),
+        further,
+        docker=export.docker_types,
+    )
+    told = annotation.of_type(export.annotations, annotation.MANIFEST_DESCRIPTOR, platform)
+    return image.finished().annotated(told)
 
 
 async def _all(works: Iterable[Coroutine[None, None, LayerBlob]]) -> list[LayerBlob]:
@@ -115,10 +175,7 @@ def _blob_maker(export: Export, clamp: int | None, parts: Parts) -> Callable[[La
     limit = clamp * SECOND if clamp is not None else None
 
     def make(layer: LayerId) -> LayerBlob:
-        blob = parts.layers.blob(layer, export.compression, clamp=limit)
-        if export.force_compression and compression_of(blob.descriptor, layer) != export.compression.kind:
-            return forms.recompress(parts.store.blobs, blob, export.compression)
-        return blob
+        return parts.layers.blob(layer, export.compression, clamp=limit, force=export.force_compression)
 
     return make
 
@@ -133,3 +190,8 @@ def _created(program: Program, snapshot: Snapshot, parts: Parts) -> str:
 def config_name(program: Program) -> Digest:
     """What names a program's config and history."""
     return digests.of_bytes(encode(program.config))
+
+
+def built_name(program: Program) -> Digest:
+    """What names all of a program that makes one image of a snapshot another than another image of it."""
+    return of_value([config_name(program), program.source_date_epoch])

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 class Packing:
-    """The layers of one image under way, each made by each of `makers`. Use it in an `async with` block:
+    """The layers of a build's images under way, each made by each of `makers`. Use it in an `async with` block:
     whatever is not done at its end is dropped."""
 
-    def __init__(self, definition: Definition, target: Digest, makers: Sequence[Make]) -> None:
+    def __init__(self, definition: Definition, targets: Sequence[Digest], makers: Sequence[Make]) -> None:
         self._makers = makers
-        self._wanted = layers_of(definition, target) if makers else frozenset()
+        self._wanted = layers_of(definition, targets) if makers else frozenset()
         self._tasks: set[asyncio.Task[object]] = set()
         self._pool: ThreadPoolExecutor | None = None
         self._hastened = False
@@ -83,19 +83,17 @@ class Packing:
         put_aside(lambda: not self._hastened)
 
 
-def layers_of(definition: Definition, target: Digest) -> frozenset[Digest]:
-    """The vertices whose layers the target's image will have, if they are made."""
-    found: set[Digest] = set()
-    for vertex in reversed(definition.reached(target)):
-        if vertex.digest != target and vertex.digest not in found:
+def layers_of(definition: Definition, targets: Sequence[Digest]) -> frozenset[Digest]:
+    """The vertices whose layers the targets' images will have, if they are made."""
+    found = set(targets)
+    reached = definition.reached(*targets)
+    for vertex in reversed(reached):
+        if vertex.digest not in found:
             continue
-        found.add(vertex.digest)
         match vertex.op:
             case Exec():
                 found.update(item.of for item in vertex.inputs[:1])
             case Copy() | MakeDir() | Merge():
                 found.update(item.of for item in vertex.inputs if item.select is None)
     made = (Exec, Copy, MakeDir)
-    return frozenset(
-        v.digest for v in definition.reached(target) if v.digest in found and isinstance(v.op, made)
-    )
+    return frozenset(v.digest for v in reached if v.digest in found and isinstance(v.op, made))

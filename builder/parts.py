@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -38,7 +38,7 @@ from builder.tidying import Tidying
 
 if TYPE_CHECKING:
     from builder.cachemounts import Elsewhere
-    from builder.compiler.program import Program
+    from builder.compiler.program import Programs
     from builder.events import Emit
     from builder.failed import Failures
     from builder.graph.selection import Selection
@@ -63,7 +63,8 @@ class Parts(msgspec.Struct):
     tidying: who puts away what is done with; open_files: a step's limit (soft, hard), where it is not the
     builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
     used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks;
-    unpackers: threads that wait for what is downloaded.
+    unpackers: threads that wait for what is downloaded. fetched: what was found at the addresses of vertices:
+    the digest of a file, the id of a commit.
     """
 
     store: Store
@@ -89,6 +90,7 @@ class Parts(msgspec.Struct):
     limits: StepLimits = msgspec.field(default_factory=StepLimits)
     used: dict[Digest, Figures] = msgspec.field(default_factory=dict)
     mounts_elsewhere: Elsewhere | None = None
+    fetched: dict[Digest, str] = msgspec.field(default_factory=dict)
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the pool; cancelled, it is told to stop, and waited for."""
@@ -116,7 +118,7 @@ async def open_parts(
     store: Store,
     texts: Texts,
     images: ImageSource,
-    program: Program,
+    programs: Programs,
     sandboxes: Sandboxes,
     emit: Emit,
     seen: Mapping[str, Context] | None = None,
@@ -126,7 +128,7 @@ async def open_parts(
     Raises BuildError for a context, ignore file or secret that is not there.
     """
     layers = LayerStore(Path(store.folder, "layers"), store.blobs)
-    reached = program.definition.reached(program.target)
+    reached = programs.reached()
     contexts = {
         vertex.op.name: open_context(
             vertex.op.name, _asked_of(vertex, reached), request, store.folder, texts, seen
@@ -147,7 +149,7 @@ async def open_parts(
             layers=layers,
             cache=cache,
             unpackers=unpackers,
-            shelf=Shelf(store.folder, layers, cache, secrets.get),
+            shelf=Shelf(store.folder, layers, cache, secrets.get, offline=request.offline),
             images=images,
             contexts=contexts,
             context_layer=texts.layer,
@@ -156,11 +158,11 @@ async def open_parts(
             devices=devices,
             sandboxes=sandboxes,
             emit=emit,
-            epoch=program.source_date_epoch,
-            unpack=wanted_as_folders(program.definition, program.target),
+            epoch=programs.source_date_epoch,
+            unpack=wanted_as_folders(programs.definition, programs.targets),
             threads=threads,
             tidying=tidying,
-            latest=program.definition.latest,
+            latest=programs.definition.latest,
             limits=request.limits,
         )
     finally:
@@ -186,10 +188,10 @@ def check_devices(reached: list[Vertex], devices: MachineDevices, emit: Emit) ->
                 emit(Warned(time=time.time(), message=message, line=location.span.line if location else 0))
 
 
-def wanted_as_folders(definition: Definition, target: Digest) -> frozenset[Digest]:
+def wanted_as_folders(definition: Definition, targets: Sequence[Digest]) -> frozenset[Digest]:
     """The vertices whose result a later RUN mounts, so that their layers are best made as folders."""
     wanted: set[Digest] = set()
-    for vertex in reversed(definition.reached(target)):
+    for vertex in reversed(definition.reached(*targets)):
         if isinstance(vertex.op, Exec):
             wanted.update(item.of for item in vertex.inputs)
         elif vertex.digest in wanted and isinstance(vertex.op, Copy | MakeDir | Merge):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_DOCKERFILE = 16 << 20
 EPOCH = "SOURCE_DATE_EPOCH"
+LOCK_SUFFIX = ".lock"
 ARCHITECTURES = {
     "x86_64": ("amd64", ""),
     "aarch64": ("arm64", ""),
@@ -37,9 +38,12 @@ class Texts:
 
     context: the absolute folder, or None where it is none. ignore: (name, text) of the ignore file, or None.
     layer: the context as a layer of the store, where it is no folder; epoch: its time in seconds, if any.
+    origin: the digest, or the commit, of a context that was fetched, "" for others.
+    lock: the text of the lock file that goes with the Dockerfile, None where there is none, or none is
+    wanted.
     """
 
-    __slots__ = ("context", "dockerfile", "epoch", "ignore", "layer", "name")
+    __slots__ = ("context", "dockerfile", "epoch", "ignore", "layer", "lock", "name", "origin")
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Texts:
         ignore: tuple[str, str] | None,
         layer: LayerId | None = None,
         epoch: int | None = None,
+        lock: str | None = None,
     ) -> None:
         self.name = name
         self.dockerfile = dockerfile
@@ -56,6 +61,13 @@ class Texts:
         self.ignore = ignore
         self.layer = layer
         self.epoch = epoch
+        self.lock = lock
+        self.origin = ""
+
+    @property
+    def lock_name(self) -> str:
+        """The lock file's name, be it there or not."""
+        return self.name + LOCK_SUFFIX
 
 
 def is_fetched(request: BuildRequest) -> bool:
@@ -88,7 +100,34 @@ def read_texts(request: BuildRequest, stdin: int = 0) -> Texts:
     name, text = read_dockerfile(request, stdin)
     if request.dockerfile == "-":
         return Texts(name, text, context, ignore_of(context, None))
-    return Texts(_shown(name, context), text, context, ignore_of(context, name))
+    lock = lock_of(request, name)
+    return Texts(_shown(name, context), text, context, ignore_of(context, name), lock=lock)
+
+
+def lock_of(request: BuildRequest, dockerfile: str) -> str | None:
+    """The text of the lock file beside a Dockerfile, where there is one and the request goes by it."""
+    return None if request.pull else read_lock(dockerfile + LOCK_SUFFIX)
+
+
+def read_lock(path: str) -> str | None:
+    """The text of a lock file, None where there is none. Raises BuildError where it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BuildError(f"{path} cannot be read: {reason_of(error)}", code="bad-lock") from error
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise BuildError(f"{path} is a folder, and no lock file", code="bad-lock")
+        return decode_lock(_read_fd(fd, path))
+    finally:
+        os.close(fd)
+
+
+def decode_lock(data: bytes) -> str:
+    """The text of a lock file; whether it is one is told when it is parsed."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def read_dockerfile(request: BuildRequest, stdin: int = 0) -> tuple[str, str]:
@@ -98,12 +137,18 @@ def read_dockerfile(request: BuildRequest, stdin: int = 0) -> tuple[str, str]:
     """
     if request.dockerfile == "-":
         return "Dockerfile", decode(_read_fd(stdin, "standard input"), "standard input")
+    path = dockerfile_path(request)
+    return path, _read_dockerfile(path)
+
+
+def dockerfile_path(request: BuildRequest) -> str:
+    """The path of a Dockerfile that is a file, be it there or not."""
     path = request.dockerfile or os.path.join(request.context, "Dockerfile")
     folder, name = os.path.split(path)
     if name == "Dockerfile" and not os.path.lexists(path):
         lower = os.path.join(folder, "dockerfile")
         path = lower if os.path.lexists(lower) else path
-    return path, _read_dockerfile(path)
+    return path
 
 
 def ignore_of_named(folder: str) -> tuple[str, str] | None:
@@ -147,6 +192,11 @@ def parse_platform(text: str) -> tuple[str, str, str]:
     if version:
         raise UsageError(f"platform {text!r}: a system's version cannot be asked for", hint="leave it out")
     return system, architecture, variant
+
+
+def platform_name(text: str) -> str:
+    """A platform as it is called, in one spelling, "" being the machine's. Raises UsageError."""
+    return "/".join(part for part in parse_platform(text) if part)
 
 
 def context_folder(context: str) -> str:

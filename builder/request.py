@@ -98,6 +98,32 @@ class CacheTo(Value):
     mounts_max: int = 0
 
 
+class AttestSpec(Value):
+    """Which attestations are asked for. sbom: a list of what is in the image; provenance: how it was built.
+
+    mode: min or max; version: v1 or v0.2 of SLSA's predicate; builder_id, reproducible: what it says besides;
+    filename: its file in tar and local outputs, where there is none if inline_only. complete_materials: all
+    that the build is made of must be known by digest. referrers: attestations refer to images from beside
+    (OCI 1.1), and are not in an index with them.
+    """
+
+    sbom: bool = False
+    provenance: bool = False
+    mode: str = "max"
+    version: str = "v1"
+    builder_id: str = ""
+    filename: str = "provenance.json"
+    reproducible: bool = False
+    inline_only: bool = False
+    complete_materials: bool = False
+    referrers: bool = False
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything to be told."""
+        return self.sbom or self.provenance
+
+
 class BuildRequest(Value):
     """One build as asked for.
 
@@ -106,7 +132,7 @@ class BuildRequest(Value):
     a context that is no folder, a relative path is one in it. build_args map None to "from the
     environment". contexts: NAME (as docker normalises it) -> a folder, an address, `oci-layout://…` or
     `docker-image://…`.
-    platform: `os/architecture[/variant]`, "" is the machine's. add_hosts: (name, address).
+    platform: `os/architecture[/variant]`, or several with commas between them, "" is the machine's. add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
     `network` implies. network_helper: the program that connects steps, "" for the host's own network.
     cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
@@ -114,6 +140,10 @@ class BuildRequest(Value):
     isolation: one of isolation.rungs.CHOICES; require_isolation: "full" or "". runtime: name or path of an
     OCI runtime that carries steps out, "" for our own. reproducible: files are never newer than
     SOURCE_DATE_EPOCH (or compiler.epoch.DEFAULT), and steps of equal output are equal to those on them.
+    sign: the file of the key that signs the image, "" for none.
+    annotations: attributes of all outputs that are images. squash: what they have above the base is one layer.
+    locked: what can be locked must be in the Dockerfile's lock file; offline: no connection is opened but by
+    steps.
     """
 
     context: str
@@ -128,6 +158,7 @@ class BuildRequest(Value):
     no_cache_filter: tuple[str, ...] = ()
     outputs: tuple[OutputSpec, ...] = ()
     load: bool = False
+    push: bool = False
     platform: str = ""
     pull: bool = False
     network: str = "default"
@@ -151,3 +182,14 @@ class BuildRequest(Value):
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     reproducible: bool = False
+    annotations: Mapping[str, str] = {}
+    squash: bool = False
+    attests: AttestSpec = AttestSpec()
+    sign: str = ""
+    locked: bool = False
+    offline: bool = False
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """What is built for, in the order asked for: at least one, "" being the machine's own."""
+        return tuple(self.platform.split(","))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder.compiler.program import Program
+from builder.compiler.program import Program, together
 from builder.errors import BuildError, StepFailed
 from builder.failed import FailedStep, held
 from builder.graph.definition import About, Definition, Vertex
@@ -181,9 +181,9 @@ async def opened_parts(
     store: Store, request: BuildRequest, images: ImageSource, sandboxes: Sandboxes
 ) -> AsyncIterator[Parts]:
     """The parts of a build that builds nothing: its request says which secrets and devices there are."""
-    program = Program(Definition(), _nothing(), ImageConfig("", ""), ())
+    programs = together([Program(Definition(), _nothing(), ImageConfig("", ""), ())])
     texts = Texts("", "", None, None)
-    async with open_parts(request, store, texts, images, program, sandboxes, lambda _event: None) as parts:
+    async with open_parts(request, store, texts, images, programs, sandboxes, lambda _event: None) as parts:
         yield parts
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from builder import stepfiles, stepusage
+from builder import stepfiles, stepplatform, stepusage
 from builder.agentsockets import open_sockets, owners_of
 from builder.digest import of_value
 from builder.errors import BuildError, MissingPath, StepFailed
@@ -40,6 +40,7 @@ from builder.store.failure import full_disk_hint, told_as
 
 if TYPE_CHECKING:
     from builder.graph.definition import Vertex
+    from builder.isolation.emulators import Emulation
     from builder.parts import Parts
     from builder.runtime.launch import ExitStatus, Runtime
     from builder.runtime.leaves import Usage
@@ -85,8 +86,8 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Step:
-    """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts; `tail`:
-    the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
+    """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts;
+    `emulation`: how another machine's programs run; `tail`: the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
     failed command's ExitStatus tells; `again`: it goes on where a failed one ended, in what that had."""
 
     def __init__(
@@ -106,6 +107,7 @@ class Step:
         self.inputs = inputs
         self.caches = StepCaches(parts, op, inputs)
         self.sockets: dict[SshMount, str] = {}
+        self.emulation: Emulation | None = None
         self.tail: list[str] = []
         self.usage: Usage | None = None
         self.owners: Mapping[str, tuple[int, int]] = {}
@@ -169,7 +171,9 @@ class Step:
         if network is not None:
             stack.callback(network.close)
             network.start()
-        own: list[spec.MountSpec] = list(self._own_files(edit.place, network.nameserver if network else ""))
+        self.emulation = stepplatform.find_emulation(op, parts.sandboxes.isolation.rung)
+        own = stepplatform.mounts_of(self.emulation)
+        own += self._own_files(edit.place, network.nameserver if network else "")
         mounts = stepfiles.merged_mounts(own, [mount for mount in laid if mount is not None], devices.mounts)
         self._make_cwd(edit, tree, user)
         hostname = [] if self.again else self._lay_hostname(edit, tree)
@@ -211,6 +215,8 @@ class Step:
         try:
             async with asyncio.timeout(limits.timeout or None) as clock:
                 status = await runtime.run(sandbox, self.on_line, prepared.secrets)
+        except StepFailed as error:
+            raise stepplatform.explained(error, self.op, self.emulation) from error
         except TimeoutError as error:
             if not clock.expired():
                 raise

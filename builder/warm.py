@@ -76,34 +76,45 @@ def try_warm(request: BuildRequest, emit: Emit, seen: dict[str, Context] | None 
 def _is_plain(request: BuildRequest) -> bool:
     """Whether the request asks for no more than what the cache may have."""
     unusual = request.no_cache or request.no_cache_filter or request.pull or request.cache_to
-    return not unusual and request.dockerfile != "-" and not prepare.is_fetched(request)
+    attested = request.attests.is_any or request.sign
+    return not unusual and not attested and request.dockerfile != "-" and not prepare.is_fetched(request)
 
 
 def _find(request: BuildRequest, store: Store, seen: dict[str, Context]) -> _Ready | None:
     """What the request wants, if all of it is there. Raises BuildError."""
     exports = wanted(request)
-    trees = any(export.kind in TREES for export in exports)
-    if trees and not _reads_layers(request):
+    reads = any(export.kind in TREES for export in exports)
+    if reads and not _reads_layers(request):
         return None
     texts = prepare.read_texts(request)
     args = prepare.build_args(request, os.environ)
-    layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=not trees)
+    layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=not reads)
     cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
     plan = memo.load_plan(cache, memo.name_of(request, texts, args))
     if plan is None or not _bases_are_as_they_were(request, store, plan):
         return None
-    snapshot = _Lookup(request, texts, store, layers, cache, plan, seen).target()
-    if snapshot is None:
+    snapshots = _Lookup(request, texts, store, layers, cache, plan, seen).targets()
+    if snapshots is None:
         return None
     delivered = Delivered()
     for export in exports:
         if export.kind not in TREES and export.way not in delivered.made:
-            name = memo.image_name(snapshot, plan.config, args.get(prepare.EPOCH, ""), export.way)
+            name = memo.image_name(snapshots, plan.configs, args.get(prepare.EPOCH, ""), export.way)
             image = memo.load_image(cache, name)
             if image is None or not _is_whole(store, image, stored=export.kind == "image"):
                 return None
             delivered.note(export, image)
-    return _Ready(store, layers, plan, snapshot, exports, delivered)
+        if export.push and not _is_pushed(export, delivered.made[export.way], store):
+            return None
+    trees = list(zip(request.platforms, snapshots, strict=True))
+    return _Ready(store, layers, plan, trees, exports, delivered)
+
+
+def _is_pushed(export: Export, image: Finished, store: Store) -> bool:
+    """Whether an output that is pushed is where it is to go."""
+    from builder.unchanged import is_pushed
+
+    return is_pushed(export, image, store, os.environ)
 
 
 def _reads_layers(request: BuildRequest) -> bool:
@@ -132,21 +143,22 @@ def _is_whole(store: Store, image: Finished, *, stored: bool) -> bool:
 
 
 class _Ready:
-    """A build of which all is there, and is only to be told and handed out."""
+    """A build of which all is there, and is only to be told and handed out. trees: a platform and what it
+    came to, each."""
 
     def __init__(
         self,
         store: Store,
         layers: LayerStore,
         plan: memo.Plan,
-        snapshot: Snapshot,
+        trees: Sequence[tuple[str, Snapshot]],
         exports: Sequence[Export],
         delivered: Delivered,
     ) -> None:
         self.store = store
         self.layers = layers
         self.plan = plan
-        self.snapshot = snapshot
+        self.trees = trees
         self.exports = exports
         self.delivered = delivered
 
@@ -183,14 +195,14 @@ class _Ready:
         return result
 
     def _hand_out(self, export: Export, emit: Emit) -> None:
-        """One output. To give an image of the store its names is not worth a word."""
-        if export.kind == "image":
+        """One output. To give an image of the store its names is not worth a word, nor is what is pushed."""
+        if export.kind in ("image", "registry"):
             hand_out(export, self.delivered.made[export.way], self.store, self.delivered)
             return
         begun = time.time()
         emit(ExportStarted(time=begun, name=str(export)))
         if export.kind in TREES:
-            hand_out_tree(export, self.snapshot, self.layers)
+            hand_out_tree(export, self.trees, self.layers, self.plan.epoch)
         else:
             hand_out(export, self.delivered.made[export.way], self.store, self.delivered)
         now = time.time()
@@ -216,7 +228,7 @@ class _Ready:
             )
             for row in plan.rows
         )
-        emit(Planned(time=now, vertices=infos, target=plan.rows[-1].digest))
+        emit(Planned(time=now, vertices=infos, target=plan.rows[plan.targets[-1][0]].digest))
         for message, rule, line, excerpt in plan.warnings:
             emit(Warned(time=now, message=message, rule=rule, line=line, excerpt=excerpt))
         for row in plan.rows:
@@ -225,7 +237,7 @@ class _Ready:
 
 
 class _Lookup:
-    """Keys from the bottom up, and the record of the target."""
+    """Keys from the bottom up, and the records of the targets."""
 
     def __init__(
         self,
@@ -245,8 +257,8 @@ class _Lookup:
         self.plan = plan
         self.contexts = contexts
 
-    def target(self) -> Snapshot | None:
-        """The target's snapshot; None where it must be made."""
+    def targets(self) -> list[Snapshot] | None:
+        """The targets' snapshots, one for each platform; None where one must be made."""
         keys: list[Digest | None] = []
         try:
             for row in self.plan.rows:
@@ -261,10 +273,12 @@ class _Lookup:
         finally:
             for context in self.contexts.values():
                 context.save()
-        record = self.cache.get(keys[-1]) if keys and keys[-1] else None
+        wanted = [keys[number] for number, _ in self.plan.targets]
+        records = [self.cache.get(key) if key else None for key in wanted]
         if self.cache.aged:  # so that what this image was made of is not taken for what nobody needs
             self.cache.use(key for key in keys if key)
-        return record.snapshot if record else None
+        found = [record.snapshot for record in records if record]
+        return found if len(found) == len(records) else None
 
     def _content(self, number: int, select: Selection, keys: list[Digest | None]) -> Digest | None:
         row, key = self.plan.rows[number], keys[number]

@@ -27,7 +27,6 @@ from builder.bench.model import Model, Step, model_of
 from builder.bench.order import Subject
 from builder.bench.parts import Part, find_parts
 from builder.bench.proof import compare
-from builder.bench.seed import make_store
 from builder.bench.values import (
     ARGUMENT,
     COLD,
@@ -40,7 +39,6 @@ from builder.bench.values import (
     StepRun,
     Timing,
 )
-from builder.build import compile_options, kept_analyses, open_images, times_of
 from builder.compiler.compile import Visit
 from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import Program
@@ -49,6 +47,8 @@ from builder.dockerfile.ignore import parse as parse_ignore
 from builder.dockerfile.parser import read
 from builder.errors import BuildError, UsageError
 from builder.fs.remove import remove_tree
+from builder.programs import compile_options, kept_analyses, open_images, times_of
+from builder.sharing import make_store
 from builder.snapshots.snapshot import LayerId
 from builder.snapshots.tree import Tree
 from builder.sources import context
@@ -98,6 +98,8 @@ class Bench:
 
     def prepare(self) -> None:
         """Read, compile, and look at the context. Raises BuildError."""
+        if len(self.request.platforms) > 1:
+            raise UsageError("a bench is of one platform", hint="give --platform once")
         if not prepare.has_folder(self.request):
             raise UsageError(
                 "a bench needs a context that is a folder", hint="check it out, and give its path"

@@ -13,8 +13,8 @@ FLAGS = (
     Flag(name="file", short="f", metavar="FILE", group=WHAT,
          help="the Dockerfile (default CONTEXT/Dockerfile; - is standard input)"),
     Flag(name="target", metavar="STAGE", group=WHAT, help="the stage to build (default: the last)"),
-    Flag(name="platform", kind="list", metavar="OS/ARCH", group=WHAT,
-         help="platform of the image, as linux/arm64"),
+    Flag(name="platform", kind="list", metavar="OS/ARCH,...", group=WHAT,
+         help="platforms of the image, as linux/amd64,linux/arm64 (several): an index, if there are several"),
     Flag(name="label", kind="list", metavar="KEY=VALUE", group=WHAT, help="add a label to the image"),
     Flag(name="call", metavar="METHOD", group=WHAT,
          help="do this instead of building, as text or with ,format=json: check (also as sarif), outline "
@@ -70,9 +70,27 @@ FLAGS = (
     Flag(name="require-isolation", metavar="full", group=HOW,
          help="fail rather than run a step with anything less than full isolation"),
     Flag(name="output", short="o", kind="list", metavar="type=...,...", group=OUT,
-         help="type=oci|docker|tar|local,dest=PATH instead of the store; a bare folder is local, "
-         "dest=- is standard output (several)"),
+         help="type=oci|docker|tar|local,dest=PATH, or type=registry, instead of the store; a bare folder is "
+         "local, dest=- is standard output (several)"),
+    Flag(name="annotation", kind="list", metavar="[TYPE:]KEY=VALUE", group=OUT,
+         help="annotate the image; TYPE is manifest (default), manifest-descriptor, index or index-descriptor, "
+         "several with commas, each for one platform only with [OS/ARCH] behind it (several)"),
+    Flag(name="squash", kind="switch", group=OUT,
+         help="make one layer of all that are above the base image"),
     Flag(name="load", kind="switch", group=OUT, help="put it into the local store too"),
+    Flag(name="push", kind="switch", group=OUT,
+         help="bring it to the registries of its names: the same as --output type=registry"),
+    Flag(name="provenance", metavar="true|mode=...", group=OUT,
+         help="tell beside the image how it was built, as SLSA provenance: mode=min or max (default), "
+         "version=v1 (default) or v0.2"),
+    Flag(name="sbom", metavar="true", group=OUT,
+         help="tell beside the image which packages are in it, as SPDX"),
+    Flag(name="attest", kind="list", metavar="type=...,...", group=OUT,
+         help="the same: type=provenance or type=sbom, with what these take (several)"),
+    Flag(name="attest-as", metavar="FORM", group=OUT,
+         help="index (default): in an index with the image; referrers: artifacts that refer to it"),
+    Flag(name="sign", metavar="KEY", group=OUT,
+         help="sign the image as cosign does, with an ECDSA key in PEM form ($COSIGN_PASSWORD opens it)"),
     Flag(name="iidfile", metavar="FILE", group=OUT, help="write the digest of the image's manifest there"),
     Flag(name="metadata-file", metavar="FILE", group=OUT, help="write the result there, as JSON"),
     Flag(name="progress", metavar="MODE", group=SHOW, help="auto, tty, plain, rawjson, quiet or none"),
@@ -97,13 +115,11 @@ FLAGS = (
     Flag(name="builder"),
     Flag(name="security-opt", kind="list"),
     Flag(name="print"),  # what --call was called first
-    # What docker has and this version does not; --push and its like must not be taken for mistyped.
-    *(Flag(name=name, kind="switch") for name in ("push", "squash")),
-    *(Flag(name=name) for name in ("provenance", "sbom")),
+    # What docker has and this version does not must not be taken for mistyped.
     *(Flag(name=name, kind="list") for name in (
-        "annotation", "attest", "policy", "resource")),
+        "policy", "resource")),
 )  # fmt: skip
 LIMITS = tuple(flag.name for flag in FLAGS if flag.group == LIMIT)
 UNAVAILABLE = (
-    "push", "squash", "annotation", "attest", "policy", "resource",
+    "policy", "resource",
 )  # fmt: skip

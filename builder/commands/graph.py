@@ -14,13 +14,13 @@ BUILDS_READ = 50  # as many as are kept, at most
 
 def show(request: BuildRequest, form: str) -> None:
     """Print the graph of what the request would build. Raises BuildError."""
-    from builder.build import load_program
     from builder.graph import view
+    from builder.programs import load_programs
 
-    program = load_program(request)
-    wanted = {vertex.digest for vertex in program.definition.reached(program.target)}
+    programs = load_programs(request)
+    wanted = {vertex.digest for vertex in programs.reached()}
     seconds = last_seconds(os.path.join(request.root, "builds"), wanted)
-    sys.stdout.write(view.FORMATS[form](view.View(program.definition, program.target, seconds)))
+    sys.stdout.write(view.FORMATS[form](view.View(programs.definition, programs.targets, seconds)))
 
 
 def last_seconds(builds: str, wanted: Iterable[str]) -> dict[str, float]:

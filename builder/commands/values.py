@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from builder.request import SshSpec
 
 LATER = "not available in this version"
-OUTPUT_TYPES = ("docker", "image", "local", "oci", "tar")
+OUTPUT_TYPES = ("docker", "image", "local", "oci", "registry", "tar")
+DELETES = "buildx.local.delete"
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 NETWORKS = ("default", "host", "none")
 NETWORK_HELPERS = ("pasta", "slirp4netns")
@@ -67,8 +68,6 @@ def output(text: str) -> OutputSpec:
         raise UsageError(
             f"--output {text}: type is missing", hint="for example --output type=oci,dest=app.tar"
         )
-    if kind in ("registry", "cacheonly") or (kind == "image" and TRUTH.get(given.get("push", "false"), True)):
-        raise UsageError(f"--output {text}: pushing to a registry is {LATER}")
     if kind not in OUTPUT_TYPES:
         hint = nearest(kind, OUTPUT_TYPES) or f"the types are {', '.join(OUTPUT_TYPES)}"
         raise UsageError(f"--output {text}: no output type {kind!r}", hint=hint)
@@ -82,8 +81,8 @@ def _placed(text: str, kind: str, dest: str | None, attrs: Mapping[str, str]) ->
         raise UsageError(f"--output {text}: dest is missing", hint="add dest=FOLDER")
     if folder and dest == "-":
         raise UsageError(f"--output {text}: a folder cannot go to standard output")
-    if kind == "image" and dest:
-        raise UsageError(f"--output {text}: an image goes to the store, and has no dest")
+    if kind in ("image", "registry") and dest:
+        raise UsageError(f"--output {text}: an image goes under its names, and has no dest")
     if kind in ("oci", "tar"):
         dest = dest or "-"
     return OutputSpec(type=kind, dest=dest, attrs=attrs)
@@ -104,6 +103,37 @@ def check_outputs(outputs: Iterable[OutputSpec], *, stdout_is_terminal: bool) ->
             raise UsageError(f"the destination {spec.dest} is a file, but {spec.type} writes a folder")
         if not wants_folder and os.path.isdir(spec.dest):
             raise UsageError(f"the destination {spec.dest} is a folder, but {spec.type} writes a file")
+
+
+def annotation_attributes(texts: Iterable[str]) -> Mapping[str, str]:
+    """The `--annotation` values, as the attributes of an output that say the same."""
+    texts = tuple(texts)
+    if not texts:
+        return {}
+    from builder.exporters.annotation import parse_flag
+
+    return parse_flag(texts)
+
+
+def allowed_deletes(allowed: Iterable[str], outputs: Iterable[OutputSpec]) -> list[str]:
+    """The `--allow` values without the one for folders that mode=delete empties, if it is not missing.
+
+    As buildx has it: it must be there unless the folder is below the working one. Raises UsageError.
+    """
+    allowed = list(allowed)
+    for spec in outputs:
+        deletes = spec.type == "local" and spec.attrs.get("mode") == "delete"
+        if deletes and DELETES not in allowed and not _is_below_here(spec.dest or "."):
+            raise UsageError(
+                f"mode=delete removes what is in {spec.dest}, which is not below the working folder",
+                hint=f"if that is meant, add --allow {DELETES}",
+            )
+    return [text for text in allowed if text != DELETES]
+
+
+def _is_below_here(folder: str) -> bool:
+    here = os.path.realpath(".")
+    return os.path.realpath(folder).startswith(os.path.join(here, ""))
 
 
 def secret(text: str, environ: Mapping[str, str]) -> SecretSpec:
@@ -239,9 +269,8 @@ def entitlements(values: Iterable[str], network: str) -> tuple[str, ...]:
 
             device_grants([text])
         elif text not in ENTITLEMENTS:
-            if text == "buildx.local.delete":
-                raise UsageError(f"--allow {text} is {LATER}")
-            hint = nearest(text, ENTITLEMENTS) or f"these are known: {', '.join(ENTITLEMENTS)}"
+            known = (*ENTITLEMENTS, DELETES)
+            hint = nearest(text, known) or f"these are known: {', '.join(known)}"
             raise UsageError(f"--allow {text}: no such entitlement", hint=hint)
         if text not in found:
             found.append(text)
@@ -259,16 +288,12 @@ def network(text: str) -> tuple[str, str]:
 
 
 def platform(values: Iterable[str]) -> str:
-    """The one `--platform`, normalised as containerd does; "" where none was given."""
-    from builder.prepare import parse_platform
+    """All of `--platform`, each once, normalised as containerd does, with commas between them; "" where none
+    was given."""
+    from builder.prepare import platform_name
 
     found = [part.strip() for value in values for part in value.split(",") if part.strip()]
-    if len(set(found)) > 1:
-        raise UsageError(
-            f"--platform {','.join(found)}: building for several platforms at once is {LATER}",
-            hint="run pybuild once for each",
-        )
-    return "/".join(part for part in parse_platform(found[0]) if part) if found else ""
+    return ",".join(dict.fromkeys(platform_name(text) for text in found))
 
 
 def whole_number(text: str, flag: str) -> int:

@@ -19,6 +19,7 @@ from msgspec.structs import replace as replace_options
 from builder.compiler import created_by
 from builder.compiler.epoch import Epoch, find_epoch, settled_epoch, with_epoch
 from builder.compiler.growth import Growth
+from builder.compiler.lock import Addresses
 from builder.compiler.lower import LABELLED, lower
 from builder.compiler.lowering import Lowering, Origin, fetching
 from builder.compiler.nearest import meant
@@ -98,6 +99,7 @@ def compile(
         return Missing(plan.missing)
     epoch = settled_epoch(options, epoch)
     work = Work(names, bases, known, scope, plan, [] if visits is None else visits)
+    work.addresses.file = options.lock_file
     work.definition.latest = epoch.seconds if options.reproducible else None
     for number in plan.steps:
         work.lower_stage(names.stages[number])
@@ -148,6 +150,7 @@ class Work(msgspec.Struct):
     definition: Definition = msgspec.field(default_factory=Definition)
     done: dict[int, StageState] = msgspec.field(default_factory=dict)
     growth: Growth = msgspec.field(default_factory=Growth)
+    addresses: Addresses = msgspec.field(default_factory=Addresses)
 
     def lower_stage(self, stage: Stage) -> None:
         """Fold a stage's instructions over the state that its base gives."""
@@ -177,6 +180,7 @@ class Work(msgspec.Struct):
             + sum(isinstance(step.instruction, LABELLED) for step in steps),
             no_cache=options.no_cache or (bool(stage.name) and stage.name in filters),
             growth=self.growth,
+            addresses=self.addresses,
         )
 
     def _begin(self, lowering: Lowering, stage: Stage, base: Base) -> StageState:
@@ -186,11 +190,13 @@ class Work(msgspec.Struct):
             case FromScratch():
                 return from_scratch(lowering.scratch(), base.platform)
             case FromImage(request):
-                head = self._image(request, lowering.about(f"FROM {_shown(request.locator)}", 1, stage.start))
+                text = f"FROM {_shown(request.locator)}"
+                head = self._image(request, lowering.about(text, 1, stage.start, base.platform))
                 state = from_image(head, self.known[request], base.platform)
                 return replace(state, steps=1)
             case FromContext() | FromRemote():
-                about = replace(lowering.about(f"FROM {base.source.name}", 1, stage.start), no_cache=False)
+                about = lowering.about(f"FROM {base.source.name}", 1, stage.start, base.platform)
+                about = replace(about, no_cache=False)
                 origin = self.find(base.source, stage.start)
                 head = self._copied(lowering, origin, about)
                 state = from_folder(head, base.platform, bare=base.replaced)
@@ -240,6 +246,7 @@ class Work(msgspec.Struct):
             case FromContext(name):
                 return Origin(self._local(name), source)
             case FromRemote(name, op):
+                op = self.addresses.pin(op, location)
                 return Origin(self.definition.add(op, (), fetching(op, location, name)), source)
 
 
@@ -258,6 +265,9 @@ def _finish(work: Work, target: int, epoch: Epoch) -> Program:
         image.history,
         source_date_epoch=epoch.seconds,
         epoch_fetched=epoch.fetched,
+        base_layers=state.base_layers,
+        base_entries=state.base_entries,
+        addresses=work.addresses.met,
     )
 
 

@@ -64,7 +64,8 @@ def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: 
     if linked:
         merged = (Input(state.head), Input(head))
         text = f"{step.keyword} --link {dest}"
-        head = lowering.definition.add(Merge(), merged, lowering.about(f"LINK {text}", grown.steps, step))
+        about = lowering.about(f"LINK {text}", grown.steps, step, grown.platform, grown)
+        head = lowering.definition.add(Merge(), merged, about)
     told = (*map(remotes.redact, sources), *(f"<<{item.name}" for item in inline), dest)
     return grown.grown(head, _created_by(step, chown, chmod, told))
 

@@ -12,8 +12,9 @@ from typing import Any, ParamSpec
 import msgspec
 from msgspec.structs import replace
 
-from builder.compiler import created_by, remotes, scope
+from builder.compiler import created_by, platforms, remotes, scope
 from builder.compiler.growth import Counted, Growth
+from builder.compiler.lock import Addresses
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions
 from builder.compiler.sources import FromContext, Source
@@ -24,6 +25,7 @@ from builder.dockerfile.words import WordError
 from builder.errors import DockerfileError
 from builder.graph.definition import About, Definition, Input
 from builder.graph.op import Op
+from builder.oci.spec import Platform
 from builder.ops.files import Copy, InlineItem
 from builder.ops.source import MAIN_CONTEXT, Git, Http, Local, Scratch
 from builder.text import Location, SourceText
@@ -51,7 +53,8 @@ class Lowering(msgspec.Struct, frozen=True):
     """One stage being lowered.
 
     shown: the stage's name in labels, "" where there is only one stage. total: how many labels it has.
-    onbuild: the instructions are triggers of what the stage stands on. growth: what all has come to.
+    onbuild: the instructions are triggers of what the stage stands on. growth: what all has come to;
+    addresses: those that were come to.
     """
 
     definition: Definition
@@ -64,6 +67,7 @@ class Lowering(msgspec.Struct, frozen=True):
     no_cache: bool
     onbuild: bool = False
     growth: Growth = msgspec.field(default_factory=Growth)
+    addresses: Addresses = msgspec.field(default_factory=Addresses)
 
     def location(self, step: AnyInstruction) -> Location:
         """The place of an instruction."""
@@ -117,20 +121,28 @@ class Lowering(msgspec.Struct, frozen=True):
     ) -> tuple[Digest, StageState]:
         """Add the vertex of an instruction; returns it, and the state with one more label counted."""
         number = state.steps + 1
-        about = self.about(text, number, step, state.config.shell)
+        about = self.about(text, number, step, state.platform, state)
         return self.definition.add(op, inputs, about), replace(state, steps=number)
 
     def about(
-        self, text: str, number: int, step: AnyInstruction, shell: tuple[str, ...] | None = None
+        self,
+        text: str,
+        number: int,
+        step: AnyInstruction,
+        platform: Platform,
+        state: StageState | None = None,
     ) -> About:
-        """What people are told of an instruction's vertex; `shell` is the stage's SHELL."""
-        label, location = self.label(text, number), self.location(step)
-        program = shell[0] if shell else ""
-        return About(label, stage=self.shown, location=location, no_cache=self.no_cache, shell=program)
+        """What people are told of an instruction's vertex; `state`: what the instruction met, if anything."""
+        variables = state.variables if state is not None else {}
+        shell = (state.config.shell or ("",))[0] if state is not None else ""
+        where = platforms.shown(platform, variables) if self.options.several_platforms else ""
+        label, location = self.label(text, number, where), self.location(step)
+        return About(label, stage=self.shown, location=location, no_cache=self.no_cache, shell=shell)
 
-    def label(self, text: str, number: int) -> str:
-        """`[stage 2/7] RUN make`, on one line; what a trigger does is called ONBUILD."""
-        name = f"{self.shown} " if self.shown else ""
+    def label(self, text: str, number: int, platform: str = "") -> str:
+        """`[stage 2/7] RUN make`, on one line; what a trigger does is called ONBUILD. With a platform it is
+        `[linux/arm64 stage 2/7] RUN make`."""
+        name = "".join(f"{part} " for part in (platform, self.shown) if part)
         trigger = "ONBUILD " if self.onbuild else ""
         line = created_by.valid(" ".join(text.split("\n")))
         return f"[{name}{number:>{len(str(self.total))}}/{self.total}] {trigger}{line}"
@@ -150,7 +162,9 @@ class Lowering(msgspec.Struct, frozen=True):
 
     def fetch(self, op: Git | Http, step: AnyInstruction) -> Digest:
         """What an instruction fetches; equal addresses are fetched once."""
-        return self.definition.add(op, (), fetching(op, self.location(step)))
+        location = self.location(step)
+        op = self.addresses.pin(op, location)
+        return self.definition.add(op, (), fetching(op, location))
 
     def inline_file(self, name: str, content: str, mode: str) -> Digest:
         """A filesystem that holds one file."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from builder.compiler.lock import LockFile
 from builder.digest import Digest
-from builder.graph.definition import Definition
+from builder.errors import BuildError
+from builder.graph.definition import Definition, Vertex
 from builder.oci.spec import History, ImageConfig, Platform
 from builder.ops.source import Git, Http
 from builder.text import Location, Span
@@ -56,14 +58,15 @@ class CompileOptions(msgspec.Struct, frozen=True):
     """All that a compile depends on besides the text and the bases.
 
     build_platform is the machine's; platform what is built for, platform_given whether somebody asked for
-    it (then the image says so whatever its base says). no_cache: all vertices; the filter
+    it (then the image says so whatever its base says), several_platforms whether the build is for others, too
+    (then labels tell the platform). no_cache: all vertices; the filter
     names stages. source_date_epoch: from the environment (a build arg of that name wins). entitlements
     are those granted by --allow. shm_size in bytes (0: default); ulimits as "name=soft:hard".
     all_stages: lower those that the target does not need too, to find out what is wrong with them.
     context_is_folder: the build context is a folder of the user's, whose owners do not count;
     reproducible: files are never newer than the time of SOURCE_DATE_EPOCH, which has a default then;
     context_epoch: the time of a context that has one, in seconds; source_times: what is known of the times
-    that compiling asked for.
+    that compiling asked for; lock_file: what addresses are pinned by.
     """
 
     build_platform: Platform
@@ -82,11 +85,13 @@ class CompileOptions(msgspec.Struct, frozen=True):
     source_date_epoch: int | None = None
     hostname: str = ""
     platform_given: bool = False
+    several_platforms: bool = False
     all_stages: bool = False
     context_is_folder: bool = True
     reproducible: bool = False
     context_epoch: int | None = None
     source_times: Mapping[Git | Http, int | None] = msgspec.field(default_factory=dict)
+    lock_file: LockFile = LockFile()
 
 
 class Warning(msgspec.Struct, frozen=True):
@@ -104,7 +109,9 @@ class Program(msgspec.Struct, frozen=True):
     target is the vertex whose snapshot is the image's filesystem. config is complete but for
     `rootfs` and the times. history (the config's too) has one entry without `empty_layer` per layer of the
     snapshot; entries without `created` are this build's. source_date_epoch in seconds; epoch_fetched: another
-    time may stand at its address tomorrow.
+    time may stand at its address tomorrow. base_layers, base_entries: how many of the layers, and of the
+    history's entries, from the beginning, are those of the image that the target's stage stands on.
+    addresses: what is fetched and the Dockerfile does not pin, as it has it, with the place that asks for it.
     """
 
     definition: Definition
@@ -114,6 +121,50 @@ class Program(msgspec.Struct, frozen=True):
     warnings: tuple[Warning, ...] = ()
     source_date_epoch: int | None = None
     epoch_fetched: bool = False
+    base_layers: int = 0
+    base_entries: int = 0
+    addresses: Mapping[Git | Http, Location | None] = msgspec.field(default_factory=dict)
+
+
+class Programs(msgspec.Struct, frozen=True):
+    """What a build makes: a program for each platform, in the order asked for.
+
+    definition: the vertices of all of them, equal ones once. warnings: each once.
+    """
+
+    each: tuple[Program, ...]
+    definition: Definition
+    warnings: tuple[Warning, ...]
+
+    @property
+    def targets(self) -> tuple[Digest, ...]:
+        """The vertices whose snapshots are the images' filesystems, one for each program."""
+        return tuple(program.target for program in self.each)
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """The time of all of them, in seconds."""
+        return self.each[0].source_date_epoch
+
+    def reached(self) -> list[Vertex]:
+        """What the targets reach, in topological order."""
+        return self.definition.reached(*self.targets)
+
+
+def together(programs: Sequence[Program]) -> Programs:
+    """The programs of one Dockerfile for several platforms. Raises BuildError where their times differ."""
+    definition = Definition(latest=programs[0].definition.latest)
+    for program in programs:
+        definition.take(program.definition)
+    times = {(program.source_date_epoch, program.definition.latest) for program in programs}
+    if len(times) > 1:
+        raise BuildError(
+            "SOURCE_DATE_EPOCH is not the same for all platforms",
+            code="source-date-epoch",
+            hint="build them one by one, or give them one with --build-arg SOURCE_DATE_EPOCH=SECONDS",
+        )
+    warnings = dict.fromkeys(found for program in programs for found in program.warnings)
+    return Programs(tuple(programs), definition, tuple(warnings))
 
 
 class Missing(msgspec.Struct, frozen=True):

@@ -12,8 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.attempt import Attempt
-from builder.build import compile_options, kept_analyses, load_texts, open_images, times_of
 from builder.compiler.entitlements import device_grants
 from builder.contexts import Context, open_context
 from builder.devices.machine import MachineDevices
@@ -32,13 +30,14 @@ from builder.keyparts.sheet import rows_name
 from builder.keyparts.sheets import Sheets, line_of
 from builder.ops.source import MAIN_CONTEXT, Local
 from builder.parts import check_devices
+from builder.programs import load_texts, open_attempts, open_images
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import LayerId
 from builder.store import locks
 from builder.store.root import Store, open_store
 
 if TYPE_CHECKING:
-    from builder.compiler.program import Program
+    from builder.compiler.program import Programs
     from builder.graph.definition import Vertex
     from builder.graph.selection import Selection
     from builder.keyparts.rows import Listing
@@ -54,33 +53,32 @@ def plan(request: BuildRequest, assume: Sequence[str] = ()) -> Account:
     assumed = Assumed(assume)
     store = open_store(request.root)
     texts = load_texts(request)
-    program = asyncio.run(_compile(request, store, texts))
+    programs = asyncio.run(_compile(request, store, texts))
     with locks.shared(store.folder, locks.BUILDS), locks.shared(store.folder, locks.USES):
-        return _Plan(request, store, texts, program, assumed).account()
+        return _Plan(request, store, texts, programs, assumed).account()
 
 
-async def _compile(request: BuildRequest, store: Store, texts: Texts) -> Program:
+async def _compile(request: BuildRequest, store: Store, texts: Texts) -> Programs:
     images = open_images(request, store)
-    times = times_of(request, store)
-    attempt = Attempt(texts, compile_options(request), kept_analyses(store), time_of=times)
+    attempts = open_attempts(request, store, texts)
     try:
-        program = await attempt.compile(images)
-        attempt.refuse(program.warnings)
-        return program
+        programs = await attempts.compile(images)
+        attempts.refuse(programs.warnings)
+        return programs
     finally:
         await images.close()
 
 
 class _Plan:
     def __init__(
-        self, request: BuildRequest, store: Store, texts: Texts, program: Program, assumed: Assumed
+        self, request: BuildRequest, store: Store, texts: Texts, programs: Programs, assumed: Assumed
     ) -> None:
         self.request = request
         self.store = store
         self.texts = texts
-        self.program = program
+        self.programs = programs
         self.assumed = assumed
-        self.reached = program.definition.reached(program.target)
+        self.reached = programs.reached()
         self.layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=True)
         self.cache = ReadOnlyCache(os.path.join(store.folder, "cache"), self.layers.exists)
         self.contexts = self._open_contexts()
@@ -102,8 +100,8 @@ class _Plan:
         grants = device_grants(self.request.allow)
         check_devices(self.reached, MachineDevices(self.request.cdi_spec_dirs, grants), lambda _event: None)
         rehearsal = Rehearsal(
-            self.program.definition,
-            self.program.target,
+            self.programs.definition,
+            self.programs.targets,
             self.cache,
             self.layers,
             self.contexts,
@@ -135,7 +133,7 @@ class _Plan:
 
     def _account(self, outlook: Outlook) -> Account:
         notes = Notes(self.request, time.time())
-        sheet = notes.sheet(self.texts, self.program.definition, self.program.target, outlook)
+        sheet = notes.sheet(self.texts, self.programs, outlook)
         for (source, select), told in outlook.listings.items():
             content = outlook.known_content(source, select)
             if told and content is not None:

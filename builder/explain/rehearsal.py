@@ -113,7 +113,7 @@ class Rehearsal:
     def __init__(
         self,
         definition: Definition,
-        target: Digest,
+        targets: Sequence[Digest],
         cache: ReadOnlyCache,
         layers: LayerStore,
         contexts: Mapping[str, Context],
@@ -123,7 +123,7 @@ class Rehearsal:
         whole: bool,
     ) -> None:
         self.definition = definition
-        self.target = target
+        self.targets = targets
         self.cache = cache
         self.layers = layers
         self.contexts = contexts
@@ -142,7 +142,7 @@ class Rehearsal:
             still_ran, still_cached = await self._solve(sure, {*outlook.origins, *outlook.late})
         else:
             still_ran, still_cached = ran, cached
-        for vertex in self.definition.reached(self.target):
+        for vertex in self.definition.reached(*self.targets):
             outlook.states[vertex.digest] = _state(vertex.digest, ran, still_ran, cached | still_cached)
         return outlook
 
@@ -174,7 +174,7 @@ class Rehearsal:
             whole=self._whole if self.whole else None,
         )
         self._hoped = self.solver if sure is not None else None
-        await self.solver.solve(self.target)
+        await self.solver.solve_all(self.targets)
         return ran, cached
 
     async def _run(self, vertex: Vertex, inputs: Sequence[Snapshot]) -> Snapshot:
@@ -226,7 +226,7 @@ class Rehearsal:
         return sameness.digest(self.layers, self.cache, snapshot)
 
     def _keys(self) -> dict[Digest, Digest]:
-        reached = self.definition.reached(self.target)
+        reached = self.definition.reached(*self.targets)
         found = {vertex.digest: self.solver.known_key(vertex.digest) for vertex in reached}
         return {digest: key for digest, key in found.items() if key is not None}
 
@@ -234,7 +234,7 @@ class Rehearsal:
         """The keys and contents that are known, and why the others are not."""
         outlook = Outlook()
         keys = self._keys()
-        for vertex in self.definition.reached(self.target):
+        for vertex in self.definition.reached(*self.targets):
             origins: set[Digest] = set()
             for item in vertex.inputs:
                 if item.select is None:

@@ -16,34 +16,50 @@ from builder.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from builder.digest import Digest
+    from builder.exporters.annotation import Annotation
     from builder.oci.compressed import Kind
     from builder.request import OutputSpec
 
 STDOUT = "-"
-_IMAGE = frozenset(
-    {"name", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp"}
-)
-_TREE = frozenset({"platform-split"})
+_IMAGE = frozenset((
+    "name", "compression", "compression-level", "force-compression", "oci-mediatypes", "oci-artifact",
+    "rewrite-timestamp",
+))  # fmt: skip
+_TREE = frozenset({"platform-split", "attestation-prefix"})
+_NAMING = frozenset({"name-canonical", "dangling-name-prefix", "danging-name-empty-only"})
+_PUSH = frozenset({"push", "push-by-digest", "registry.insecure"})
 ATTRIBUTES = {
-    "image": _IMAGE | {"push", "store", "unpack"},
+    "image": _IMAGE | _NAMING | _PUSH | {"store", "unpack"},
+    "registry": _IMAGE | _NAMING | _PUSH | {"store", "unpack"},
     "oci": _IMAGE | {"tar"},
     "docker": _IMAGE | {"tar"},
     "tar": _TREE,
-    "local": _TREE,
+    "local": _TREE | {"mode"},
 }
-_ANNOTATION = "annotation"
-_KINDS: dict[str, Kind] = {"uncompressed": "none", "none": "none", "gzip": "gzip", "zstd": "zstd"}
+_KINDS: dict[str, Kind] = {
+    "uncompressed": "none", "none": "none", "gzip": "gzip", "estargz": "estargz", "zstd": "zstd",
+}  # fmt: skip
 _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
 class Export(Value):
     """One output as understood.
 
-    kind: image (the store), oci, docker, tar or local; dest: a path, "-" for standard output, None for
-    the store. names: what the image is called there. folder: an image layout as a folder, not an archive.
-    force_compression: layers that have another compression, the base's too, are made again.
+    kind: image (the store), registry (nowhere else), oci, docker, tar or local; dest: a path, "-" for
+    standard output, None for the store. names: what the image is called there. folder: an image layout as a
+    folder, not an archive. force_compression: layers that have another compression, the base's too, are made
+    again. platform_split: whether a tree lies in a folder of its platform's name; None: where there are
+    several. docker_types: the documents have the media types of Docker's schema 2. squash: what is above the
+    base is one layer. dangling_prefix: besides, the image is called this with its digest, or
+    (dangling_empty_only) if it has no other name. delete: what else a folder has is removed.
+
+    push: it is brought to the registries of its names, too, or (push_by_digest) to their repositories without
+    a tag; insecure: as `oci.connections.open_transport` has it. attested: there are attestations, which tell
+    the image's names, or a signature; oci_artifact: those in an index are artifacts with a subject;
+    attestation_prefix: of the names of files that have them.
     """
 
     kind: str
@@ -53,20 +69,43 @@ class Export(Value):
     force_compression: bool = False
     rewrite_timestamp: bool = False
     folder: bool = False
-    annotations: Mapping[str, str] = {}
+    annotations: tuple[Annotation, ...] = ()
+    platform_split: bool | None = None
+    docker_types: bool = False
+    squash: bool = False
+    dangling_prefix: Reference | None = None
+    dangling_empty_only: bool = False
+    delete: bool = False
+    push: bool = False
+    push_by_digest: bool = False
+    insecure: bool = False
+    attested: bool = False
+    oci_artifact: bool = True
+    attestation_prefix: str = ""
 
     @property
     def way(self) -> tuple[object, ...]:
         """What tells two images of one filesystem and config apart, as plain data."""
+        annotations = [[each.type, each.platform, each.key, each.value] for each in self.annotations]
         return (
             self.compression.kind, self.compression.level, self.force_compression, self.rewrite_timestamp,
-            tuple(sorted(self.annotations.items())),
+            self.docker_types, self.squash, repr(annotations),
+            [self.oci_artifact, *map(str, self.names)] if self.attested else None,
         )  # fmt: skip
+
+    def names_of(self, digest: Digest) -> tuple[Reference, ...]:
+        """What the image of that digest is called."""
+        prefix = self.dangling_prefix
+        if prefix is None or (self.dangling_empty_only and self.names):
+            return self.names
+        return (*self.names, Reference(prefix.registry, prefix.repository, None, digest))
 
     def __str__(self) -> str:
         match self.kind:
             case "image":
                 return "image in the store"
+            case "registry":
+                return "image for a registry"
             case "local":
                 return f"folder {self.dest}"
             case "tar":
@@ -89,22 +128,19 @@ def parse(spec: OutputSpec, tags: Sequence[str] = ()) -> Export:
             f"output type {spec.type!r} is not known", hint=f"the types are {', '.join(sorted(ATTRIBUTES))}"
         )
     attrs = dict(spec.attrs)
-    annotations = _annotations(spec.type, attrs)
+    annotations = () if spec.type in ("tar", "local") else _annotations(attrs)
     for name in attrs:
         if name not in known:
             raise UsageError(
                 f"output type {spec.type} has no attribute {name!r}",
                 hint=f"it has {', '.join(sorted({*known, 'dest'}))}",
             )
-    if not _boolean(attrs, "oci-mediatypes", default=True):
-        raise UsageError("oci-mediatypes=false is not available: images have OCI's media types")
-    if _boolean(attrs, "push", default=False):
-        raise UsageError("push=true is not available in this version")
     folder = not _boolean(attrs, "tar", default=True)
     dest = _dest(spec, folder)
     typed = [name for name in attrs.get("name", "").split(",") if name] or list(tags)
+    push, by_digest = _pushes(spec.type, attrs, typed)
     return Export(
-        kind="image" if spec.type == "docker" and dest is None else spec.type,
+        kind=_kind(spec.type, dest, attrs, push=push),
         dest=dest,
         names=tuple(dict.fromkeys(parse_name(name) for name in typed)),
         compression=_compression(attrs),
@@ -112,6 +148,16 @@ def parse(spec: OutputSpec, tags: Sequence[str] = ()) -> Export:
         rewrite_timestamp=_boolean(attrs, "rewrite-timestamp", default=False),
         folder=folder,
         annotations=annotations,
+        platform_split=_boolean(attrs, "platform-split", default=True) if "platform-split" in attrs else None,
+        docker_types=_docker_types(attrs),
+        dangling_prefix=_dangling_prefix(attrs),
+        dangling_empty_only=_boolean(attrs, "danging-name-empty-only", default=False),
+        delete=_deletes(attrs),
+        push=push,
+        push_by_digest=by_digest,
+        insecure=_boolean(attrs, "registry.insecure", default=False),
+        oci_artifact=_boolean(attrs, "oci-artifact", default=True),
+        attestation_prefix=attrs.get("attestation-prefix", ""),
     )
 
 
@@ -126,10 +172,40 @@ def parse_name(text: str) -> Reference:
     return name
 
 
+def names_beside(names: Sequence[Reference], tag: str) -> list[Reference]:
+    """What is beside an image of these names is called: by a tag in each of their repositories."""
+    found = [Reference(name.registry, name.repository, tag, None) for name in names]
+    return list(dict.fromkeys(found))
+
+
+def _kind(typed: str, dest: str | None, attrs: dict[str, str], *, push: bool) -> str:
+    """Where an output goes; an image that is pushed need not be kept here."""
+    if typed == "docker" and dest is None:
+        return "image"
+    kept = _boolean(attrs, "store", default=True)
+    return "registry" if typed == "image" and push and not kept else typed
+
+
+def _pushes(typed: str, attrs: dict[str, str], names: Sequence[str]) -> tuple[bool, bool]:
+    """Whether an image is pushed, and whether by its digest alone."""
+    push = _boolean(attrs, "push", default=typed == "registry")
+    by_digest = _boolean(attrs, "push-by-digest", default=False)
+    if typed == "registry" and not push:
+        raise UsageError("output type registry is pushed", hint="leave out push=false, or use type=image")
+    if push and not names:
+        raise UsageError(
+            "an image that is pushed needs a name", hint="give it with -t REGISTRY/NAME:TAG, or with name="
+        )
+    tagged = [name for name in names if parse_name(name).tag != reference.DEFAULT_TAG]
+    if push and by_digest and tagged:
+        raise UsageError(f"{tagged[0]} has a tag, and is to be pushed by digest", hint="leave out the tag")
+    return push, by_digest
+
+
 def _dest(spec: OutputSpec, folder: bool) -> str | None:
-    if spec.type == "image":
+    if spec.type in ("image", "registry"):
         if spec.dest is not None:
-            raise UsageError("output type image goes to the store and has no dest")
+            raise UsageError(f"output type {spec.type} goes under its names and has no dest")
         return None
     if spec.type == "docker" and spec.dest is None and not folder:
         return None
@@ -140,27 +216,52 @@ def _dest(spec: OutputSpec, folder: bool) -> str | None:
     return spec.dest or STDOUT
 
 
-def _annotations(kind: str, attrs: dict[str, str]) -> dict[str, str]:
-    """Take the `annotation.KEY` and `annotation-manifest.KEY` attributes out: those of the manifest."""
-    found: dict[str, str] = {}
-    for name in list(attrs):
-        prefix, dot, key = name.partition(".")
-        if not dot or not prefix.startswith(_ANNOTATION) or not key:
-            continue
-        if prefix not in (_ANNOTATION, "annotation-manifest") or kind in ("tar", "local"):
-            raise UsageError(f"output type {kind} has no attribute {name!r}")
-        found[key] = attrs.pop(name)
-    return found
+def _annotations(attrs: dict[str, str]) -> tuple[Annotation, ...]:
+    if not any(name.startswith("annotation") for name in attrs):
+        return ()
+    from builder.exporters.annotation import take
+
+    return take(attrs)
 
 
 def _compression(attrs: dict[str, str]) -> Compression:
     typed = attrs.get("compression", "gzip")
     if typed not in _KINDS:
-        raise UsageError(f"compression={typed} is not known", hint="use gzip, zstd or uncompressed")
+        raise UsageError(f"compression={typed} is not known", hint="use gzip, estargz, zstd or uncompressed")
     level = attrs.get("compression-level")
     if level is not None and not (level.isascii() and level.isdecimal() and len(level) < 4):
         raise UsageError(f"compression-level={level} is no number")
     return Compression(_KINDS[typed], int(level) if level is not None else None)
+
+
+def _docker_types(attrs: dict[str, str]) -> bool:
+    if _boolean(attrs, "oci-mediatypes", default=True):
+        return False
+    if attrs.get("compression") == "estargz":
+        raise UsageError(
+            "compression=estargz and oci-mediatypes=false do not go together",
+            hint="the digest of an eStargz layer's table is an annotation, which Docker's types do not have",
+        )
+    return True
+
+
+def _dangling_prefix(attrs: dict[str, str]) -> Reference | None:
+    """The repository of dangling-name-prefix. name-canonical needs none: the store finds NAME@DIGEST."""
+    _boolean(attrs, "name-canonical", default=False)
+    typed = attrs.get("dangling-name-prefix")
+    if not typed:
+        return None
+    name = parse_name(typed)
+    if typed.rpartition("/")[2].count(":"):
+        raise UsageError(f"dangling-name-prefix={typed} has a tag", hint="the image's digest comes there")
+    return name
+
+
+def _deletes(attrs: dict[str, str]) -> bool:
+    mode = attrs.get("mode", "")
+    if mode not in ("", "copy", "delete"):
+        raise UsageError(f"mode={mode} is not known", hint="use copy or delete")
+    return mode == "delete"
 
 
 def _boolean(attrs: dict[str, str], name: str, *, default: bool) -> bool:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from builder.exporters import Export
 from builder.exporters.destination import Destination
-from builder.exporters.merged import Merged, Open
+from builder.exporters.merged import Files
 from builder.oci import tar
-from builder.snapshots.tree import Tree
 
 
-def export(tree: Tree, open_file: Open, wanted: Export, *, clamp: int | None = None) -> None:
-    """Write the tree where `wanted` says; `clamp`: the latest time, in nanoseconds. Raises BuildError."""
+def export(files: Files, wanted: Export) -> None:
+    """Write the files where `wanted` says. Raises BuildError."""
     assert wanted.dest is not None
-    merged = Merged(tree, open_file)
     with Destination(wanted.dest) as out:
-        tar.write((entry for entry in merged.entries if entry.path != "."), merged.content, out, clamp=clamp)
+        tar.write((entry for entry in files.entries if entry.path != "."), files.content, out)

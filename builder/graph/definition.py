@@ -73,16 +73,23 @@ class Definition(msgspec.Struct):
         # An op without plain data (a context) is named by what it is called.
         name = op_digest or ["unkeyed", repr(op)]
         digest = of_value([name, [[i.of, i.select.plain() if i.select else None] for i in inputs]])
-        known = self.vertices.get(digest)
-        if known is None:
-            self.vertices[digest] = Vertex(digest, op, op_digest, inputs, about)
-        elif about.no_cache and not known.about.no_cache:
-            self.vertices[digest] = Vertex(digest, op, known.op_digest, inputs, about)
+        self._keep(Vertex(digest, op, op_digest, inputs, about))
         return digest
 
-    def reached(self, target: Digest) -> list[Vertex]:
-        """The target and all it depends on, in topological order."""
-        wanted = {target}
+    def _keep(self, vertex: Vertex) -> None:
+        """Take a vertex in, unless an equal one is there; one that must run wins over one that need not."""
+        known = self.vertices.get(vertex.digest)
+        if known is None or (vertex.about.no_cache and not known.about.no_cache):
+            self.vertices[vertex.digest] = vertex
+
+    def take(self, other: Definition) -> None:
+        """Take in all vertices of another definition; of equal ones that which is there already is kept."""
+        for vertex in other:
+            self._keep(vertex)
+
+    def reached(self, *targets: Digest) -> list[Vertex]:
+        """The targets and all they depend on, in topological order."""
+        wanted = set(targets)
         for digest in reversed(self.vertices):
             if digest in wanted:
                 wanted.update(i.of for i in self.vertices[digest].inputs)

@@ -21,17 +21,17 @@ TINY_SECONDS = 1e-6
 
 
 class View:
-    """The part of a definition that `target` reaches.
+    """The part of a definition that the targets reach: one, or one for each platform.
 
     seconds: how long vertices take, by digest (of an earlier build); where nothing is known, 1 s.
     """
 
     def __init__(
-        self, definition: Definition, target: Digest, seconds: Mapping[str, float] | None = None
+        self, definition: Definition, targets: Sequence[Digest], seconds: Mapping[str, float] | None = None
     ) -> None:
-        self.target = target
+        self.targets = tuple(targets)
         self.seconds = dict(seconds or {})
-        self.vertices = {vertex.digest: vertex for vertex in definition.reached(target)}
+        self.vertices = {vertex.digest: vertex for vertex in definition.reached(*targets)}
         self.order = {digest: number for number, digest in enumerate(self.vertices)}
         self.graph: nx.DiGraph[Digest] = nx.DiGraph()
         self.graph.add_nodes_from(self.vertices)
@@ -41,7 +41,7 @@ class View:
                 if self.graph.has_edge(item.of, vertex.digest):  # once selected, once whole: whole
                     selects = selects and self.graph[item.of][vertex.digest]["selects"]
                 # An edge weighs what its source takes, and never nothing: so the longest path ends at the
-                # target, which is the only vertex without an edge.
+                # target, or at one of them: no other vertex is without an edge.
                 weight = self.length(item.of) + TINY_SECONDS
                 self.graph.add_edge(item.of, vertex.digest, selects=selects, weight=weight)
 
@@ -57,7 +57,7 @@ class View:
         ]
 
     def critical_path(self) -> list[Vertex]:
-        """The chain of vertices that takes longest, first to last; it ends at the target."""
+        """The chain of vertices that takes longest, first to last; it ends at a target."""
         if len(self.graph) == 0:
             return []
         path = nx.dag_longest_path(self.graph, topo_order=list(self.vertices))
@@ -130,7 +130,8 @@ def to_json(view: View) -> str:
     """For programs: vertices in topological order, generations, critical path and shared ones by digest."""
     path = view.critical_path()
     data = {
-        "target": view.target,
+        "target": view.targets[-1],
+        **({"targets": list(view.targets)} if len(view.targets) > 1 else {}),
         "vertices": [
             {
                 "digest": vertex.digest,

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Protocol
 
+    from builder.compiler.program import Programs
     from builder.digest import Digest
     from builder.events import AnyEvent
-    from builder.graph.definition import Definition, Vertex
+    from builder.graph.definition import Vertex
     from builder.graph.selection import Selection
     from builder.prepare import Texts
     from builder.request import BuildRequest
@@ -76,17 +77,17 @@ class Notes:
                 self.listings[name] = told
         return content
 
-    def keep(self, root: str, texts: Texts, definition: Definition, target: Digest, solved: Solved) -> None:
-        """Write the sheet of what the target reaches, and where it is into the build's record.
+    def keep(self, root: str, texts: Texts, programs: Programs, solved: Solved) -> None:
+        """Write the sheet of what the targets reach, and where it is into the build's record.
 
         Where nothing ran, only if there is none yet: records may have come from elsewhere.
         """
-        reached = definition.reached(target)
+        reached = programs.reached()
         if len(reached) > MOST_STEPS:
             return
         ran = any(vertex.op_digest and vertex.digest in self.seconds for vertex in reached)
         try:
-            self._keep(root, self.sheet(texts, definition, target, solved), ran=ran)
+            self._keep(root, self.sheet(texts, programs, solved), ran=ran)
         except (OSError, BuildError):  # an ignore file that cannot be read any more, too
             return
 
@@ -98,16 +99,16 @@ class Notes:
         if self.record:
             write_whole(os.path.join(self.record, POINTER), json.dumps(pointer).encode())
 
-    def sheet(self, texts: Texts, definition: Definition, target: Digest, solved: Solved) -> Sheet:
-        """The sheet of what the target reaches."""
-        reached = definition.reached(target)
+    def sheet(self, texts: Texts, programs: Programs, solved: Solved) -> Sheet:
+        """The sheet of what the targets reach."""
+        reached, latest = programs.reached(), programs.definition.latest
         numbers = {vertex.digest: number for number, vertex in enumerate(reached)}
         return Sheet(
             context=context_name(self.request, texts),
             dockerfile=texts.name,
             target=self.request.target,
             platform=self.request.platform,
-            steps=tuple(self._step(vertex, numbers, definition.latest, solved) for vertex in reached),
+            steps=tuple(self._step(vertex, numbers, latest, solved) for vertex in reached),
             begun=self.begun,
             ignores=self._ignores(texts, reached),
         )

@@ -1,6 +1,6 @@
 """What goes along to a cache elsewhere: which records of a build, and where each layer's bytes are.
 
-With mode=min those whose layers are all among the target's; with max all that the target's definition has. A
+With mode=min those whose layers are all among a target's; with max all that the targets' definition has. A
 record that the store lacks, because nothing needed it, goes on from the cache that has it. What selections of
 sources came to goes along in both modes: so a later build knows the key of a COPY from a stage, and takes its
 result, without the stage.
@@ -35,28 +35,38 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Target:
+    """What was built for one platform: its key, if it has one, its layers, and the name of its config.
+
+    created: when its image was made, "" if none was.
+    """
+
+    key: Digest | None
+    snapshot: Snapshot
+    config: Digest
+    created: str = ""
+
+    def made_at(self, created: str) -> Target:
+        """The same, once the image is made."""
+        return replace(self, created=created)
+
+
+@dataclass(frozen=True)
 class Solved:
     """A build that went well, as far as caches care.
 
-    vertices: those that the target reaches, in topological order; keys: vertex -> key, of those that have
-    one; further: more keys that name something now; created: when the image was made, "" if none was.
+    vertices: those that the targets reach, in topological order; keys: vertex -> key, of those that have
+    one; further: more keys that name something now; targets: one for each platform.
     """
 
     vertices: tuple[Vertex, ...]
     keys: Mapping[Digest, Digest]
     further: Mapping[Digest, Snapshot]
-    target: Snapshot
-    config: Digest
-    created: str = ""
+    targets: tuple[Target, ...]
 
-    def made_at(self, created: str) -> Solved:
-        """The same, once the image is made."""
-        return replace(self, created=created)
-
-    @property
-    def target_key(self) -> Digest | None:
-        """The target's key."""
-        return self.keys.get(self.vertices[-1].digest)
+    def of(self, *targets: Target) -> Solved:
+        """The same for these targets alone, or as they are now."""
+        return replace(self, targets=targets)
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,10 @@ class Gathering:
         return gathered
 
     async def inline(self) -> Writing:
-        """What goes into the image itself: its layers are those of the target, in their places."""
+        """What goes into the image of the one target itself: its layers, in their places."""
         writing = Writing()
-        places = {layer: place for place, layer in enumerate(self._solved.target)}
+        (target,) = self._solved.targets
+        places = {layer: place for place, layer in enumerate(target.snapshot)}
         here, _ = await self._find(everything=False)
         for key, snapshot, seconds in here:
             writing.add(key, [places[layer] for layer in snapshot], seconds)
@@ -122,11 +133,12 @@ class Gathering:
         """Records of the store, and of caches elsewhere."""
         here: list[tuple[Digest, Snapshot, float]] = []
         elsewhere: list[tuple[Digest, Remote, Blobs, float]] = []
-        wanted = set(self._solved.target)
+        wanted = [set(target.snapshot) for target in self._solved.targets]
         for key in self._keys():
             record = self._records.get(key)
             if record is not None:
-                if (everything or wanted.issuperset(record.snapshot)) and self._may_go(record.snapshot):
+                of_image = any(layers.issuperset(record.snapshot) for layers in wanted)
+                if (everything or of_image) and self._may_go(record.snapshot):
                     here.append((key, record.snapshot, record.seconds))
             elif everything and (found := await self._elsewhere(key)) is not None:
                 elsewhere.append(found)
@@ -157,8 +169,9 @@ class Gathering:
                 found = found or await self._taking.selected(key, item.select)
                 if found is not None:
                     writing.contents[name_of_content(key, item.select)] = found
-        if self._solved.created and (target := self._solved.target_key) is not None:
-            writing.times[time_name(target, self._solved.config)] = self._solved.created
+        for target in self._solved.targets:
+            if target.created and target.key is not None:
+                writing.times[time_name(target.key, target.config)] = target.created
 
     def _may_go(self, snapshot: Snapshot) -> bool:
         for layer in snapshot:

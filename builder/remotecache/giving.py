@@ -61,7 +61,7 @@ async def give(wanted: CacheTo, solved: Solved, parts: Parts, taking: Taking) ->
 
 
 async def inline_document(solved: Solved, parts: Parts, taking: Taking) -> bytes:
-    """What an image's config says of a cache in it."""
+    """What the config of the one target's image says of a cache in it."""
 
     async def pack(_layer: LayerId) -> LayerBlob:
         raise AssertionError("the image's layers are packed with it")

@@ -12,6 +12,7 @@ It knows no images, layers or caches; what it mounts and forbids is the spec's b
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -388,7 +389,8 @@ def _error_of(failure: Failure) -> BuildError:
     """Whose fault a failure is."""
     match failure.step:
         case "exec":
-            return StepFailed(failure.text, status=127 if failure.errno == 2 else 126)
+            status = 127 if failure.errno == errno.ENOENT else 126
+            return StepFailed(failure.text, status=status, errno=failure.errno)
         case "mount":
             return BuildError(failure.text, code="mount-failed")
         case "cwd":

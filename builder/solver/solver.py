@@ -99,20 +99,25 @@ class Solver:
 
     async def solve(self, target: Digest) -> Snapshot:
         """The target's result. Raises the first BuildError of any vertex, the rest being cancelled."""
+        return (await self.solve_all((target,)))[0]
+
+    async def solve_all(self, targets: Sequence[Digest]) -> list[Snapshot]:
+        """The results of several targets, made at the same time. Raises as `solve`."""
         try:
-            return await self._solve(target)
+            return await self._solve(targets)
         except _Mistaken:
             self.assumes = False
             self._begin()
-            return await self._solve(target)
+            return await self._solve(targets)
 
-    async def _solve(self, target: Digest) -> Snapshot:
+    async def _solve(self, targets: Sequence[Digest]) -> list[Snapshot]:
         try:
             async with asyncio.TaskGroup() as self.group:
-                result = await self._result(target)
+                asked = [self._result(target) for target in targets]
+                results = [await task for task in asked]
         except BaseExceptionGroup as group:
             raise first_error(group) from group
-        return result
+        return results
 
     def known_key(self, digest: Digest) -> Digest | None:
         """The key of a vertex, if somebody has asked for it and it is known."""

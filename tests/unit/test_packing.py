@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from builder.digest import Digest
 from builder.errors import StoreError
 from builder.graph.definition import Definition, Vertex
 from builder.oci.inorder import NICER, InOrder
@@ -28,13 +29,13 @@ COPY --from=other /a /b
 
 
 @pytest.fixture(scope="module")
-def built() -> tuple[Definition, str]:
+def built() -> tuple[Definition, list[Digest]]:
     program = compile_text(TEXT)
-    return program.definition, program.target
+    return program.definition, [program.target]
 
 
 def vertices(built: tuple[Definition, Any]) -> dict[str, Vertex]:
-    return {f"{v.about.stage} {v.about.label}": v for v in built[0].reached(built[1])}
+    return {f"{v.about.stage} {v.about.label}": v for v in built[0].reached(*built[1])}
 
 
 def test_the_layers_of_the_image_are_those_that_its_stage_makes(built: tuple[Definition, Any]) -> None:

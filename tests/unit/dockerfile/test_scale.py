@@ -531,7 +531,7 @@ def test_what_is_told_of_twice_the_text_is_twice_the_work(kind: str) -> None:
         reading = read(SourceText("Dockerfile", TOLD[kind](size)))
         dockerfile = reading.dockerfile()
         visits = visits_of(dockerfile)
-        view = View(compile_text(dockerfile.source.text).definition, visits[-1].state.head)
+        view = View(compile_text(dockerfile.source.text).definition, [visits[-1].state.head])
         options = CompileOptions(MACHINE, MACHINE)
 
         def tell() -> None:

@@ -229,7 +229,7 @@ def test_hard_links_survive_the_loss_of_their_first_name() -> None:
 def test_a_tar_has_the_merged_tree(tmp_path: Path) -> None:
     tree = make_tree()
 
-    tar.export(tree, opened, output("tar", tmp_path / "out.tar"))
+    tar.export(Merged(tree, opened), output("tar", tmp_path / "out.tar"))
 
     with tarfile.open(tmp_path / "out.tar") as archive:
         members = {member.name: member for member in archive}
@@ -250,7 +250,7 @@ def test_a_folder_has_the_merged_tree_and_keeps_what_it_had(tmp_path: Path) -> N
     (dest / "b").write_text("old")
     dest.chmod(0o711)
 
-    local.export(tree, opened, output("local", dest))
+    local.export(Merged(tree, opened), output("local", dest))
 
     assert (dest / "b").read_text() == "inner"
     assert (dest / "b").stat().st_ino == (dest / "etc" / "c").stat().st_ino
@@ -270,7 +270,7 @@ def test_nothing_is_written_through_a_symlink_in_the_folder(tmp_path: Path) -> N
     (dest / "etc").symlink_to(outside)
     (dest / "new").symlink_to(outside / "victim")
 
-    local.export(tree, opened, output("local", dest))
+    local.export(Merged(tree, opened), output("local", dest))
 
     assert sorted(os.listdir(outside)) == ["victim"]
     assert (outside / "victim").read_text() == "untouched"

@@ -133,3 +133,21 @@ def test_the_time_that_files_may_have_is_part_of_the_ops_that_write_some() -> No
     for op in ops:
         assert len({d[d.add(op, (), About(""))].op_digest for d in (plain, bounded, other)}) == 3
     assert len({d.add(Scratch(), (), About("")) for d in (plain, bounded, other)}) == 1
+
+
+def test_definitions_that_are_put_together_have_equal_vertices_once() -> None:
+    definitions = [Definition(), Definition()]
+    targets = []
+    for number, definition in enumerate(definitions):
+        base = definition.add(Scratch(), (), PLAIN)
+        shared = definition.add(run("fetch"), (Input(base),), About(f"{number}", no_cache=number == 1))
+        targets.append(definition.add(run("make", str(number)), (Input(shared),), PLAIN))
+
+    whole = Definition()
+    for definition in definitions:
+        whole.take(definition)
+
+    assert len(whole.vertices) == 4
+    assert [vertex.digest for vertex in whole.reached(*targets)] == list(whole.vertices)
+    assert len(whole.reached(targets[0])) == 3
+    assert whole.vertices[shared].about.no_cache

@@ -55,7 +55,7 @@ def names(vertices: Sequence[Any]) -> list[str]:
 def test_generations_hold_what_can_run_side_by_side() -> None:
     definition, of = diamond()
 
-    shown = view.View(definition, of["target"])
+    shown = view.View(definition, [of["target"]])
 
     assert [names(generation) for generation in shown.generations()] == [
         ["[base"],
@@ -67,8 +67,8 @@ def test_generations_hold_what_can_run_side_by_side() -> None:
 def test_the_critical_path_is_the_chain_that_takes_longest() -> None:
     definition, of = diamond()
 
-    by_left = view.View(definition, of["target"], {of["left"]: 3.0, of["right"]: 2.0})
-    by_right = view.View(definition, of["target"], {of["left"]: 0.5, of["right"]: 2.0})
+    by_left = view.View(definition, [of["target"]], {of["left"]: 3.0, of["right"]: 2.0})
+    by_right = view.View(definition, [of["target"]], {of["left"]: 0.5, of["right"]: 2.0})
 
     assert names(by_left.critical_path()) == ["[base", "[left", "[final"]
     assert names(by_right.critical_path()) == ["[base", "[right", "[final"]
@@ -80,7 +80,7 @@ def test_the_critical_path_reaches_the_target_where_nothing_takes_time() -> None
     for number in range(1, 5):
         last = add(definition, str(number), last)
 
-    shown = view.View(definition, last, dict.fromkeys(definition.vertices, 0.0))
+    shown = view.View(definition, [last], dict.fromkeys(definition.vertices, 0.0))
 
     assert [vertex.about.label for vertex in shown.critical_path()] == ["0", "1", "2", "3", "4"]
 
@@ -88,7 +88,7 @@ def test_the_critical_path_reaches_the_target_where_nothing_takes_time() -> None
 def test_shared_vertices_have_more_than_one_consumer_that_is_reached() -> None:
     definition, of = diamond()
 
-    shown = view.View(definition, of["target"])
+    shown = view.View(definition, [of["target"]])
 
     assert names(shown.shared()) == ["[base"]
     assert names(shown.consumers(of["base"])) == ["[left", "[right"]
@@ -97,7 +97,7 @@ def test_shared_vertices_have_more_than_one_consumer_that_is_reached() -> None:
 def test_text_for_people() -> None:
     definition, of = diamond()
 
-    text = view.to_text(view.View(definition, of["target"], {of["left"]: 3.0, of["base"]: 1.0}))
+    text = view.to_text(view.View(definition, [of["target"]], {of["left"]: 3.0, of["base"]: 1.0}))
 
     assert text == (
         "4 vertices, 4 edges, at most 2 side by side\n"
@@ -123,7 +123,7 @@ def test_text_for_people() -> None:
 def test_dot_for_graphviz() -> None:
     definition, of = diamond()
 
-    text = view.to_dot(view.View(definition, of["target"], {of["right"]: 3.0}))
+    text = view.to_dot(view.View(definition, [of["target"]], {of["right"]: 3.0}))
 
     assert text == (
         "digraph build {\n"
@@ -156,7 +156,7 @@ def test_dot_for_graphviz() -> None:
 def test_json_for_programs() -> None:
     definition, of = diamond()
 
-    data = json.loads(view.to_json(view.View(definition, of["target"], {of["left"]: 3.0})))
+    data = json.loads(view.to_json(view.View(definition, [of["target"]], {of["left"]: 3.0})))
 
     assert data["target"] == of["target"]
     assert data["vertices"][0]["label"] == "[base 1/1] FROM x"
@@ -176,7 +176,7 @@ def test_a_single_vertex_is_a_graph_too(form: str) -> None:
     definition = Definition()
     target = add(definition, "odd \x1b[31m\nlabel \u202e")
 
-    text = view.FORMATS[form](view.View(definition, target))
+    text = view.FORMATS[form](view.View(definition, [target]))
 
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -188,4 +188,4 @@ def test_a_long_chain_is_no_problem() -> None:
     for number in range(1, 3000):
         last = add(definition, str(number), last)
 
-    assert len(view.View(definition, last).critical_path()) == 3000
+    assert len(view.View(definition, [last]).critical_path()) == 3000

@@ -574,3 +574,28 @@ def test_what_people_are_told_is_no_part_of_a_digest() -> None:
 def test_a_vertex_cannot_come_before_its_inputs() -> None:
     with pytest.raises(KeyError):
         Definition().add(FakeOp("a"), (Input(of_value("nothing")),), About("a"))
+
+
+async def test_what_several_targets_share_is_made_once(world: World) -> None:
+    shared = world.add("shared", limited=True)
+    targets = [world.add(name, shared) for name in ("amd64", "arm64")]
+    solver = Solver(world.definition, world.cache, world.run, world.content, world.events.append, 16)
+
+    results = await solver.solve_all(targets)
+
+    assert sorted(world.ran) == ["amd64", "arm64", "shared"]
+    assert [[layer.partition("-")[0] for layer in result] for result in results] == [
+        ["shared", "amd64"],
+        ["shared", "arm64"],
+    ]
+
+
+async def test_the_first_failure_of_one_target_ends_the_others(world: World) -> None:
+    world.failing = {"bad"}
+    targets = [world.add("bad"), world.add("after", world.add("slow"))]
+    solver = Solver(world.definition, world.cache, world.run, world.content, world.events.append, 16)
+
+    with pytest.raises(BuildError, match="bad failed"):
+        await solver.solve_all(targets)
+
+    assert "after" not in world.ran

@@ -1,0 +1,132 @@
+"""From a request to its programs: texts read, what each platform asks of the compiler, bases resolved.
+
+What a build, a plan, a graph and a check have in common before anything runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from builder import prepare
+from builder.attempt import Attempts
+from builder.compiler.lock import LockFile
+from builder.compiler.program import CompileOptions, NamedContext
+from builder.compiler.remotes import is_remote
+from builder.oci.layout import parse_layout_name
+from builder.oci.spec import Platform
+from builder.parts import secrets_of
+from builder.solver.cache import Cache
+from builder.sources.image import ImageSource
+from builder.store.root import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from builder.compiler.program import Programs
+    from builder.ops.source import Git, Http
+    from builder.prepare import Texts
+    from builder.request import BuildRequest
+    from builder.store.root import Store
+
+
+def load_programs(request: BuildRequest) -> Programs:
+    """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
+    store = open_store(request.root)
+    attempts = open_attempts(request, store, load_texts(request))
+    return asyncio.run(attempts.compile(open_images(request, store)))
+
+
+def open_attempts(request: BuildRequest, store: Store, texts: Texts) -> Attempts:
+    """The request's Dockerfile, to be compiled for each of its platforms. Raises UsageError."""
+    options = all_options(request)
+    return Attempts(texts, options, kept_analyses(store), time_of=times_of(request, store))
+
+
+def load_texts(request: BuildRequest) -> Texts:
+    """What is read before a compile; what is remote is fetched. Raises BuildError."""
+    return asyncio.run(read_texts(request, open_store(request.root)))
+
+
+async def read_texts(request: BuildRequest, store: Store) -> Texts:
+    """The same, for who waits for it in a running loop."""
+    if not prepare.is_fetched(request):
+        return prepare.read_texts(request)
+    from builder import remote
+
+    return await remote.read_texts(request, store, secrets_of(request))
+
+
+def kept_analyses(store: Store) -> Cache:
+    """Where the grammar's analysis is kept."""
+    return Cache(os.path.join(store.folder, "cache"), lambda _snapshot: False)
+
+
+def times_of(request: BuildRequest, store: Store) -> Callable[[Git | Http], Awaitable[int | None]]:
+    """What gives the time, in seconds, of what is at an address."""
+
+    async def time_of(source: Git | Http) -> int | None:
+        from builder import remote
+        from builder.agents.agent import Agents
+
+        agents = Agents(request.ssh)
+        return await remote.time_of(source, store, secrets_of(request), agents, offline=request.offline)
+
+    return time_of
+
+
+def all_options(request: BuildRequest) -> list[CompileOptions]:
+    """What the compiler is told of a request, for each of its platforms. Raises UsageError."""
+    return [_options(request, platform) for platform in request.platforms]
+
+
+def compile_options(request: BuildRequest) -> CompileOptions:
+    """The same for its first platform, where one is enough."""
+    return _options(request, request.platforms[0])
+
+
+def _options(request: BuildRequest, platform: str) -> CompileOptions:
+    architecture, variant = prepare.machine_platform()
+    system, target_architecture, target_variant = prepare.parse_platform(platform)
+    return CompileOptions(
+        build_platform=Platform(architecture, "linux", variant),
+        platform=Platform(target_architecture, system, target_variant),
+        target=request.target,
+        build_args=prepare.build_args(request, os.environ),
+        labels=dict(request.labels),
+        contexts={name: _named_context(value) for name, value in request.contexts.items()},
+        no_cache=request.no_cache,
+        no_cache_filter=request.no_cache_filter,
+        network=request.network,
+        add_hosts=tuple(request.add_hosts),
+        shm_size=request.shm_size,
+        ulimits=request.ulimits,
+        entitlements=frozenset(request.allow),
+        hostname=request.hostname,
+        platform_given=bool(platform),
+        several_platforms=len(request.platforms) > 1,
+        reproducible=request.reproducible,
+        lock_file=LockFile(required=request.locked),
+    )
+
+
+def _named_context(value: str) -> NamedContext:
+    if value.startswith("docker-image://"):
+        return NamedContext("image", value.removeprefix("docker-image://"))
+    if value.startswith("oci-layout://"):
+        return NamedContext("layout", value)
+    return NamedContext("remote" if is_remote(value) else "local", value)
+
+
+def open_images(request: BuildRequest, store: Store, *, anew: bool = False) -> ImageSource:
+    """Where the request's base images come from; anew: see ImageSource.
+
+    Raises BuildError for a named context that is no layout.
+    """
+    layouts = {
+        name: parse_layout_name(value)
+        for name, value in request.contexts.items()
+        if value.startswith("oci-layout://")
+    }
+    return ImageSource(store, layouts, pull=request.pull, anew=anew, offline=request.offline)
