@@ -1,6 +1,6 @@
 """The record of a build: ROOT/builds/ID/ with the request and the event stream, the last fifty kept.
 
-    request.json     what was asked for, without values of secrets or build args
+    request.json     what was asked for, without values of secrets or build args; again: for who does that
     steps.json       where what its keys were made of is kept (see keyparts)
     failed.json      the step that it failed of (see `failed`), of the last few
     events.jsonl     the events, one a line, as they came; of the steps' output the first 16 MiB
@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from builder import events
+from builder import again, events
 from builder.compiler.remotes import redact
 from builder.events import Log
 from builder.failed import forget, forget_surplus
@@ -112,6 +112,7 @@ def _write_request(folder: str, request: BuildRequest) -> None:
         "build_args": sorted(request.build_args),
         "secrets": sorted(secret.id for secret in request.secrets),
         "ssh": sorted(agent.id for agent in request.ssh),
+        "again": again.plain_of(request, os.environ),
     }
     with open(os.path.join(folder, "request.json"), "x", encoding="utf-8") as file:
         json.dump(said, file, indent=1)

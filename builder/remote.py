@@ -24,6 +24,7 @@ import msgspec
 from builder import prepare, stop
 from builder.agents.agent import Agents
 from builder.agents.forgit import socket_for
+from builder.compiler.lock import Commit
 from builder.compiler.remotes import TRUTH, WEB, read_context, redact
 from builder.digest import Digest, from_hex
 from builder.errors import BuildError, UsageError
@@ -62,7 +63,7 @@ async def read_texts(request: BuildRequest, store: Store, secret_of: SecretOf, s
     """
     if request.context == "-" and request.dockerfile == "-":
         raise UsageError("context and Dockerfile cannot both come from standard input")
-    reading = _Reading(request, _open_shelf(store, secret_of), stdin)
+    reading = _Reading(request, _open_shelf(store, secret_of, offline=request.offline), stdin)
     if prepare.has_folder(request):
         name, text = await reading.dockerfile_by_url()
         folder = prepare.context_folder(request.context)
@@ -73,12 +74,34 @@ async def read_texts(request: BuildRequest, store: Store, secret_of: SecretOf, s
     return await (reading.from_git(op) if isinstance(op, Git) else reading.from_file(op))
 
 
-async def time_of(op: Git | Http, store: Store, secret_of: SecretOf, agents: Agents) -> int | None:
+async def found_at(
+    op: Git | Http, store: Store, secret_of: SecretOf, agents: Agents, *, offline: bool = False
+) -> str | Commit:
+    """What is at an address now, as a lock file has it: a file, which is fetched, or where a ref leads.
+
+    Raises BuildError.
+    """
+    shelf = _open_shelf(store, secret_of, offline=offline)
+    if isinstance(op, Http):
+        from builder.sources import http
+
+        layer = await http.fetch(shelf, op)
+        return shelf.layers.entries(layer)[0].digest or ""
+    from builder.sources import git
+
+    async with _agent(op, agents, shelf) as agent:
+        found = await git.find(shelf, op, ssh_agent=agent)
+    return Commit(found.commit, found.name, found.object if found.object != found.commit else "")
+
+
+async def time_of(
+    op: Git | Http, store: Store, secret_of: SecretOf, agents: Agents, *, offline: bool = False
+) -> int | None:
     """The time of what is at an address, in seconds, where it has one. Raises BuildError.
 
     A commit's is its committer's; a file's when it was last modified, else of an archive its newest file's.
     """
-    shelf = _open_shelf(store, secret_of)
+    shelf = _open_shelf(store, secret_of, offline=offline)
     if isinstance(op, Git):
         from builder.sources import git
 
@@ -103,10 +126,10 @@ def _newest_in(shelf: Shelf, layer: LayerId, entry: Entry) -> int | None:
     return _newest(read.entries) if read is not None else None
 
 
-def _open_shelf(store: Store, secret_of: SecretOf) -> Shelf:
+def _open_shelf(store: Store, secret_of: SecretOf, *, offline: bool) -> Shelf:
     layers = LayerStore(Path(store.folder, "layers"), store.blobs)
     cache = Cache(os.path.join(store.folder, "cache"), layers.exists)
-    return Shelf(store.folder, layers, cache, secret_of)
+    return Shelf(store.folder, layers, cache, secret_of, offline=offline)
 
 
 class _Reading:
@@ -130,6 +153,7 @@ class _Reading:
         async with _agent(op, Agents(self.request.ssh), self.shelf) as agent:
             layer, commit = await git.fetch(self.shelf, op, ssh_agent=agent)
             texts = await self._with_dockerfile(layer, None)
+            texts.origin = commit
             if self._wants_epoch(texts.dockerfile):
                 texts.epoch = await git.commit_time(self.shelf, op, commit, ssh_agent=agent)
         return texts
@@ -150,9 +174,12 @@ class _Reading:
         if context is not None:
             if epoch is None:
                 epoch = _newest(self.shelf.layers.entries(context))
-            return await self._with_dockerfile(context, epoch)
-        text = await _thread(self._read, layer, entry, redact(op.url))
-        return Texts(FILENAME, text, None, None, layer, epoch)
+            texts = await self._with_dockerfile(context, epoch)
+        else:
+            text = await _thread(self._read, layer, entry, redact(op.url))
+            texts = Texts(FILENAME, text, None, None, layer, epoch)
+        texts.origin = entry.digest or ""
+        return texts
 
     async def from_stdin(self) -> Texts:
         """An archive on standard input, or a Dockerfile, whose context is then an empty folder."""
@@ -197,30 +224,40 @@ class _Reading:
 
     async def _with_dockerfile(self, layer: LayerId, epoch: int | None) -> Texts:
         """The Dockerfile that goes with a context: in it, or where `-f` names one that is not in it."""
-        asked = self.request.dockerfile
+        asked, lock = self.request.dockerfile, None
         if asked is None or not (asked == "-" or os.path.isabs(asked) or asked.startswith(WEB)):
-            name = asked or DEFAULT_NAME
-            text = await _thread(self._find, layer, name)
+            name, text, lock = await _thread(self._find, layer, asked or DEFAULT_NAME)
         elif asked.startswith(WEB):
             name, text = await self.dockerfile_by_url()
         else:
             name, text = prepare.read_dockerfile(self.request, self.stdin)
-        return Texts(name, text, None, None, layer, epoch)
+            lock = prepare.lock_of(self.request, name) if asked != "-" else None
+        return Texts(name, text, None, None, layer, epoch, lock)
 
-    def _find(self, layer: LayerId, name: str) -> str:
-        """The text of a file of the context, by a path as typed; `dockerfile` will do for `Dockerfile`."""
+    def _find(self, layer: LayerId, name: str) -> tuple[str, str, str | None]:
+        """A file of the context, by a path as typed: (name, text, text of the lock file beside it).
+
+        `dockerfile` will do for `Dockerfile`, which it is called then.
+        """
         tree = self.shelf.layers.tree((layer,))
         folder, slash, base = name.rpartition("/")
         names = [name, f"{folder}{slash}{base.lower()}"] if base == DEFAULT_NAME else [name]
         for candidate in names:
             entry = _get(tree, candidate)
             if entry is not None and entry.kind == FILE:
-                return self._read(layer, entry, candidate)
+                return name, self._read(layer, entry, candidate), self._lock(layer, tree, candidate)
         raise BuildError(
             f"Dockerfile {name} is not in the context {redact(self.request.context)}",
             code="dockerfile-not-found",
             hint="name the file with -f PATH, as it is called in there",
         )
+
+    def _lock(self, layer: LayerId, tree: Tree, dockerfile: str) -> str | None:
+        entry = None if self.request.pull else _get(tree, dockerfile + prepare.LOCK_SUFFIX)
+        if entry is None or entry.kind != FILE:
+            return None
+        with self.shelf.layers.open(layer, entry) as file:
+            return prepare.decode_lock(file.read(MAX_DOCKERFILE))
 
     def _read(self, layer: LayerId, entry: Entry, shown: str) -> str:
         with self.shelf.layers.open(layer, entry) as file:

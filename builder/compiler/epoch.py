@@ -12,12 +12,14 @@ archive can hold; the argument is not set then.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
 
 from builder.compiler import remotes
 from builder.compiler.fetched import SHA256, as_git
+from builder.compiler.lock import pinned
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions, Missing
 from builder.compiler.remotes import AddressError, Repository
@@ -52,6 +54,8 @@ def find_epoch(names: Names, scope: Mapping[str, str]) -> Epoch | Missing:
     source = _source_of(names, scope, text)
     if source is None:
         return Epoch()
+    with suppress(ValueError):  # which is told at the line that asks for it
+        source = pinned(options.lock_file.lock, source)
     if source not in options.source_times:
         return Missing((), (source,))
     return Epoch(options.source_times[source], fetched=True)

@@ -74,12 +74,14 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 class Http(msgspec.Struct, frozen=True, tag=True):
     """A file on the web, alone in a filesystem, called `filename`: root's, mode 0600, of the server's time.
 
-    checksum: `sha256:…` that its bytes must have, or "". Credentials in `url` are for its origin alone.
+    checksum: `sha256:…` that its bytes must have, or ""; locked: a lock file said so. Credentials in `url` are
+    for its origin alone.
     """
 
     url: str
     filename: str
     checksum: str = ""
+    locked: bool = False
 
     def plain(self) -> list[Any] | None:
         """See graph.op: known where a checksum says what it is."""
@@ -96,7 +98,9 @@ class Git(msgspec.Struct, frozen=True, tag=True):
     ref: a branch, a tag, a full ref or commit, "" for the default branch; subdir: clean, relative, "" for
     all; checksum: how the id of the commit (or of an annotated tag) must begin; keep_git_dir: `.git` comes
     along, if there is no subdir; commit_times: files have the commit's time, not that of the checkout;
-    by_commit: `checksum` is the whole id, and is asked for without a look at where the ref is now.
+    by_commit: `checksum` is the whole id, and is asked for without a look at where the ref is now; locked: a
+    lock file said so, and that the commit was found by the full ref `found_ref` and the annotated tag
+    `found_tag`.
     """
 
     remote: str
@@ -107,6 +111,9 @@ class Git(msgspec.Struct, frozen=True, tag=True):
     submodules: bool = True
     commit_times: bool = False
     by_commit: bool = False
+    found_ref: str = ""
+    found_tag: str = ""
+    locked: bool = False
 
     @property
     def commit(self) -> str | None:
@@ -117,7 +124,7 @@ class Git(msgspec.Struct, frozen=True, tag=True):
 
     def plain(self) -> list[Any] | None:
         """See graph.op: known where it names a commit."""
-        return self.plain_at(self.commit, self.ref) if self.commit else None
+        return self.plain_at(self.commit, self.found_ref or self.ref) if self.commit else None
 
     def plain_at(self, commit: str, name: str) -> list[Any]:
         """As plain data once the commit is known; `name` is the ref that a kept `.git` has for it."""

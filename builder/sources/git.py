@@ -3,10 +3,10 @@
     ROOT/cache/git/<hex>/    a bare repository for each remote; what was fetched is under refs/pybuild/<id>
     ROOT/cache/git/hosts     the keys of the ssh hosts that were met
 
-Where a ref leads is asked on each build (ls-remote); the commit is fetched, without its history, unless it is
-there; and a checkout of it is made once, in a folder that becomes the layer as it is. What is told to git
-are full ids and full refs alone, never a name that a server advertised or a person typed (SAFETY: a ref that
-begins with a dash is an option).
+Where a ref leads is asked on each build (ls-remote), and remembered for those that go offline; the commit is
+fetched, without its history, unless it is there; and a checkout of it is made once, in a folder that becomes
+the layer as it is. What is told to git are full ids and full refs alone, never a name that a server
+advertised or a person typed (SAFETY: a ref that begins with a dash is an option).
 
 A repository is held by one process at a time. Must never know: who asked.
 """
@@ -15,24 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from builder.compiler.lock import COMMAND
 from builder.compiler.remotes import redact
-from builder.digest import hex_of, of_value
+from builder.digest import Digest, hex_of, of_value
 from builder.errors import BuildError
 from builder.fs.remove import remove_tree
 from builder.ops.source import COMMIT, Git
 from builder.snapshots.snapshot import LayerId
+from builder.sources import offline
 from builder.sources.gitcheckout import Checkout, find_folder, read_tree
 from builder.sources.gitcommand import GitCommand, GitFailed
 from builder.sources.gitcredentials import credentials, without_credentials
 from builder.sources.shelf import NewLayer, Shelf
 
 KEPT_REFS = "refs/pybuild/"
+REMEMBERED = "refs"
 LOCK_PAUSE = 0.05
 
 
@@ -57,11 +61,19 @@ async def fetch(shelf: Shelf, op: Git, *, ssh_agent: str = "") -> tuple[LayerId,
         plain = op.plain_at(found.commit, found.name)
         layer = shelf.find(plain)
         if layer is None:
+            if shelf.offline:
+                raise offline.missing(f"commit {found.commit} of {repository.shown}")
             await repository.fetch(found)
             layer = await repository.check_out(found)
             label = f"fetch {redact(op.remote)}#{found.commit}"
             shelf.keep(plain, layer, label, time.time() - begun)
     return layer, found.commit
+
+
+async def find(shelf: Shelf, op: Git, *, ssh_agent: str = "") -> Found:
+    """Where the op's ref leads; nothing is fetched. Raises BuildError where it leads nowhere."""
+    async with _Repository.opened(shelf, op, ssh_agent) as repository:
+        return await repository.find()
 
 
 async def commit_time(shelf: Shelf, op: Git, commit: str, *, ssh_agent: str = "") -> int:
@@ -112,14 +124,33 @@ class _Repository:
     async def find(self) -> Found:
         """Where the op's ref leads. Raises BuildError where it leads nowhere, or not where it should."""
         if self.op.commit is not None:
-            return Found(self.op.commit, self.op.commit)
+            return Found(self.op.commit, self.op.found_tag or self.op.commit, self.op.found_ref)
         if COMMIT.fullmatch(self.op.ref):  # and the checksum is not its beginning
             raise self._mismatch([self.op.ref])
-        found = await (self._find_named(self.op.ref) if self.op.ref else self._find_default())
+        found = self._recall() if self.shelf.offline else await self._look()
         ids = list(dict.fromkeys((found.object, found.commit)))
         if not any(name.startswith(self.op.checksum) for name in ids):
             raise self._mismatch(ids)
         return found
+
+    async def _look(self) -> Found:
+        """Where the ref leads now."""
+        found = await (self._find_named(self.op.ref) if self.op.ref else self._find_default())
+        told = json.dumps([found.commit, found.object, found.name])
+        self.shelf.cache.remember(REMEMBERED, self._name(), told)
+        return found
+
+    def _recall(self) -> Found:
+        """Where the ref led when somebody looked last. Raises BuildError where nobody did."""
+        text = self.shelf.cache.recall(REMEMBERED, self._name())
+        try:
+            commit, target, name = json.loads(text or "null")
+        except (ValueError, TypeError) as error:
+            raise offline.missing(f"{self.shown}#{self.op.ref}".rstrip("#")) from error
+        return Found(commit, target, name)
+
+    def _name(self) -> Digest:
+        return of_value(["git", self.op.remote, self.op.ref])
 
     async def _find_named(self, ref: str) -> Found:
         """A ref by its name: as it is below refs/, as a branch, as a tag, in this order."""
@@ -179,6 +210,8 @@ class _Repository:
             await self._make(found)
         if await self._has(found.object):
             return
+        if self.shelf.offline:
+            raise offline.missing(f"commit {found.commit} of {self.shown}")
         try:
             await self._fetch(found)
         except GitFailed:
@@ -224,7 +257,9 @@ class _Repository:
             if await self._has(found.object):
                 await self._run("keeping a commit", "update-ref", kept, found.object)
                 return
-        raise BuildError(f"{self.shown} has no commit {found.object}", code="no-such-ref") from failure
+        hint = f"the lock file names it: {COMMAND}" if self.op.locked else None
+        message = f"{self.shown} has no commit {found.object}"
+        raise BuildError(message, code="no-such-ref", hint=hint) from failure
 
     async def commit_time(self, commit: str) -> int:
         """The committer's time in seconds."""

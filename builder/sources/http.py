@@ -2,7 +2,8 @@
 
 What a URL gave is remembered with the ETag that the server had for it, and the server is asked whether that
 still holds. A modification time would not do: it may stay while the bytes change. Without an ETag the file
-is fetched anew; where it proves to be the same, the layer is the old one.
+is fetched anew; where it proves to be the same, the layer is the old one. Who is offline takes what came
+last.
 
 Nothing of what a server says names a path here. Credentials (those in the URL, or the secrets
 HTTP_AUTH_HEADER_host and HTTP_AUTH_TOKEN_host) go to the URL's own origin, never where it redirects
@@ -26,12 +27,14 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from builder.compiler.lock import COMMAND
 from builder.compiler.remotes import redact
 from builder.digest import Digest, from_hex, of_value
 from builder.errors import BuildError, ImageError
 from builder.oci import compression, transport
 from builder.ops.source import Http
 from builder.snapshots.snapshot import FILE, Entry, LayerId
+from builder.sources import offline
 from builder.sources.shelf import NewLayer, ProgressOf, Shelf, no_progress, open_new
 from builder.store.failure import told_as
 
@@ -62,6 +65,8 @@ class Known:
 async def fetch(shelf: Shelf, op: Http, progress: ProgressOf = no_progress) -> LayerId:
     """The layer with the file. Raises BuildError where it cannot be had, or is not what it should be."""
     download = Download(shelf, op, progress)
+    if shelf.offline:
+        return download.kept()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await download.run(attempt)
@@ -93,10 +98,18 @@ class Download:
         self.begun = time.time()
         self.name = of_value(["http", op.url])
 
+    def kept(self) -> LayerId:
+        """What is here of it. Raises BuildError where nothing is, or another file than it should be."""
+        known = self._recall()
+        layer = self.shelf.find(known.plain(self.op.filename)) if known else None
+        if known is None or layer is None or self.op.checksum not in ("", known.digest):
+            raise offline.missing(f"{self.shown} {self.op.checksum}".rstrip())
+        return layer
+
     async def run(self, attempt: int) -> LayerId:
         """Ask once. Raises _Again, if this is not the last attempt, and httpx's errors."""
         known = self._recall()
-        kept = self.shelf.find(known.plain(self.op.filename)) if known else None
+        kept = self.shelf.find(known.plain(self.op.filename)) if known and known.etag else None
         headers = {"if-none-match": known.etag} if known and kept else {}
         async with _opened(self.op, self._credentials(), headers) as response:
             if kept and known and _still_holds(response, known):
@@ -152,10 +165,11 @@ class Download:
 
     def _check(self, digest: str) -> None:
         if self.op.checksum not in ("", digest):
+            hint = "it is another file than was meant, or --checksum is out of date"
             raise BuildError(
                 f"{self.shown} has the checksum {digest}, not {self.op.checksum}",
                 code="wrong-checksum",
-                hint="it is another file than was meant, or --checksum is out of date",
+                hint=f"that is what the lock file has: {COMMAND}" if self.op.locked else hint,
             )
 
     def _credentials(self) -> str | None:
@@ -174,15 +188,13 @@ class Download:
     def _recall(self) -> Known | None:
         text = self.shelf.cache.recall(REMEMBERED, self.name)
         try:
-            known = Known(*json.loads(text)) if text is not None else None
+            return Known(*json.loads(text)) if text is not None else None
         except (ValueError, TypeError):
             return None
-        return known if known and known.etag else None
 
     def _remember(self, known: Known) -> None:
-        if known.etag:
-            text = json.dumps([known.etag, known.digest, known.mtime])
-            self.shelf.cache.remember(REMEMBERED, self.name, text)
+        text = json.dumps([known.etag, known.digest, known.mtime])
+        self.shelf.cache.remember(REMEMBERED, self.name, text)
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,8 @@
 
 `resolve` makes documents known and brings their small blobs into the store; layers come only when `fetch`
 is asked for one. A reference is looked up in its registry once: what it meant is remembered, and used
-without the network until somebody says `--pull`. It never unpacks a layer.
+without the network until somebody says `--pull`. One that is pinned by a lock file is looked up by its digest
+alone. It never unpacks a layer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from builder.oci.platform import choose, fits
 from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor, ImageConfig, Index, LayerBlob, Manifest, Platform
 from builder.ops.source import Image
+from builder.sources.offline import missing_image
 from builder.store import locks
 from builder.store.root import Store
 
@@ -52,7 +54,8 @@ class Contents(msgspec.Struct, frozen=True):
 class ImageSource:
     """The base images of one build. Close it when the build ends.
 
-    layouts: what the named contexts of kind "layout" are. pull: ask registries again.
+    layouts: what the named contexts of kind "layout" are. pull: ask registries again; anew: ask them again
+    for what is no name of the store's own, and remember nothing of it; offline: never ask.
     """
 
     def __init__(
@@ -61,11 +64,15 @@ class ImageSource:
         layouts: Mapping[str, LayoutName],
         *,
         pull: bool = False,
+        anew: bool = False,
+        offline: bool = False,
     ) -> None:
         self._store = store
         self._names = Names(store)
         self._layouts = layouts
         self._pull = pull
+        self._anew = anew
+        self._offline = offline
         self._registry: Registry | None = None
         self._opened: dict[str, Layout] = {}
         self._guards: dict[str, asyncio.Lock] = {}
@@ -76,14 +83,17 @@ class ImageSource:
             await self._registry.close()
             self._registry = None
 
-    async def resolve(self, request: ImageRequest) -> BaseImage:
+    async def resolve(self, request: ImageRequest, locked: Digest | None = None) -> BaseImage:
         """Find out which image a request means; its manifest and config are in the store afterwards.
 
-        Raises ImageError, placed where the Dockerfile asks for the image.
+        locked: the digest of the one that it must be. Raises ImageError, placed where the Dockerfile asks for
+        the image.
         """
         try:
             async with self._alone(f"{request.locator} {request.platform}"):
                 origin = self._origin(request.locator)
+                if locked is not None and isinstance(origin, Reference):
+                    origin = Reference(origin.registry, origin.repository, origin.tag, locked)
                 descriptor = await self._find(request, origin)
                 manifest, config = await self._documents(origin, descriptor)
             documents.check_layers(manifest, config, _shown(request.locator))
@@ -136,16 +146,23 @@ class ImageSource:
                 return await self._choose(Index(manifests=found), request.platform, name, origin, 0)
             return await self._narrow(found[0], request.platform, name, origin, 0)
         if not self._pull and (row := self._local(origin, request.platform)) is not None:
-            return await self._narrow(_descriptor(row), request.platform, name, origin, 0)
+            narrowed = await self._narrow(_descriptor(row), request.platform, name, origin, 0)
+            if origin.digest is not None:  # or nothing would say that the image is of use
+                await self._remember(origin, request.platform, narrowed)
+            return narrowed
         try:
             descriptor = await self._ask(origin)
         except ImageError as error:
             error.notes += self._known_like(origin, request.platform)
             raise
         narrowed = await self._narrow(descriptor, request.platform, name, origin, 0)
-        row = {"mediaType": narrowed.media_type, "digest": narrowed.digest, "size": narrowed.size}
-        await asyncio.to_thread(self._names.remember, str(origin), str(request.platform), row)
+        await self._remember(origin, request.platform, narrowed)
         return narrowed
+
+    async def _remember(self, origin: Reference, platform: Platform, found: Descriptor) -> None:
+        if not self._anew:
+            row = {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
+            await asyncio.to_thread(self._names.remember, str(origin), str(platform), row)
 
     def _local(self, origin: Reference, platform: Platform) -> Row | None:
         """What the store knows a reference to mean: a name of its own, or what a registry said before."""
@@ -155,6 +172,8 @@ class ImageSource:
         row = self._names.find(origin)
         if row is not None and self._is_for(row, platform):
             return row
+        if self._anew and not self._offline:
+            return None
         row = self._names.recall(str(origin), str(platform))
         return row if row is not None and self._has(row["digest"]) else None
 
@@ -184,8 +203,10 @@ class ImageSource:
 
     async def _ask(self, origin: Reference) -> Descriptor:
         """Ask the registry what a reference means; its manifest is in the store afterwards."""
+        if self._offline:
+            raise missing_image(origin.familiar(), origin.familiar())
         registry = self._connect()
-        if self._pull or origin.digest is not None:
+        if self._pull or self._anew or origin.digest is not None:
             # A HEAD tells whether the manifest that is here already is still the one.
             digest = origin.digest or await registry.digest_of(origin)
             if digest is not None and (size := self._store.blobs.stat(digest)) is not None:
@@ -274,6 +295,8 @@ class ImageSource:
                 )
             if isinstance(origin, Layout):
                 await stop.in_thread(None, partial(origin.copy, descriptor, blobs))
+            elif self._offline:
+                raise missing_image(f"blob {digest} of {origin.familiar()}", origin.familiar())
             else:
                 await self._connect().blob(origin, descriptor, blobs, progress, growing)
             progress(digests.hex_of(digest)[:12], descriptor.size, descriptor.size)

@@ -4,7 +4,8 @@ A layer that was fetched has a record under the key that its op would have had, 
 turned out to be there (a file's digest, a commit). So what is still the same is not fetched again, whoever
 asks for it, and a pinned op finds what an unpinned one brought.
 
-What must be remembered besides (a file's ETag) is text under ROOT/cache/http. Must never know: HTTP, git.
+What must be remembered besides (a file's ETag, where a ref led) is text under ROOT/cache/http and refs. Must
+never know: HTTP, git.
 """
 
 from __future__ import annotations
@@ -38,13 +39,17 @@ def no_progress(_item: str, _done: int, _total: int) -> None:
 
 
 class Shelf(msgspec.Struct):
-    """The layers and records of a store. `kept`: the keys of the records that were made through it."""
+    """The layers and records of a store. `kept`: the keys of the records that were made through it.
+
+    offline: what is not here must not be fetched.
+    """
 
     root: str
     layers: LayerStore
     cache: Cache
     secret_of: SecretOf = no_secret
     kept: list[Digest] = msgspec.field(default_factory=list)
+    offline: bool = False
 
     def find(self, plain: Sequence[Any]) -> LayerId | None:
         """The layer that was kept under this plain data, if it is still there."""

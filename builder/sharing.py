@@ -1,7 +1,7 @@
-"""A store of a bench's own, with the base images that the user's store has: their blobs, by hard links.
+"""A store beside the user's, with the base images that that one has: their blobs, by hard links.
 
 Blobs never change and are verified by their digests, so two stores can share them: whoever removes one takes
-a name away. The cache, layers and records are not shared: the bench's builds begin with nothing.
+a name away. The cache, layers and records are not shared: what is built there begins with nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def make_store(folder: str, own: Store, bases: Iterable[tuple[ImageRequest, Base
         meant = reference.parse(request.locator)
         row = Names(own).find(meant)
         remembered = Names(own).recall(str(meant), str(request.platform))
-        for digest in (base.digest, *(parse(found["digest"]) for found in (row, remembered) if found)):
+        named = [parse(found["digest"]) for found in (row, remembered) if found]
+        for digest in (base.digest, *named, *([meant.digest] if meant.digest else [])):
             _share(own, new, digest)
         if row is not None:
             Names(new).add({key: value for key, value in row.items() if key != "annotations"}, [meant])

@@ -1,0 +1,111 @@
+"""A request as the record of its build keeps it, so that the same can be built again.
+
+Paths are absolute in it. What is nobody's business is not: values of build arguments and secrets, and the
+credentials of addresses; `lacks` says of what somebody would have to give them once more. What only says
+where the image goes, how the build is shown, or how fast it is, is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from builder import prepare
+from builder.compiler.remotes import redact
+from builder.errors import BuildError
+from builder.request import BuildRequest, OutputSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLAIN = (
+    "target", "platform", "network", "hostname", "shm_size", "reproducible", "locked", "isolation", "runtime",
+    "squash", "annotations",
+)  # fmt: skip
+LISTS = ("ulimits", "allow", "cdi_spec_dirs")
+GIVEN = ("build-arg", "secret", "ssh")
+HIDDEN = "***"
+
+
+def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any]:
+    """A request as plain JSON data."""
+    return {
+        "context": _absolute(request.context),
+        "dockerfile": _absolute(request.dockerfile) if request.dockerfile else None,
+        "contexts": {name: _absolute(value) for name, value in request.contexts.items()},
+        "labels": dict(request.labels),
+        "add_hosts": [list(host) for host in request.add_hosts],
+        "outputs": [[spec.type, dict(spec.attrs)] for spec in request.outputs],
+        "epoch": prepare.build_args(request, environ).get(prepare.EPOCH),
+        "build-arg": sorted(set(request.build_args) - {prepare.EPOCH}),
+        "secret": sorted(secret.id for secret in request.secrets),
+        "ssh": sorted(agent.id for agent in request.ssh),
+        **{name: getattr(request, name) for name in PLAIN},
+        **{name: list(getattr(request, name)) for name in LISTS},
+    }
+
+
+def _absolute(text: str) -> str:
+    """A path as it is found from any folder; an address without its credentials."""
+    return os.path.abspath(text) if os.path.exists(text) else redact(text)
+
+
+def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
+    """The request of a record; `given` has the store, and what a record does not keep.
+
+    Raises BuildError where that is not enough, or the record is damaged.
+    """
+    try:
+        kept: dict[str, Any] = {name: plain[name] for name in PLAIN}
+        kept |= {name: tuple(plain[name]) for name in LISTS}
+        asked = BuildRequest(
+            context=str(plain["context"]),
+            root=given.root,
+            root_flag=given.root_flag,
+            dockerfile=plain["dockerfile"],
+            contexts={**plain["contexts"], **given.contexts},
+            labels=plain["labels"],
+            add_hosts=tuple((name, address) for name, address in plain["add_hosts"]),
+            outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in plain["outputs"]),
+            build_args={**given.build_args, prepare.EPOCH: plain["epoch"] or ""},
+            secrets=given.secrets,
+            ssh=given.ssh,
+            offline=given.offline,
+            jobs=given.jobs,
+            network_helper=given.network_helper,
+            **kept,
+        )
+        lacking = _lacking(plain, given)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BuildError(
+            "the record of its build does not tell how it was asked for",
+            code="no-build",
+            hint="name its CONTEXT, with the flags that it was built with",
+        ) from error
+    if asked.dockerfile == "-" or asked.context == "-":
+        lacking.insert(0, "what came on standard input")
+    if lacking:
+        raise BuildError(
+            f"the record of its build does not keep {', '.join(lacking)}",
+            code="not-recorded",
+            hint="give that again, by the flags that it was built with",
+        )
+    return asked
+
+
+def _lacking(plain: Mapping[str, Any], given: BuildRequest) -> list[str]:
+    """What was given to the build, and is not given now, as it is typed."""
+    there = {
+        "build-arg": set(given.build_args),
+        "secret": {secret.id for secret in given.secrets},
+        "ssh": {agent.id for agent in given.ssh},
+    }
+    found = [f"--{kind} {name}" for kind in GIVEN for name in plain[kind] if name not in there[kind]]
+    addresses = {"the context": plain["context"], "the Dockerfile": plain["dockerfile"] or ""}
+    addresses |= {
+        f"--build-context {name}": text
+        for name, text in plain["contexts"].items()
+        if name not in given.contexts
+    }
+    found += [f"the credentials of {what}" for what, text in addresses.items() if HIDDEN in text]
+    return found

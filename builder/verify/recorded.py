@@ -1,0 +1,60 @@
+"""How an image was asked for: the record of the build that made it (see `record` and `again`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from builder import again, events
+from builder.errors import BuildError
+from builder.events import BuildFinished
+
+if TYPE_CHECKING:
+    from builder.request import BuildRequest
+    from builder.store.root import Store
+
+TAIL = 1 << 16  # bytes at the end of a record, where it says what came of the build
+HINT = "name the CONTEXT that it is built from, with the flags of its build"
+
+
+def find_request(store: Store, digest: str, shown: str, given: BuildRequest) -> BuildRequest:
+    """The request of the last recorded build that gave the image of this digest.
+
+    given: what records do not keep, and the store. Raises BuildError where there is no such build, or where
+    its record and what is given are not enough.
+    """
+    builds = os.path.join(store.folder, "builds")
+    try:
+        names = sorted(os.listdir(builds), reverse=True)
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        folder = os.path.join(builds, name)
+        if _image_of(folder) == digest:
+            return again.request_of(_plain_of(folder), given)
+    raise BuildError(f"no build of {shown} is recorded", code="no-build", hint=HINT)
+
+
+def _image_of(folder: str) -> str:
+    """The image that a recorded build gave, "" where it gave none."""
+    try:
+        with open(os.path.join(folder, "events.jsonl"), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL))
+            lines = file.read().splitlines()
+        for line in reversed(lines):
+            if b'"image"' in line and isinstance(event := events.decode(line), BuildFinished):
+                return event.image
+    except (OSError, ValueError):
+        return ""
+    return ""
+
+
+def _plain_of(folder: str) -> dict[str, Any]:
+    try:
+        with open(os.path.join(folder, "request.json"), "rb") as file:
+            plain = json.loads(file.read())["again"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return plain if isinstance(plain, dict) else {}
