@@ -10,6 +10,18 @@ It is the file that PYBUILD_CONFIG names, else pybuild/config.toml in $XDG_CONFI
     min-free-space = "10%"       # what is to stay free on the disk
     max-age = "60d"              # drop what nobody used for so long, beyond the reserved space
 
+`[registries."host"]` says how a registry is reached; files are looked for beside this one, `~` is the home:
+
+    [registries."docker.io"]
+    mirrors = ["mirror.example:5000", "http://10.0.0.5:5000/hub"]    # asked first, for what is read
+
+    [registries."registry.example:5000"]
+    http = true                  # plain HTTP
+    insecure = true              # its certificate is not looked at; plain HTTP where it has no TLS
+    ca = ["ca.pem"]              # authorities that are believed beside the system's
+    cert = "client.pem"          # what is shown to it, and the key for that
+    key = "client.key"
+
 What is not known is an error, so that a slip of the pen is seen. A file that is not there is all defaults.
 Knows the file and the forms of values, not what is done with them. tomllib is loaded where there is a file.
 """
@@ -30,7 +42,7 @@ VARIABLE = "PYBUILD_CONFIG"
 SYSTEM_FILE = "/etc/pybuild/config.toml"
 MAX_FILE = 1 << 20
 DAY = 86400
-TABLES = ("gc",)
+TABLES = ("gc", "registries")
 _UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 
@@ -57,10 +69,23 @@ class RoomSettings(Value):
     max_age: int = 60 * DAY
 
 
+class RegistrySettings(Value):
+    """How a registry is reached; see the module. Files are whole paths."""
+
+    host: str
+    mirrors: tuple[str, ...] = ()
+    http: bool = False
+    insecure: bool = False
+    authorities: tuple[str, ...] = ()
+    certificate: str = ""
+    key: str = ""
+
+
 class Settings(Value):
     """All of the file. path: where it is, "" where there is none."""
 
     room: RoomSettings
+    registries: tuple[RegistrySettings, ...] = ()
     path: str = ""
 
 
@@ -98,7 +123,8 @@ def load(environment: Mapping[str, str]) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
     _check_names(path, "", table, TABLES)
-    return Settings(room=_room(path, table.get("gc", {})), path=path)
+    registries = _registries(path, table.get("registries", {}), environment)
+    return Settings(room=_room(path, table.get("gc", {})), registries=registries, path=path)
 
 
 def _room(path: str, table: Any) -> RoomSettings:
@@ -121,6 +147,73 @@ def _room(path: str, table: Any) -> RoomSettings:
         min_free=space("min-free-space", default.min_free),
         max_age=parse_age(table["max-age"], f"{path}: gc.max-age") if "max-age" in table else default.max_age,
     )
+
+
+def _registries(path: str, tables: Any, environment: Mapping[str, str]) -> tuple[RegistrySettings, ...]:
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError(
+            f"{path}: registries has something that is no table", hint='write [registries."host"] on a line'
+        )
+    home = environment.get("HOME") or os.path.expanduser("~")
+    return tuple(_registry(path, host, table, home) for host, table in tables.items())
+
+
+def _registry(path: str, host: str, table: Mapping[str, Any], home: str) -> RegistrySettings:
+    where = f'registries."{host}".'
+    _check_names(path, where, table, ("mirrors", "http", "insecure", "ca", "cert", "key"))
+    if not _is_host(host):
+        raise UsageError(f"{path}: {host!r} is no registry", hint="registries are HOST or HOST:PORT")
+
+    def text(name: str) -> str:
+        return _texts(path, where + name, table.get(name, ""), most=1)[0]
+
+    def file(name: str) -> str:
+        if name.startswith("~/"):
+            return os.path.join(home, name[2:])
+        return os.path.join(os.path.dirname(os.path.abspath(path)), name)
+
+    def switch(name: str) -> bool:
+        value = table.get(name, False)
+        if not isinstance(value, bool):
+            raise UsageError(f"{path}: {where}{name} is neither true nor false")
+        return value
+
+    certificate, key = text("cert"), text("key")
+    if key and not certificate:
+        raise UsageError(f"{path}: {where}key is there without cert")
+    return RegistrySettings(
+        host=host,
+        mirrors=_mirrors(path, f"{where}mirrors", table.get("mirrors", [])),
+        http=switch("http"),
+        insecure=switch("insecure"),
+        authorities=tuple(file(name) for name in _texts(path, f"{where}ca", table.get("ca", []))),
+        certificate=file(certificate) if certificate else "",
+        key=file(key) if key else "",
+    )
+
+
+def _mirrors(path: str, name: str, value: object) -> tuple[str, ...]:
+    mirrors = _texts(path, name, value)
+    for mirror in mirrors:
+        scheme, mark, rest = mirror.rpartition("://")
+        if not _is_host(rest.partition("/")[0]) or (mark and scheme not in ("http", "https")):
+            raise UsageError(f"{path}: {name}: {mirror!r} is no place", hint="write HOST[:PORT][/PATH]")
+    return mirrors
+
+
+def _texts(path: str, name: str, value: object, most: int | None = None) -> tuple[str, ...]:
+    """A text or a list of texts, as texts; `most` of them at most."""
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts) or (most is not None and len(texts) != most):
+        raise UsageError(f"{path}: {name} is not {'a text' if most == 1 else 'a list of texts'}")
+    return tuple(texts)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text has the form HOST, HOST:PORT, or [ADDRESS]:PORT."""
+    import re
+
+    return re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", text) is not None
 
 
 def _check_names(path: str, where: str, table: Mapping[str, object], known: tuple[str, ...]) -> None:

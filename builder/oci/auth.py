@@ -1,24 +1,60 @@
-"""What a registry asks for when it says 401, and the tokens it gave (distribution-spec, token auth).
+"""What a registry asks for when it says 401, and what it may be given (distribution-spec; RFC 9110).
 
-Pure: parses challenges, decides whether a realm may be asked, and remembers tokens. It never sends
-anything. Credentials, once there are any, come in through `Credentials` and go only to realms allowed here.
+Pure: parses challenges, decides whether a realm may be asked, knows what a login is. It never sends anything,
+and does not know where logins are kept.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from builder.errors import ImageError
-
-# (user, password) for a registry, or None to go there anonymously.
-Credentials = Callable[[str], tuple[str, str] | None]
+from builder.oci.addresses import is_inward
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9+.-]*)(?:\s+|$)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 MAX_HEADER = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who a user is to a registry: a name and a password, or instead of the password a token.
+
+    identity_token: for a token service, which gives access tokens for it. registry_token: is such a token.
+    """
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str | None:
+        """The Authorization of name and password; None where there is none, as with an identity token."""
+        if self.identity_token or self.registry_token or not (self.user or self.password):
+            return None
+        return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is kept for a registry: a login or none; and what went wrong, for who is then refused."""
+
+    login: Login | None = None
+    troubles: tuple[str, ...] = ()
+
+
+# What is kept for a registry and one of its repositories ("" for none); it may take its time, in a thread.
+Credentials = Callable[[str, str], Found]
+
+
+def nobody(_registry: str, _repository: str) -> Found:
+    """Credentials of who goes everywhere without a name."""
+    return Found()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +81,33 @@ def parse_challenges(header: str) -> list[Challenge]:
     return found
 
 
-def bearer(header: str) -> Challenge | None:
-    """The offer to get a token, if there is one with a realm."""
-    return next(
-        (c for c in parse_challenges(header) if c.scheme == "bearer" and "realm" in c.parameters), None
-    )
+def chosen(header: str) -> Challenge | None:
+    """The offer to take: a token where there is one with a realm, else name and password."""
+    offers = parse_challenges(header)
+    bearer = (c for c in offers if c.scheme == "bearer" and "realm" in c.parameters)
+    return next(bearer, next((c for c in offers if c.scheme == "basic"), None))
 
 
-def check_realm(realm: str, registry_url: str) -> None:
-    """Refuse a realm that would take a request off HTTPS, unless the registry itself is without it."""
+def check_realm(
+    realm: str, registry_url: str, *, is_known: Callable[[str], bool] = lambda _host: False
+) -> None:
+    """Refuse a realm that is no place for a login, or not the registry's to send us to.
+
+    It must not take a request off HTTPS, unless the registry itself is without it; nor lead to this machine
+    or its link from a registry that is elsewhere (a cloud's metadata service, a debugger's port), unless the
+    user has named that host (`is_known`). Raises ImageError.
+    """
     try:
         there, here = urlsplit(realm), urlsplit(registry_url)
+        there_host, here_host = there.hostname or "", here.hostname or ""
+        _ = there.port
     except ValueError:
         raise _odd_realm(realm, registry_url) from None
-    if not there.hostname or there.username is not None or there.scheme not in ("https", "http"):
+    if not there_host or there.username is not None or there.scheme not in ("https", "http"):
         raise _odd_realm(realm, registry_url)
     if there.scheme == "http" and here.scheme == "https":
+        raise _odd_realm(realm, registry_url)
+    if is_inward(there_host) and not is_inward(here_host) and not is_known(there.netloc):
         raise _odd_realm(realm, registry_url)
 
 

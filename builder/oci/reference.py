@@ -155,6 +155,11 @@ def _check(text: str, registry: str, repository: str) -> None:
     )
 
 
+def is_host(text: str) -> bool:
+    """HOST, HOST:PORT, or an IPv6 address in brackets."""
+    return len(text) <= MAX_NAME and _matches(_HOST, text)
+
+
 def is_tag(text: str) -> bool:
     """Letters, digits, `_`, `.` and `-`, not beginning with the last two."""
     plain = text.replace("_", "a").replace(".", "a").replace("-", "a")

@@ -20,14 +20,9 @@ from builder import digest as digests
 from builder.digest import Digest
 from builder.errors import ImageError
 from builder.oci import spec
-from builder.oci.auth import Credentials
-from builder.oci.documents import MAX_MANIFEST
-from builder.oci.reference import Reference
-from builder.oci.spec import Descriptor
-from builder.oci.transport import (
+from builder.oci.answers import (
     ATTEMPTS,
     SMALL_SECONDS,
-    Transport,
     denied,
     may_pass,
     pause,
@@ -35,6 +30,10 @@ from builder.oci.transport import (
     said,
     unreachable,
 )
+from builder.oci.documents import MAX_MANIFEST
+from builder.oci.reference import Reference
+from builder.oci.spec import Descriptor
+from builder.oci.transport import Transport
 from builder.store.blobs import BlobStore, Ingest, WrongContent
 from builder.store.failure import store_error
 from builder.store.growing import Growing
@@ -60,10 +59,13 @@ class Fetched:
 
 
 class Registry:
-    """A client of all registries that a build needs. Use it in an `async with` block."""
+    """A client of all registries that a build needs. Use it in an `async with` block.
 
-    def __init__(self, credentials: Credentials | None = None) -> None:
-        self.transport = self._transport = Transport(credentials)
+    transport: which it closes; `connections.open_transport` gives one with the user's logins and settings.
+    """
+
+    def __init__(self, transport: Transport | None = None) -> None:
+        self.transport = self._transport = transport or Transport()
         self._slots = asyncio.Semaphore(DOWNLOADS)
 
     async def __aenter__(self) -> Registry:

@@ -17,9 +17,10 @@ import httpx
 
 from builder import digest as digests
 from builder.errors import ImageError
+from builder.oci.answers import ATTEMPTS, denied, may_pass, pause, said, unreachable
 from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor
-from builder.oci.transport import ATTEMPTS, Transport, denied, located, may_pass, pause, said, unreachable
+from builder.oci.transport import Transport, located
 
 PIECE = 256 << 10  # bytes in memory per transfer
 UPLOADS = 4  # at a time

@@ -7,6 +7,7 @@ for by. Blobs are brought once between all builds of a machine. They know nothin
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -76,9 +77,10 @@ class Connection:
     def registry(self) -> Registry:
         """The client."""
         if self._registry is None:
+            from builder.oci.connections import open_transport
             from builder.oci.registry import Registry
 
-            self._registry = Registry()
+            self._registry = Registry(open_transport(os.environ))
         return self._registry
 
     async def close(self) -> None:

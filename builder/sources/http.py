@@ -31,7 +31,7 @@ from builder.compiler.lock import COMMAND
 from builder.compiler.remotes import redact
 from builder.digest import Digest, from_hex, of_value
 from builder.errors import BuildError, ImageError
-from builder.oci import compression, transport
+from builder.oci import answers, clients, compression, transport
 from builder.ops.source import Http
 from builder.snapshots.snapshot import FILE, Entry, LayerId
 from builder.sources import offline
@@ -73,9 +73,9 @@ async def fetch(shelf: Shelf, op: Http, progress: ProgressOf = no_progress) -> L
         except _Again as again:
             await asyncio.sleep(again.seconds)
         except httpx.HTTPError as error:
-            if attempt == ATTEMPTS or not transport.may_pass(error):
+            if attempt == ATTEMPTS or not answers.may_pass(error):
                 raise _failure(op.url, error) from error
-            await asyncio.sleep(transport.pause(attempt))
+            await asyncio.sleep(answers.pause(attempt))
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -116,7 +116,7 @@ class Download:
                 self._check(known.digest)
                 return kept
             if response.status_code in AGAIN and attempt < ATTEMPTS:
-                seconds = transport.retry_after(response.headers.get("retry-after", ""), attempt)
+                seconds = answers.retry_after(response.headers.get("retry-after", ""), attempt)
                 if seconds is not None:
                     raise _Again(seconds)
             if not response.is_success:
@@ -211,8 +211,7 @@ async def _opened(
             sent = dict(headers)
             if credentials is not None and transport.origin(target) == transport.origin(first):
                 sent["authorization"] = credentials
-            plain = target.scheme == "http" and transport.is_loopback(target.host)
-            client = transport.make_client(target.host, plain=plain)
+            client = clients.client_for(target)
             await stack.enter_async_context(client)
             request = client.build_request("GET", target, headers=sent)
             response = await client.send(request, stream=True)
@@ -288,7 +287,7 @@ def _failure(url: str, error: httpx.HTTPError) -> BuildError:
     reason, hint = str(error) or type(error).__name__, None
     if isinstance(error, httpx.TimeoutException):
         reason = "the server does not answer"
-    for cause in transport.causes(error):
+    for cause in answers.causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
                 reason = f"its certificate is not trusted: {cause.verify_message}"

@@ -9,6 +9,7 @@ alone. It never unpacks a layer.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -303,9 +304,10 @@ class ImageSource:
 
     def _connect(self) -> Registry:
         if self._registry is None:
+            from builder.oci.connections import open_transport
             from builder.oci.registry import Registry
 
-            self._registry = Registry()
+            self._registry = Registry(open_transport(os.environ))
         return self._registry
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.support.machine import run
 
 START_SECONDS = 20
+USER, PASSWORD = "me", "canary-password"
+_HTPASSWD = f"{USER}:$2y$05$abcdefghijklmnopqrstuuTvmw3qcMpAvEgQGhbFMhqjD3R/evDDW\n"  # of that password
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,40 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_registry(folder: Path, *, tls: bool = False) -> Iterator[RunningRegistry]:
-    """Start a registry that keeps its files in `folder`."""
+def running_registry(
+    folder: Path,
+    *,
+    tls: bool = False,
+    basic: bool = False,
+    client_certificates: bool = False,
+    auth: Mapping[str, object] | None = None,
+    name: str = "127.0.0.1",
+) -> Iterator[RunningRegistry]:
+    """Start a registry that keeps its files in `folder`.
+
+    basic: it wants USER and PASSWORD. client_certificates: with TLS, and one of its authority (client.pem and
+    client.key in `folder`). auth: what its configuration says of that. name: of this machine.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     storage = folder / "storage"
     storage.mkdir(exist_ok=True)
-    host = f"127.0.0.1:{free_port()}"
-    http: dict[str, object] = {"addr": host}
+    port = free_port()
+    address, host = f"127.0.0.1:{port}", f"{name}:{port}"
+    http: dict[str, object] = {"addr": address}
     ca = None
     if tls:
         ca, certificate, key = make_certificates(folder)
-        http["tls"] = {"certificate": str(certificate), "key": str(key)}
+        clients = {"clientcas": [str(ca)]} if client_certificates else {}
+        http["tls"] = {"certificate": str(certificate), "key": str(key), **clients}
+    if basic:
+        (folder / "htpasswd").write_text(_HTPASSWD)
+        auth = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
     config = {
         "version": 0.1,
         "log": {"level": "error"},
         "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
         "http": http,
+        **({"auth": auth} if auth else {}),
     }
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     log = (folder / "log").open("wb")
@@ -68,7 +88,7 @@ def running_registry(folder: Path, *, tls: bool = False) -> Iterator[RunningRegi
         [program, "serve", str(folder / "config.yml")], stdin=subprocess.DEVNULL, stdout=log, stderr=log
     )
     try:
-        _await(host, server, folder / "log")
+        _await(address, server, folder / "log")
         yield RunningRegistry(host, storage, ca)
     finally:
         server.kill()
@@ -89,6 +109,9 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     sign = ["openssl", "x509", "-req", "-days", "2", "-CA", str(ca), "-CAkey", str(ca_key), "-CAcreateserial"]
     run([*sign, "-in", request, "-extfile", extensions, "-out", certificate])
+    client = ["-keyout", folder / "client.key", "-out", folder / "client.csr", "-subj", "/CN=client"]
+    run(["openssl", "req", *new_key, *client])
+    run([*sign, "-in", folder / "client.csr", "-out", folder / "client.pem"])
     return ca, certificate, key
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import UsageError
-from builder.settings import DAY, RoomSettings, Space, find, load, parse_age, parse_space
+from builder.settings import DAY, RegistrySettings, RoomSettings, Space, find, load, parse_age, parse_space
 
 
 def test_without_a_file_there_are_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +110,50 @@ def test_durations(value: object, seconds: int) -> None:
 def test_what_is_no_duration(value: object) -> None:
     with pytest.raises(UsageError):
         parse_age(value, "x")
+
+
+def test_registries_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[registries."docker.io"]\nmirrors = ["m.example:5000/hub", "http://10.0.0.5"]\n'
+        '[registries."r.example:5000"]\nhttp = true\ninsecure = true\nca = "~/ca.pem"\ncert = "c.pem"\n'
+        'key = "/k.pem"\n'
+    )
+
+    hub, own = load({"PYBUILD_CONFIG": str(file), "HOME": "/home/me"}).registries
+
+    assert hub == RegistrySettings(host="docker.io", mirrors=("m.example:5000/hub", "http://10.0.0.5"))
+    assert own == RegistrySettings(
+        host="r.example:5000",
+        http=True,
+        insecure=True,
+        authorities=("/home/me/ca.pem",),
+        certificate=str(tmp_path / "c.pem"),
+        key="/k.pem",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("registries = 1", "no table"), ("[registries]\nmirrors = []", "no table"),
+        ('[registries."a"]\nport = 1', 'registries."a".port is not known'),
+        ('[registries."a"]\nhttp = 1', "neither true nor false"),
+        ('[registries."a"]\nmirrors = [1]', "not a list of texts"),
+        ('[registries."a"]\nmirrors = ["ftp://x"]', "is no place"),
+        ('[registries."a"]\nmirrors = ["../x"]', "is no place"),
+        ('[registries."a"]\ncert = ["a", "b"]', "not a text"),
+        ('[registries."a"]\nkey = "k"', "without cert"),
+        ('[registries.".."]\nhttp = true', "is no registry"),
+        ('[registries."a/b"]\nhttp = true', "is no registry"),
+        ('[registries."https://a"]\nhttp = true', "is no registry"),
+    ],
+)  # fmt: skip
+def test_slips_in_registries_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+
+    with pytest.raises(UsageError, match=message) as caught:
+        load({"PYBUILD_CONFIG": str(file)})
+
+    assert str(file) in caught.value.message

@@ -9,7 +9,8 @@ import pytest
 
 from builder.digest import Digest
 from builder.errors import ImageError
-from builder.oci import reference, transport
+from builder.oci import answers, reference
+from builder.oci.addresses import is_loopback
 from builder.oci.auth import check_realm
 from builder.oci.registry import Registry
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
@@ -24,7 +25,7 @@ MANIFEST = json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode()
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(answers, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ async def test_a_server_that_stays_busy_is_an_error() -> None:
         with pytest.raises(ImageError, match="answers 503"):
             await get_manifest(fake)
 
-    assert len(fake.asked) == transport.ATTEMPTS
+    assert len(fake.asked) == answers.ATTEMPTS
 
 
 @pytest.mark.hostile("DoS")
@@ -246,7 +247,7 @@ async def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.M
     ],
 )  # fmt: skip
 def test_only_this_machine_is_asked_without_tls(host: str, loopback: bool) -> None:
-    assert transport.is_loopback(host) == loopback
+    assert is_loopback(host) == loopback
 
 
 @pytest.mark.parametrize(
@@ -256,4 +257,4 @@ def test_only_this_machine_is_asked_without_tls(host: str, loopback: bool) -> No
 )  # fmt: skip
 @pytest.mark.hostile("DoS")
 def test_retry_after_is_bounded(header: str, expected: float | None) -> None:
-    assert transport.retry_after(header, 1) == expected
+    assert answers.retry_after(header, 1) == expected

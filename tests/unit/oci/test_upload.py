@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from builder.errors import ImageError
-from builder.oci import reference, transport, upload
+from builder.oci import answers, reference, upload
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
 from builder.oci.transport import Transport
 from builder.oci.upload import Uploader
@@ -22,7 +22,7 @@ BLOB = Descriptor(OCI_LAYER, digest_of(BODY), len(BODY))
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(answers, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(upload, "CHUNK", 30_000)
 
 

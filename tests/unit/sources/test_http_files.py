@@ -11,7 +11,7 @@ import pytest
 
 from builder.compiler.remotes import read_file
 from builder.errors import BuildError
-from builder.oci import transport
+from builder.oci import answers
 from builder.ops.source import Http
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, Entry, LayerId
@@ -32,7 +32,7 @@ def web(tmp_path: Path) -> Iterator[Web]:
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(answers, "FIRST_PAUSE", 0.001)
     store = open_store(tmp_path / "root")
     layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs)
     return Shelf(store.folder, layers, Cache(os.path.join(store.folder, "cache"), layers.exists))
