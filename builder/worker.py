@@ -73,7 +73,9 @@ class Worker:
         """Ask for a file on the web, and download it if it is not the one that is here."""
         from builder.sources import http
 
-        return (await http.fetch(self.parts.shelf, op, self._progress),)
+        layer = await http.fetch(self.parts.shelf, op, self._progress)
+        self.parts.fetched[self.vertex.digest] = self.parts.layers.entries(layer)[0].digest or ""
+        return (layer,)
 
     async def fetch_repository(self, op: Git) -> Snapshot:
         """See where a repository's ref leads, and fetch that commit's files if they are not here."""
@@ -82,7 +84,8 @@ class Worker:
 
         shelf = self.parts.shelf
         async with socket_for(op.remote, self.parts.agents, shelf.root) as agent:
-            layer, _commit = await git.fetch(shelf, op, ssh_agent=agent)
+            layer, commit = await git.fetch(shelf, op, ssh_agent=agent)
+        self.parts.fetched[self.vertex.digest] = commit
         return (layer,)
 
     async def content(self, snapshot: Snapshot, select: Selection, told: Told | None = None) -> Digest:

@@ -21,10 +21,11 @@ from builder.attest.packages.find import Inventory, find_packages
 from builder.attest.purl import image_url
 from builder.attest.redaction import Redactor, secrets_in, secrets_written
 from builder.attest.request import asked_of
-from builder.attest.signing import SUFFIX, signed, tag_of
+from builder.attest.signing import signed
 from builder.attest.statement import Carried, Statement, attestation_manifest, referrer
 from builder.errors import BuildError
 from builder.events import Warned
+from builder.oci.beside import SIGNATURES, tag_of
 from builder.oci.image import index_of
 from builder.ops.exec import Exec
 
@@ -92,7 +93,7 @@ class Attesting:
                     beside.append((tag_of(image.digest), index_of(carried)))
         if self._key is not None:
             signature = signed(whole.digest, export.names, self._key)
-            beside.append((tag_of(whole.digest, SUFFIX), await self._kept(signature)))
+            beside.append((tag_of(whole.digest, SIGNATURES), await self._kept(signature)))
         whole.beside = tuple(beside)
 
     async def wrapping(

@@ -17,7 +17,7 @@ import msgspec
 
 from builder import digest as digests
 from builder.attest.statement import Carried, finish
-from builder.digest import Digest, hex_of
+from builder.digest import Digest
 from builder.oci import spec
 from builder.oci.reference import DOCKER_HUB, Reference
 
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
 CLAIM = "cosign container image signature"
-SUFFIX = ".sig"
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which cosign writes
-
-
-def tag_of(digest: Digest, suffix: str = "") -> str:
-    """The tag under which things about an image are found: `sha256-<hex>`, of its signatures with `.sig`."""
-    return f"sha256-{hex_of(digest)}{suffix}"
 
 
 def payload(digest: Digest, repository: str) -> bytes:

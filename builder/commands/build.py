@@ -16,7 +16,7 @@ from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
 from builder.commands.termination import hold_signals, unwind_on_sigterm
 from builder.errors import BuildError, UsageError, reason_of
-from builder.request import BuildRequest, StepLimits
+from builder.request import AttestSpec, BuildRequest, StepLimits
 from builder.value import Value
 
 TYPE_CHECKING = False
@@ -41,6 +41,8 @@ Environment: PYBUILD_ROOT, BUILDKIT_PROGRESS, SOURCE_DATE_EPOCH, NO_COLOR, FORCE
 Exit status: 0 built, 1 the build failed, 2 bad usage, 130 interrupted."""
 
 CALLS = ("call", "check", "print")
+ATTESTS = ("provenance", "sbom", "attest", "attest-as")
+ATTEST_ARG = "BUILDKIT_ATTEST_"  # build args that mean the same
 PROGRESS = ("auto", "none", "plain", "quiet", "rawjson", "tty")
 
 
@@ -86,10 +88,11 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
     labels = values.pairs(parsed.all("label"), "--label")
     filters = [s for v in parsed.all("no-cache-filter") for s in v.split(",") if s]
     outputs = tuple(values.output(text) for text in parsed.all("output"))
+    allowed = values.allowed_deletes(parsed.all("allow"), outputs)
     iidfile = parsed.text("iidfile") or None
     if iidfile and any(spec.type in ("local", "tar") for spec in outputs):
         raise UsageError("--iidfile needs an image, which a local or tar output does not make")
-    return BuildRequest(
+    request = BuildRequest(
         context=_context(parsed.words),
         root=root_of(parsed, environ),
         root_flag=parsed.text("root"),
@@ -103,6 +106,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         no_cache_filter=tuple(filters),
         outputs=outputs,
         load=parsed.switch("load"),
+        push=parsed.switch("push"),
         platform=values.platform(parsed.all("platform") or [environ.get("DOCKER_DEFAULT_PLATFORM", "")]),
         pull=parsed.switch("pull"),
         network=network,
@@ -112,19 +116,30 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         ulimits=tuple(values.ulimit(text) for text in parsed.all("ulimit")),
         secrets=tuple({s.id: s for s in (values.secret(t, environ) for t in parsed.all("secret"))}.values()),
         ssh=values.ssh(parsed.all("ssh"), environ),
-        allow=values.entitlements(parsed.all("allow"), network),
+        allow=values.entitlements(allowed, network),
         cdi_spec_dirs=tuple(parsed.all("cdi-spec-dir")),
         iidfile=iidfile,
         metadata_file=parsed.text("metadata-file") or None,
         limits=_limits_of(parsed),
         reproducible=parsed.switch("reproducible"),
+        annotations=values.annotation_attributes(parsed.all("annotation")),
+        squash=parsed.switch("squash"),
+        attests=_attests(parsed, args),
+        sign=parsed.text("sign"),
         isolation=values.isolation(parsed.text("isolation")),
         runtime=parsed.text("runtime"),
         require_isolation=values.required_isolation(parsed.text("require-isolation")),
         jobs=values.whole_number(parsed.text("jobs"), "--jobs") if parsed.text("jobs") else 0,
         cache_from=_cache_from(parsed),
         cache_to=_cache_to(parsed, args),
+        locked=parsed.switch("locked"),
+        offline=parsed.switch("offline"),
     )
+    if request.locked or request.offline:
+        from builder.commands import lock_values
+
+        lock_values.check(request)
+    return request
 
 
 def _cache_from(parsed: Parsed) -> tuple[CacheFrom, ...]:
@@ -141,6 +156,14 @@ def _cache_to(parsed: Parsed, args: Mapping[str, str | None]) -> tuple[CacheTo, 
     from builder.commands.cache_values import cache_to
 
     return cache_to(parsed.all("cache-to"), args)
+
+
+def _attests(parsed: Parsed, args: Mapping[str, str | None]) -> AttestSpec:
+    if not any(name in parsed for name in ATTESTS) and not any(name.startswith(ATTEST_ARG) for name in args):
+        return AttestSpec()
+    from builder.commands.attest_values import attests
+
+    return attests(parsed, args)
 
 
 def _limits_of(parsed: Parsed) -> StepLimits:
@@ -237,11 +260,6 @@ def _refuse_unavailable(parsed: Parsed) -> None:
     for name in UNAVAILABLE:
         if name in parsed and parsed.text(name) not in ("", "false"):
             raise UsageError(f"--{name} is {values.LATER}")
-    for name in ("provenance", "sbom"):
-        if parsed.text(name, "false") not in ("", "false", "0", "disabled=true"):
-            raise UsageError(
-                f"--{name}: attestations are {values.LATER}", hint=f"leave it out, or --{name}=false"
-            )
 
 
 def _context(words: list[str]) -> str:

@@ -90,7 +90,7 @@ class Export(Value):
         return (
             self.compression.kind, self.compression.level, self.force_compression, self.rewrite_timestamp,
             self.docker_types, self.squash, repr(annotations),
-            [self.oci_artifact, *map(str, self.names)] if self.attested else None,
+            repr([self.oci_artifact, *map(str, self.names)]) if self.attested else "",
         )  # fmt: skip
 
     def names_of(self, digest: Digest) -> tuple[Reference, ...]:

@@ -25,6 +25,9 @@ def check(exports: Sequence[Export], request: BuildRequest) -> None:
             raise UsageError(
                 f"{what}: a docker archive has no place for what refers to an image", hint="use type=oci"
             )
+        if export.kind == "image" and not export.names and (request.sign or request.attests.referrers):
+            what = "--sign" if request.sign else "--attest-as=referrers"
+            raise UsageError(f"{what}: the image needs a name", hint="give it one with -t NAME")
         if export.docker_types and request.attests.is_any and not request.attests.referrers:
             raise UsageError(
                 "attestations in an index and oci-mediatypes=false do not go together",

@@ -12,10 +12,11 @@ import os
 from builder import digest as digests
 from builder import plainjson
 from builder.errors import BuildError, ImageError, reason_of
+from builder.exporters import names_beside
 from builder.exporters.destination import Destination
 from builder.fs.whole import write_whole
 from builder.oci import tar
-from builder.oci.names import IMAGE_NAME, INDEX_TYPE, REF_NAME
+from builder.oci.names import CREATED, IMAGE_NAME, INDEX_TYPE, REF_NAME
 from builder.oci.tar_header import padding
 from builder.snapshots.snapshot import FILE, FOLDER, Entry
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     File = tuple[str, bytes | str]
 
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
-CREATED = "org.opencontainers.image.created"
 
 
 def export(image: Finished, blobs: BlobStore, wanted: Export) -> None:
@@ -50,6 +50,7 @@ def export(image: Finished, blobs: BlobStore, wanted: Export) -> None:
 def index_of(image: Finished, names: Sequence[Reference], others: Iterable[Row] = ()) -> bytes:
     """index.json with the image under its names, behind `others`."""
     entries = [_named(image, name) for name in names] or [_dated(image, {})]
+    entries += _beside(image, names)
     return encode({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *entries]})
 
 
@@ -128,13 +129,31 @@ def _kept(dest: str, image: Finished, names: Sequence[Reference]) -> list[Row]:
             index = documents.parse_index(file.read(documents.MAX_MANIFEST + 1), path)
     except ImageError as error:
         raise BuildError(f"{dest} has an index.json that is not valid", code="export-failed") from error
-    taken = {str(name) for name in names}
+    ours = [image, *(one for _, top in image.beside for one in top.whole())]
+    taken = {str(name) for tag in ("", *(tag for tag, _ in image.beside)) for name in _tagged(names, tag)}
     return [
         msgspec.to_builtins(entry)
         for entry in index.manifests
         if entry.annotations.get(IMAGE_NAME) not in taken
-        and (REF_NAME in entry.annotations or entry.digest != image.digest)
+        and (REF_NAME in entry.annotations or all(entry.digest != one.digest for one in ours))
     ]
+
+
+def _tagged(names: Sequence[Reference], tag: str) -> Sequence[Reference]:
+    return names_beside(names, tag) if tag else names
+
+
+def _beside(image: Finished, names: Sequence[Reference]) -> list[Row]:
+    """The entries of what is beside an image: referrers as they are, which say themselves what they refer to;
+    signatures under their tag."""
+    entries: list[Row] = []
+    for tag, one in image.beside:
+        if one.children:
+            entries += [child.row for child in one.children]
+            continue
+        named = [_named(one, name) for name in names_beside(names, tag)]
+        entries += named or [_dated(one, {REF_NAME: tag})]
+    return entries
 
 
 def _named(image: Finished, name: Reference) -> Row:
@@ -143,8 +162,9 @@ def _named(image: Finished, name: Reference) -> Row:
 
 def _dated(image: Finished, annotations: dict[str, str]) -> Row:
     """The image's entry: its descriptor with annotations, in the order that the documents have."""
+    annotations = {**image.row.get("annotations", {}), **annotations}
     if image.created:
-        annotations = {**annotations, CREATED: image.created}
+        annotations.setdefault(CREATED, image.created)
     row = {key: image.row[key] for key in ("mediaType", "digest", "size")}
     if annotations:
         row["annotations"] = dict(sorted(annotations.items()))

@@ -109,7 +109,9 @@ def _image_problem(store: Store, row: Row, damaged: Collection[str]) -> str:
     if len(data) != row.get("size"):
         return "its manifest has another size"
     try:
-        document = documents.parse_manifest_or_index(data, str(row.get("mediaType") or ""), str(digest))
+        document = documents.parse_manifest_or_index(
+            data, str(row.get("mediaType") or ""), str(digest), further=None
+        )
     except BuildError as error:
         return f"its manifest is none: {error.message}"
     if isinstance(document, Index):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from builder.errors import ImageError, StoreError, UsageError
 from builder.images.find import every_image_of, find_image, id_of, image_of, size_of
 from builder.oci import reference
+from builder.oci.beside import subject_of
 from builder.oci.names import Names, Row, name_of, stored_name
 from builder.store.root import Store
 
@@ -53,13 +54,18 @@ def list_images(
     conditions: (kind, value). Raises UsageError for one that cannot be, ImageError for an image that it names
     and that is not there.
     """
-    listed = [_listed(store, row) for row in Names(store).rows()]
+    listed = [_listed(store, row) for row in Names(store).rows() if not _is_beside(row)]
     if wanted is not None:
         listed = [image for image in listed if _is_wanted(image, wanted)]
     for kind in dict.fromkeys(kind for kind, _ in conditions):
         values = [value for known, value in conditions if known == kind]
         listed = _narrow(store, listed, kind, values)
     return sorted(listed, key=lambda image: image.created, reverse=True)
+
+
+def _is_beside(row: Row) -> bool:
+    """Whether it is no image, but signatures or the like of one."""
+    return subject_of(name_of(row) or "") is not None
 
 
 def _is_wanted(image: Listed, wanted: str) -> bool:

@@ -13,8 +13,9 @@ from builder.digest import Digest
 from builder.errors import ImageError, StoreError
 from builder.images.find import find_row, names_of
 from builder.oci import documents, reference
+from builder.oci.beside import subject_of
 from builder.oci.held import MAX_NESTING
-from builder.oci.names import Names, Row, read_pulled, stored_name
+from builder.oci.names import Names, Row, name_of, read_pulled, stored_name
 from builder.oci.reference import InvalidReference, Reference
 from builder.oci.spec import Index
 from builder.store.gc import Removed, remove_unreferenced
@@ -71,7 +72,21 @@ def _remove_one(store: Store, wanted: str, *, force: bool) -> list[dict[str, str
             )
         names.remove(digests.parse(row["digest"]))
         done = [{"Untagged": name} for name in held]
+    blobs |= _remove_beside(store, names, blobs)
     return done + _deleted(row, _sweep(store, blobs))
+
+
+def _remove_beside(store: Store, names: Names, gone: set[Digest]) -> set[Digest]:
+    """Take away what refers to nothing but images that went; its blobs."""
+    rows = names.rows()
+    kept = {digest for row in rows if not subject_of(name_of(row) or "") for digest in _blobs_of(store, row)}
+    found: set[Digest] = set()
+    for row in rows:
+        subject = subject_of(name_of(row) or "")
+        if subject in gone and subject not in kept:
+            found |= _blobs_of(store, row)
+            names.untag(reference.parse(name_of(row) or ""))
+    return found
 
 
 def _check_is_whole(names: Names, row: Row, wanted: str) -> None:

@@ -10,7 +10,7 @@ from builder.digest import Digest, of_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from builder.oci.names import Row
 
@@ -22,9 +22,12 @@ class Finished:
 
     children: what an index lists, in its order. Such a one has no config ("", b"") and no layers of its own;
     `manifest_bytes` are the index's, and `size` counts what the children have.
+
+    beside: what refers to this and goes where it goes, in no index with it, as (tag, manifest or index):
+    signatures, and indexes of referrers (OCI 1.1), as registries without an API for those have them.
     """
 
-    __slots__ = ("children", "config", "config_bytes", "created", "layers", "manifest_bytes", "row", "size")
+    __slots__ = ("beside", "children", "config", "config_bytes", "created", "layers", "manifest_bytes", "row", "size")
 
     def __init__(
         self,
@@ -45,11 +48,24 @@ class Finished:
         self.created = created
         self.size = size
         self.children = tuple(children)
+        self.beside: tuple[tuple[str, Finished], ...] = ()
 
     @property
     def digest(self) -> Digest:
         """The manifest's digest, or the index's."""
         return Digest(self.row["digest"])
+
+    def annotated(self, annotations: Mapping[str, str]) -> Finished:
+        """The same with annotations in its descriptor, where an index or a layout lists it."""
+        if not annotations:
+            return self
+        row = {**self.row, "annotations": {**self.row.get("annotations", {}), **annotations}}
+        made = Finished(
+            row, self.manifest_bytes, self.config, self.config_bytes, self.layers, self.created, self.size,
+            self.children,
+        )  # fmt: skip
+        made.beside = self.beside
+        return made
 
     def whole(self) -> Iterator[Finished]:
         """This, and all that it lists."""
@@ -58,9 +74,10 @@ class Finished:
             yield from child.whole()
 
     def documents(self) -> dict[str, bytes]:
-        """The bytes of all documents by their digests: each manifest before its config, an index first."""
+        """The bytes of all documents by their digests: each manifest before its config, an index first, and
+        what is beside last."""
         found: dict[str, bytes] = {}
-        for one in self.whole():
+        for one in self._all():
             found[one.digest] = one.manifest_bytes
             if one.config:
                 found[one.config] = one.config_bytes
@@ -68,7 +85,12 @@ class Finished:
 
     def all_layers(self) -> list[str]:
         """The digests of all layers' blobs, each once."""
-        return list(dict.fromkeys(layer for one in self.whole() for layer in one.layers))
+        return list(dict.fromkeys(layer for one in self._all() for layer in one.layers))
+
+    def _all(self) -> Iterator[Finished]:
+        yield from self.whole()
+        for _, one in self.beside:
+            yield from one.whole()
 
     def is_sound(self) -> bool:
         """Whether the documents are those that the digests name."""

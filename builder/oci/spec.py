@@ -27,6 +27,12 @@ DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
 
+# What the descriptor of an eStargz layer says of it.
+TOC_DIGEST = "containerd.io/snapshot/stargz/toc.digest"
+UNCOMPRESSED_SIZE = "io.containers.estargz.uncompressed-size"
+TOC, LANDMARK = "stargz.index.json", ".no.prefetch.landmark"
+ESTARGZ_FILES = (TOC, LANDMARK, ".prefetch.landmark")  # names at the top of its tar that are the format's own
+
 
 class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an image runs on."""
@@ -49,6 +55,7 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     annotations: dict[str, str] = {}
     platform: Platform | None = None
     urls: tuple[str, ...] = ()
+    artifact_type: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel"):

@@ -19,6 +19,7 @@ from builder.digest import Digest
 from builder.errors import BuildError, StoreError
 from builder.failed import FailedStep, kept_steps
 from builder.oci import documents
+from builder.oci.beside import subject_of
 from builder.oci.names import Names, Row, name_of, read_pulled
 from builder.oci.spec import Index
 from builder.snapshots import folders, index
@@ -227,10 +228,19 @@ def _images(store: Store, blobs: dict[str, int]) -> dict[str, ImageFacts]:
         facts = _image(store, row, found, blobs, used)
         if (name := name_of(row)) is not None:
             facts.names = (*facts.names, name)
+    _forget_beside(found)
     for key, row in read_pulled(store.folder).items():
         facts = _image(store, row, found, blobs, used)
         facts.remembered = (*facts.remembered, key)
     return found
+
+
+def _forget_beside(images: dict[str, ImageFacts]) -> None:
+    """A name of what refers to an image (see oci.beside) holds it no longer than the image is there."""
+    there = {digest for image in images.values() for digest in image.documents if image.names}
+    for image in images.values():
+        subjects = {name: subject_of(name) for name in image.names}
+        image.names = tuple(name for name, subject in subjects.items() if subject is None or subject in there)
 
 
 def _image(
@@ -268,7 +278,7 @@ def blobs_of(store: Store, digest: str, depth: int = 0) -> tuple[frozenset[str],
     try:
         parsed = digests.parse(digest)
         data = _document(store, parsed)
-        document = documents.parse_manifest_or_index(data, "", digest)
+        document = documents.parse_manifest_or_index(data, "", digest, further=None)
     except (BuildError, ValueError):
         return frozenset((digest,)), frozenset((digest,))
     papers: set[str] = {digest}
