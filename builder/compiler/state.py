@@ -34,7 +34,8 @@ class StageState(msgspec.Struct, frozen=True):
     is kept apart: its history, and what instructions add to (env, labels, exposed ports, volumes, triggers).
     variables: what words and RUN see (ENV and ARG, in the order they were set). args: the ARGs so far, for
     the history's sake. told: the characters of the history that are this build's. steps: how many labels were
-    numbered. own_cmd: whether a CMD stands in this stage, which an ENTRYPOINT then keeps.
+    numbered. own_cmd: whether a CMD stands in this stage, which an ENTRYPOINT then keeps. base_layers,
+    base_entries: how many of the layers, and of the history's entries, are a base image's.
     """
 
     head: Digest
@@ -52,6 +53,8 @@ class StageState(msgspec.Struct, frozen=True):
     told: int = 0
     steps: int = 0
     own_cmd: bool = False
+    base_layers: int = 0
+    base_entries: int = 0
 
     @property
     def config(self) -> RunConfig:
@@ -133,7 +136,9 @@ def from_image(head: Digest, base: BaseImage, platform: Platform) -> StageState:
         history=(),
         config=replace(base.config.config, on_build=None),
     )
-    return _begun(StageState(head, image, platform, history=Chain(base.config.history), layers=layers))
+    history = Chain(base.config.history)
+    state = StageState(head, image, platform, history=history, layers=layers)
+    return _begun(replace(state, base_layers=layers, base_entries=len(base.config.history)))
 
 
 def _begun(state: StageState) -> StageState:

@@ -22,10 +22,11 @@ def export(image: Finished, blobs: BlobStore, wanted: Export) -> None:
     if wanted.folder:
         write_folder(image, blobs, wanted.names, wanted.dest)
         return
+    single = image.children[0] if image.children else image  # what else an index lists, tells of the first
     listed = {
-        "Config": blob_path(image.config),
+        "Config": blob_path(single.config),
         "RepoTags": [name.familiar() for name in wanted.names],
-        "Layers": [blob_path(layer) for layer in image.layers],
+        "Layers": [blob_path(layer) for layer in single.layers],
     }
     files = [
         *blob_files(image),

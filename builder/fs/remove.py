@@ -13,7 +13,12 @@ import errno
 import os
 import stat
 
+from builder import stop
 from builder.fs.steps import FOLDER_FLAGS, enter_same_mount, leave
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
@@ -74,6 +79,60 @@ def empty_folder(folder_fd: int) -> None:
         os.close(fd)
 
 
+def remove_others(folder_fd: int, kept: Iterable[str]) -> None:
+    """Remove all below a folder but the paths that are kept: relative ones, each with all that lead to it.
+
+    Raises OSError (EBUSY where something is mounted in it).
+    """
+    kept = _with_parents(kept)
+    fd = os.open(".", FOLDER_FLAGS, dir_fd=folder_fd)
+    try:
+        names: list[str] = []
+        identities = [_identity(fd)]
+        pending = [_remove_in(fd, "", kept)]
+        while True:
+            stop.check()
+            if pending[-1]:
+                name = pending[-1].pop()
+                below = _enter(fd, name)
+                os.close(fd)
+                fd = below
+                names.append(name)
+                identities.append(_identity(fd))
+                pending.append(_remove_in(fd, "/".join(names) + "/", kept))
+                continue
+            pending.pop()
+            identities.pop()
+            if not pending:
+                return
+            fd = leave(fd, identities[-1])
+            names.pop()
+    finally:
+        os.close(fd)
+
+
+def _with_parents(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return found
+
+
+def _remove_in(fd: int, prefix: str, kept: Collection[str]) -> list[str]:
+    """Remove what is not kept of a folder whose path is the prefix; the names of folders that are."""
+    with os.scandir(fd) as scan:
+        entries = list(scan)
+    folders = []
+    for entry in entries:
+        if prefix + entry.name not in kept:
+            remove_at(fd, entry.name)
+        elif entry.is_dir(follow_symlinks=False):
+            folders.append(entry.name)
+    return folders
+
+
 def _unlink_files(fd: int) -> list[str]:
     """Unlink all in a folder that is no folder; the names of the folders."""
     _make_writable(fd)
@@ -91,13 +150,19 @@ def _unlink_files(fd: int) -> list[str]:
 def _open_folder(fd: int, name: str) -> int:
     """Open a folder to empty it, with its permission bits mended if they are in the way."""
     try:
-        return enter_same_mount(fd, name)
+        return _enter(fd, name)
     except PermissionError:
         path_fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         try:
             os.chmod(f"/proc/self/fd/{path_fd}", 0o700)  # no fchmod on O_PATH, and this follows nothing
         finally:
             os.close(path_fd)
+        return _enter(fd, name)
+
+
+def _enter(fd: int, name: str) -> int:
+    """Open a folder in a folder, unless something is mounted there."""
+    try:
         return enter_same_mount(fd, name)
     except OSError as error:
         if error.errno == errno.EXDEV:

@@ -20,6 +20,7 @@ from builder.errors import BuildError
 from builder.failed import kept_steps
 from builder.fs.ownership import MAPPED, REAL, RECORDED
 from builder.fsck.finding import DROP_LAYER, Counts, Finding
+from builder.oci import spec
 from builder.oci.layer import scan
 from builder.snapshots import folders, forms, index
 from builder.snapshots.edit import is_id
@@ -125,6 +126,8 @@ class _Layer:
             return f"its blob {digest[:19]} cannot be read: {error}"
         if diff_id != blob.diff_id:
             return f"its blob {digest[:19]} has another diff id"
+        if spec.TOC_DIGEST in blob.descriptor.annotations:
+            found = [entry for entry in found if entry.path not in spec.ESTARGZ_FILES]
         problem = next(_differences(found, entries), None)
         if problem is not None:
             return f"its blob {digest[:19]} holds something else: {problem}"

@@ -40,6 +40,7 @@ ISAL_LEVEL = 2
 ZSTD_LEVEL = 3
 ZSTD_JOB = 2 << 20  # bytes that a worker takes on at a time
 GZIP_MAGIC = b"\x1f\x8b\x08"
+GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no time, no name, no system
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZIP2_MAGIC = b"BZh"
 XZ_MAGIC = b"\xfd7zXZ\0"
@@ -135,7 +136,7 @@ class _GzipWriter(Writer):
         self._crc32 = isal_zlib.crc32
         self._crc = 0
         self._size = 0
-        out.write(b"\x1f\x8b\x08\0\0\0\0\0\0\xff")
+        out.write(GZIP_HEADER)
 
     def _next(self) -> bytearray:
         try:
@@ -147,7 +148,7 @@ class _GzipWriter(Writer):
         dictionary = self._note(block)
 
         def work() -> bytes:
-            packed = _deflate(block, dictionary, self._level, last=False)
+            packed = deflate_block(block, dictionary, self._level, last=False)
             self._free.append(block)
             return packed
 
@@ -155,7 +156,7 @@ class _GzipWriter(Writer):
 
     def _end(self, rest: bytes) -> None:
         try:
-            last = _deflate(rest, self._note(rest), self._level, last=True)
+            last = deflate_block(rest, self._note(rest), self._level, last=True)
             self._blocks.close()
             self._out.write(last + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
         finally:
@@ -172,8 +173,11 @@ class _GzipWriter(Writer):
         self._blocks.abort()
 
 
-def _deflate(block: bytes | bytearray, dictionary: bytes, level: int | None, *, last: bool) -> bytes:
-    """One block as raw deflate (RFC 1951) that continues the one before it."""
+def deflate_block(block: bytes | bytearray, dictionary: bytes, level: int | None, *, last: bool) -> bytes:
+    """One block as raw deflate (RFC 1951) that continues the one before it.
+
+    dictionary: the last 32 KiB of that; last: whether the stream ends with it.
+    """
     import zlib
 
     if level is None or 1 <= level <= 3:

@@ -27,7 +27,9 @@ class Finished:
     signatures, and indexes of referrers (OCI 1.1), as registries without an API for those have them.
     """
 
-    __slots__ = ("beside", "children", "config", "config_bytes", "created", "layers", "manifest_bytes", "row", "size")
+    __slots__ = (
+        "beside", "children", "config", "config_bytes", "created", "layers", "manifest_bytes", "row", "size",
+    )  # fmt: skip
 
     def __init__(
         self,

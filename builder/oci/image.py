@@ -79,9 +79,11 @@ def assemble(
     created: str,
     annotations: Mapping[str, str] | None = None,
     further: Mapping[str, msgspec.Raw] | None = None,
+    *,
+    docker: bool = False,
 ) -> Image:
     """Make the image of a config and its layers, bottom first. further: fields of the config that are none
-    of OCI's, encoded.
+    of OCI's, encoded. docker: the media types are those of Docker's schema 2, not OCI's.
 
     created: the time (RFC 3339) for all that has none yet: SOURCE_DATE_EPOCH's, or now. Entries of the
     history that have a time, a base image's, keep it.
@@ -97,28 +99,31 @@ def assemble(
         history=dated,
     )
     config_bytes = spec.encode_with(finished, further) if further else spec.encode(finished)
+    manifest_type, config_type = _DOCUMENT_TYPES[docker]
     manifest = Manifest(
         schema_version=2,
-        media_type=spec.OCI_MANIFEST,
-        config=Descriptor(spec.OCI_CONFIG, digests.of_bytes(config_bytes), len(config_bytes)),
-        layers=tuple(_bare(blob.descriptor) for blob in blobs),
+        media_type=manifest_type,
+        config=Descriptor(config_type, digests.of_bytes(config_bytes), len(config_bytes)),
+        layers=tuple(_bare(blob.descriptor, docker=docker) for blob in blobs),
         annotations=dict(annotations) if annotations else msgspec.UNSET,
     )
     data = spec.encode(manifest)
-    descriptor = Descriptor(
-        spec.OCI_MANIFEST, digests.of_bytes(data), len(data), platform=platform_of(finished)
-    )
+    descriptor = Descriptor(manifest_type, digests.of_bytes(data), len(data), platform=platform_of(finished))
     return Image(descriptor, data, config_bytes, manifest, finished, tuple(blobs))
 
 
-def index_of(children: Sequence[Finished], annotations: Mapping[str, str] | None = None) -> Finished:
-    """Make the index of images, and of what is told of them, in the order given."""
+def index_of(
+    children: Sequence[Finished], annotations: Mapping[str, str] | None = None, *, docker: bool = False
+) -> Finished:
+    """Make the index of images, and of what is told of them, in the order given. docker: see `assemble`."""
+    media_type = spec.DOCKER_INDEX if docker else spec.OCI_INDEX
     index = Index(
+        media_type=media_type,
         manifests=tuple(msgspec.convert(child.row, Descriptor) for child in children),
         annotations=dict(annotations) if annotations else msgspec.UNSET,
     )
     data = spec.encode(index)
-    descriptor = Descriptor(spec.OCI_INDEX, digests.of_bytes(data), len(data))
+    descriptor = Descriptor(media_type, digests.of_bytes(data), len(data))
     return Finished(
         row=msgspec.to_builtins(descriptor),
         manifest_bytes=data,
@@ -129,6 +134,20 @@ def index_of(children: Sequence[Finished], annotations: Mapping[str, str] | None
         size=len(data) + sum(child.size for child in children),
         children=children,
     )
+
+
+def squash_history(
+    history: Sequence[History], base_entries: int, base_layers: int, merged: int
+) -> tuple[History, ...]:
+    """The history of an image whose layers above the base, `merged` of them, have become one.
+
+    base_entries: how many entries, from the beginning, are the base's. As docker's --squash has it, the
+    entries above it stay, as such that made no layer, and one more, at the end, tells of the layer.
+    """
+    below = fit_history(history[:base_entries], base_layers)
+    above = (entry for entry in history[base_entries:] if entry.created_by or entry.empty_layer)
+    emptied = (msgspec.structs.replace(entry, empty_layer=True) for entry in above)
+    return (*below, *emptied, History(comment=f"squashed: {merged} layers above the base are one"))
 
 
 def platform_of(config: ImageConfig) -> Platform:
@@ -152,12 +171,25 @@ def fit_history(history: Sequence[History], layers: int) -> tuple[History, ...]:
     return (*fitted, *(History(comment=COMMENT) for _ in range(layers - told)))
 
 
-def _bare(descriptor: Descriptor) -> Descriptor:
-    """A layer's descriptor as manifests have it, in OCI's media types and without what tools added."""
+def _bare(descriptor: Descriptor, *, docker: bool) -> Descriptor:
+    """A layer's descriptor as manifests have it: without what tools added, but for what eStargz needs."""
     media_type = _OCI_TYPES.get(descriptor.media_type, descriptor.media_type)
-    return Descriptor(media_type, descriptor.digest, descriptor.size)
+    if docker:
+        return Descriptor(_DOCKER_TYPES.get(media_type, media_type), descriptor.digest, descriptor.size)
+    kept = {key: value for key, value in descriptor.annotations.items() if key in _KEPT}
+    return Descriptor(media_type, descriptor.digest, descriptor.size, kept)
 
 
+_KEPT = (spec.TOC_DIGEST, spec.UNCOMPRESSED_SIZE)
+_DOCUMENT_TYPES = {
+    False: (spec.OCI_MANIFEST, spec.OCI_CONFIG),
+    True: (spec.DOCKER_MANIFEST, spec.DOCKER_CONFIG),
+}
+_DOCKER_TYPES = {
+    spec.OCI_LAYER: spec.DOCKER_LAYER,
+    spec.OCI_LAYER_GZIP: spec.DOCKER_LAYER_GZIP,
+    spec.OCI_LAYER_ZSTD: spec.DOCKER_LAYER_ZSTD,
+}
 _OCI_TYPES = {
     spec.DOCKER_LAYER: spec.OCI_LAYER,
     spec.DOCKER_LAYER_GZIP: spec.OCI_LAYER_GZIP,

@@ -61,6 +61,7 @@ CHUNK = 1 << 18
 
 MEDIA_TYPES = {
     "gzip": spec.OCI_LAYER_GZIP,
+    "estargz": spec.OCI_LAYER_GZIP,
     "zstd": spec.OCI_LAYER_ZSTD,
     "none": spec.OCI_LAYER,
 }
@@ -88,7 +89,11 @@ def pack(
 
 
 def pack_tar(write: Callable[[Writable], None], out: Hashed, compression: Compression) -> spec.LayerBlob:
-    """The same of a tar that `write` writes."""
+    """The same of a tar that `write` writes; eStargz adds files of its own to it."""
+    if compression.kind == "estargz":
+        from builder.oci import estargz
+
+        return estargz.pack(write, out, compression.level)
     with comp.open_writer(out, compression) as writer:
         raw = Counted(writer)
         write(raw)

@@ -34,6 +34,7 @@ else:
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
+CREATED = "org.opencontainers.image.created"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_INDEX = 64 << 20
 COPY = os.path.join("cache", "names")
@@ -157,7 +158,12 @@ class Names:
 
 
 def stored_names(reference: Reference) -> dict[str, str]:
-    """The annotations of an entry: the familiar name for people and skopeo, the full one for containerd."""
+    """The annotations of an entry: the familiar name for people and skopeo, the full one for containerd.
+
+    One of a digest and no tag (`app@sha256:…`) is kept with it.
+    """
+    if reference.tag is None and reference.digest is not None:
+        return {REF_NAME: reference.familiar(), IMAGE_NAME: str(reference)}
     return {REF_NAME: stored_name(reference), IMAGE_NAME: str(reference.without_digest())}
 
 

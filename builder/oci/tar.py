@@ -268,8 +268,7 @@ def read(stream: Readable) -> Iterator[tuple[Entry, Readable]]:
         if header.type == th.GNU_VOLUME:
             feed.skip(header.size + th.padding(header.size))
             continue
-        _apply(header, pax, gnu)
-        entry = _entry(header, pax)
+        entry = describe(header, pax, gnu)
         stored = header.size if header.type in _WITH_DATA and entry.kind == FILE else 0
         body: Body | sparse.SparseBody = Body(feed, stored)
         if header.type == th.GNU_SPARSE or any(key.startswith("GNU.sparse.") for key in pax):
@@ -388,6 +387,12 @@ class Body:
         """Pass over what is left."""
         self._feed.skip(self.left)
         self.left = 0
+
+
+def describe(header: th.Header, pax: dict[str, bytes], gnu: dict[bytes, bytes]) -> Entry:
+    """The entry of a header and of the extended headers before it, which go into the header's own fields."""
+    _apply(header, pax, gnu)
+    return _entry(header, pax)
 
 
 def _apply(header: th.Header, pax: dict[str, bytes], gnu: dict[bytes, bytes]) -> None:

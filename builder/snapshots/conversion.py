@@ -58,8 +58,11 @@ def pack(
     clamp: int | None,
 ) -> LayerBlob:
     """Make a blob from the folder, or from one of the `known` blobs, by `forms.blob_key`, that holds the same
-    tar if there is no folder. Raises StoreError if the layer has lost its bytes.
+    tar if there is no folder. One that came with an image, if it is among them, is there, and the other is
+    made of it in any case, as it is to be the same layer. Raises StoreError if the layer has lost its bytes.
     """
+    if forms.IMPORTED in known:
+        return forms.recompress(store.blobs, known[forms.IMPORTED], compression)
     if not store.is_lent(layer) and not store.has_tree(layer):
         for key, blob in known.items():
             if _holds_same_tar(key, clamp) and store.has_blob(blob):
@@ -81,4 +84,5 @@ def _pack_stacked(
 
 def _holds_same_tar(key: str, clamp: int | None) -> bool:
     """Whether a blob of this key differs in its compression only."""
-    return key != forms.IMPORTED and key.rpartition(":")[2] == ("" if clamp is None else str(clamp))
+    is_plain = key != forms.IMPORTED and not key.startswith("estargz:")  # which has files of its own
+    return is_plain and key.rpartition(":")[2] == ("" if clamp is None else str(clamp))

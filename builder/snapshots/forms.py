@@ -30,8 +30,9 @@ from builder.fs.unlock import open_own
 from builder.fs.whole import write_whole
 from builder.oci import spec
 from builder.oci.compressed import Compression
-from builder.oci.compression import open_reader, open_writer
-from builder.oci.layer import MEDIA_TYPES, pack, scan
+from builder.oci.compression import NO_LIMITS, open_reader, open_writer
+from builder.oci.documents import compression_of
+from builder.oci.layer import MEDIA_TYPES, pack, pack_tar, scan
 from builder.snapshots import index
 from builder.snapshots.index import BLOBS
 from builder.snapshots.snapshot import FILE, OPAQUE, WHITEOUT, Entry
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.fs.copy import Readable
+    from builder.oci.tar import Writable
     from builder.store.blobs import BlobStore
 
     Content = Callable[[Entry], BinaryIO]
@@ -216,34 +218,63 @@ def sound(blobs: BlobStore, digest: digests.Digest) -> Iterator[None]:
 
 
 def recompress(blobs: BlobStore, blob: spec.LayerBlob, compression: Compression) -> spec.LayerBlob:
-    """Make the same tar with another compression."""
+    """Make the same tar with another compression; eStargz adds its own files to it."""
     digest = digests.parse(blob.descriptor.digest)
-    with sound(blobs, digest), blobs.ingest() as out, blobs.open(digest) as stream:
-        sha = hashlib.sha256()
-        with open_writer(out, compression) as writer:
-            reader = open_reader(stream, name=f"blob {digest}")
-            while data := reader.read(CHUNK):
-                stop.check()
-                sha.update(data)
-                writer.write(data)
+    sha = hashlib.sha256()
+
+    def copy(raw: Writable) -> None:
+        reader = open_reader(stream, name=f"blob {digest}", limits=NO_LIMITS)
+        while data := reader.read(CHUNK):
+            stop.check()
+            sha.update(data)
+            raw.write(data)
         if digests.from_hex(sha.hexdigest()) != blob.diff_id:
             raise blobs.damaged(digest)
-        new, size = out.commit()
-    descriptor = spec.Descriptor(MEDIA_TYPES[compression.kind], new, size)
-    return spec.LayerBlob(descriptor, blob.diff_id, blob.size)
+
+    with sound(blobs, digest), blobs.ingest() as out, blobs.open(digest) as stream:
+        if compression.kind == "estargz":
+            made = pack_tar(copy, out, compression)
+        else:
+            with open_writer(out, compression) as writer:
+                copy(writer)
+            descriptor = spec.Descriptor(MEDIA_TYPES[compression.kind], out.digest(), out.size)
+            made = spec.LayerBlob(descriptor, blob.diff_id, blob.size)
+        out.commit()
+    return made
+
+
+def fitted(
+    blobs: BlobStore, blob: spec.LayerBlob, compression: Compression, *, force: bool
+) -> spec.LayerBlob | None:
+    """A foreign blob as an image of this compression has it; None where it is to be made again, which is so
+    with `force` alone. One that is eStargz already says so in an image that is to be."""
+    kind = compression_of(blob.descriptor, "the store")
+    if compression.kind == "estargz" and kind == "gzip":
+        from builder.oci.estargz import annotations_of
+
+        with blobs.open(digests.parse(blob.descriptor.digest)) as stream:
+            told = annotations_of(stream)
+        if told:
+            return msgspec.structs.replace(
+                blob, descriptor=msgspec.structs.replace(blob.descriptor, annotations=told)
+            )
+    return blob if kind == compression.kind or not force else None
 
 
 def unpack_blob(
     blobs: BlobStore, blob: spec.LayerBlob, entries: Iterable[Entry], folder: Path, way: str | None = None
 ) -> None:
-    """Make a layer's folder from its blob; times (cut in the tar) and attributes are those of the entries."""
+    """Make a layer's folder from its blob; times (cut in the tar) and attributes are those of the entries.
+
+    What eStargz has added to the tar is left out.
+    """
     digest = digests.parse(blob.descriptor.digest)
     entries = list(entries)
     many = len(entries) >= MANY
     writing = TreeWriter(folder, way=way, many=many)
     with sound(blobs, digest), blobs.open(digest) as stream, writing as writer:
         sink = _AsIndexed(writer, entries)
-        _, diff_id = scan(stream, sink=sink, indexed=entries, name=f"blob {digest}")
+        _, diff_id = scan(stream, sink=sink, indexed=entries, name=f"blob {digest}", limits=NO_LIMITS)
     if diff_id != blob.diff_id:
         raise blobs.damaged(digest)
 
@@ -331,7 +362,7 @@ def _pack_into(
 class _AsIndexed:
     """Passes entries on to a writer of trees, with the attributes that the layer's index has for them.
 
-    A removal of which the index tells nothing is left out.
+    A removal of which the index tells nothing is left out, and so are the files that eStargz adds.
     """
 
     def __init__(self, writer: TreeWriter, entries: Sequence[Entry]) -> None:
@@ -342,7 +373,9 @@ class _AsIndexed:
     def add(self, entry: Entry, reader: Readable | None) -> None:
         """See oci.layer.Sink."""
         there = self._indexed.get(entry.path)
-        if entry.kind == WHITEOUT and there is None and entry.path not in self._removed:
+        if there is None and entry.kind == WHITEOUT and entry.path not in self._removed:
+            return
+        if there is None and entry.path in spec.ESTARGZ_FILES:
             return
         if there is not None and there.kind == entry.kind:
             entry = entry.replace(mode=there.mode, uid=there.uid, gid=there.gid, mtime=there.mtime)

@@ -223,11 +223,14 @@ class LayerStore:
             self._unpacked.add(layer)
         return tree
 
-    def blob(self, layer: LayerId, compression: Compression, *, clamp: int | None = None) -> LayerBlob:
+    def blob(
+        self, layer: LayerId, compression: Compression, *, clamp: int | None = None, force: bool = False
+    ) -> LayerBlob:
         """The layer as a tar blob in the store, made now if there is none.
 
-        A layer of a foreign image is its own blob as it came, whatever is asked for. `clamp`, in
-        nanoseconds, is the latest mtime in the tar. Raises StoreError if the layer has lost its bytes.
+        A layer of a foreign image is its own blob as it came, whatever is asked for, or with `force` that tar
+        with the compression asked for. `clamp`, in nanoseconds, is the latest mtime in the tar, where that is
+        none that came. Raises StoreError if the layer has lost its bytes.
         """
         from builder.snapshots import conversion, forms
 
@@ -235,9 +238,14 @@ class LayerStore:
         key = forms.blob_key(compression, clamp)
         with self.lock("blob", layer), told_as(self.folder, "packing a layer"):
             known = {} if layer in self._lent.folders else forms.read_blobs(folder)
-            for name in (forms.IMPORTED, key):
-                if name in known and self.has_blob(known[name]):
-                    return known[name]
+            if forms.IMPORTED in known and not self.has_blob(known[forms.IMPORTED]):
+                del known[forms.IMPORTED]
+            if (came := known.get(forms.IMPORTED)) is not None:
+                fit = forms.fitted(self.blobs, came, compression, force=force)
+                if fit is not None:
+                    return fit
+            if key in known and self.has_blob(known[key]):
+                return known[key]
             blob = conversion.pack(self, layer, known, compression, clamp)
             if layer not in self._lent.folders:
                 forms.remember_blob(folder, key, blob)

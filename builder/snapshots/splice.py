@@ -53,6 +53,8 @@ def splice(
     None where there is no such blob, or it would spare nothing. `content` gives the bytes of FILEs that are
     not the model's. Raises as packing does.
     """
+    if compression.kind == "estargz":  # whose tar has files of its own
+        return None
     other = forms.read_blobs(store.path(model)).get(forms.blob_key(compression, clamp))
     if other is None or sum(row.size for row in rows) > SMALL * len(rows) or not store.has_blob(other):
         return None

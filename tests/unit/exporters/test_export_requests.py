@@ -6,6 +6,7 @@ import pytest
 
 from builder.errors import UsageError
 from builder.exporters import parse
+from builder.exporters.annotation import Annotation
 from builder.oci.compressed import Compression
 from builder.request import OutputSpec
 
@@ -33,7 +34,7 @@ def test_attributes_are_taken_in() -> None:
 
     assert export.compression == Compression("zstd", 3)
     assert (export.force_compression, export.rewrite_timestamp, export.folder) == (True, True, True)
-    assert export.annotations == {"a.b": "c"}
+    assert export.annotations == (Annotation("manifest", "", "a.b", "c"),)
     assert parse(spec("oci", "x", compression="uncompressed")).compression.kind == "none"
 
 
@@ -61,7 +62,14 @@ def test_each_type_has_its_place(output: OutputSpec, dest: str | None, kind: str
         (spec("oci", nmae="x"), "oci has no attribute 'nmae'"),
         (spec("local", "d", compression="gzip"), "local has no attribute 'compression'"),
         (spec("tar", **{"annotation.x": "y"}), "tar has no attribute 'annotation.x'"),
-        (spec("oci", **{"annotation-index.x": "y"}), "no attribute 'annotation-index.x'"),
+        (spec("oci", **{"annotation-idx.x": "y"}), "no type 'idx'"),
+        (spec("oci", **{"annotation-index[amd64.x": "y"}), "not in square brackets"),
+        (spec("oci", **{"annotation-index[linux/what/x/y/z].x": "y"}), "linux/what/x/y/z"),
+        (spec("oci", annotationx="y"), "no attribute 'annotationx'"),
+        (spec("oci", dangling_name_prefix="x"), "no attribute 'dangling-name-prefix'"),
+        (spec("image", dangling_name_prefix="x:1"), "dangling-name-prefix=x:1 has a tag"),
+        (spec("local", "d", mode="move"), "mode=move"),
+        (spec("tar", mode="delete"), "no attribute 'mode'"),
         (spec("local"), "needs dest="),
         (spec("local", "-"), "needs dest="),
         (spec("oci", tar="false"), "needs dest="),
@@ -69,8 +77,10 @@ def test_each_type_has_its_place(output: OutputSpec, dest: str | None, kind: str
         (spec("oci", compression_level="high"), "compression-level=high"),
         (spec("oci", compression_level="77"), "level 77"),
         (spec("oci", rewrite_timestamp="maybe"), "rewrite-timestamp=maybe"),
-        (spec("oci", oci_mediatypes="false"), "oci-mediatypes=false"),
-        (spec("image", push="true"), "push=true"),
+        (spec("oci", oci_mediatypes="no"), "oci-mediatypes=no"),
+        (spec("oci", oci_mediatypes="false", compression="estargz"), "do not go together"),
+        (spec("oci", compression="estargz", compression_level="10"), "level 10 of estargz"),
+        (spec("image", push="true"), "needs a name"),
         (spec("oci", name="A B"), "A B"),
         (spec("oci", name="a@sha256:" + "1" * 64), "cannot be given as a name"),
         (spec("image", "x"), "has no dest"),
