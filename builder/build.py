@@ -125,20 +125,7 @@ async def _build(
     sweep_groups(store.folder)
     texts = await read_texts(request, store)
     images = open_images(request, store)
-    full = request.require_isolation == "full"
-    groups = StepGroups(store.folder, request.limits)
-    sandboxes = Sandboxes(
-        emit,
-        outset.standing if outset else None,
-        full=full,
-        network=request.network,
-        helper=request.network_helper,
-        groups=groups,
-        runtime=request.runtime,
-        zygote=outset.zygote if outset else None,
-    )
-    if is_likely(texts.dockerfile):
-        sandboxes.expect()
+    sandboxes = _sandboxes(request, store, texts, emit, outset)
     seen = outset.contexts if outset else None
     try:
         programs, bases = await _compile(request, store, texts, images, emit)
@@ -172,6 +159,25 @@ async def _build(
         await images.close()
         await sandboxes.close()
     return _finish(programs, solver, delivered, emit, begun)
+
+
+def _sandboxes(
+    request: BuildRequest, store: Store, texts: Texts, emit: Emit, outset: Outset | None
+) -> Sandboxes:
+    """What runs steps, begun where some are likely to come."""
+    sandboxes = Sandboxes(
+        emit,
+        outset.standing if outset else None,
+        full=request.require_isolation == "full",
+        network=request.network,
+        helper=request.network_helper,
+        groups=StepGroups(store.folder, request.limits),
+        runtime=request.runtime,
+        zygote=outset.zygote if outset else None,
+    )
+    if is_likely(texts.dockerfile):
+        sandboxes.expect()
+    return sandboxes
 
 
 async def _compile(

@@ -6,8 +6,6 @@ without a variant is v7). Pure, and on the path of a fully cached build: tuples 
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +14,8 @@ if TYPE_CHECKING:
 
     Names = tuple[str, str, str]
 
-COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
-SYSTEM = re.compile(r"([A-Za-z0-9_.-]+)(?:\(([A-Za-z0-9_.-]*)\))?")
+# What names are made of.
+MARKS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 SYSTEMS = frozenset({
     "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux",
     "netbsd", "openbsd", "plan9", "solaris", "windows", "zos", "macos",
@@ -36,10 +34,13 @@ def parse(text: str, machine: Names) -> tuple[str, str, str, str]:
     What is not said is taken from `machine`. Raises ValueError with a message that names the text.
     """
     parts = text.split("/")
-    system = SYSTEM.fullmatch(parts[0])
-    if system is None or len(parts) > 3 or not all(COMPONENT.fullmatch(part) for part in parts[1:]):
+    name, mark, rest = parts[0].partition("(")
+    version = rest.removesuffix(")")
+    is_closed = rest == (f"{version})" if mark else "")
+    named = [name, *parts[1:]]
+    if not is_closed or len(parts) > 3 or not all(named) or not MARKS.issuperset("".join([*named, version])):
         raise ValueError(f"platform {text!r} is not of the form os/architecture[/variant]")
-    name, version = system[1].lower(), system[2] or ""
+    name = name.lower()
     if len(parts) == 1:
         return _parse_one(text, name, version, machine)
     return (*normalise(name, parts[1], parts[2] if len(parts) == 3 else ""), version)

@@ -54,6 +54,7 @@ def test_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("edit", "output"), [
     ("nothing", ""),
     ("a file that no step selects", ""),
+    ("two platforms", ""),
     ("nothing", "type=oci,dest=out.tar,name=host.x/app,compression=zstd"),
     ("nothing", "type=docker,dest=out.tar"),
 ])  # fmt: skip
@@ -67,6 +68,8 @@ def test_a_fully_cached_build_needs_no_package_and_loads_nothing_heavy(
     words = ["--root", str(tmp_path / "store"), "-t", "app:1", "--progress=plain", str(context)]
     if output:
         words = [f"--output={output}", "--metadata-file=told.json", "-q", *words[:4], str(context)]
+    if edit == "two platforms":
+        words = ["--platform=linux/amd64,linux/arm64", *words]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, "-m", "builder", *words]
     subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
