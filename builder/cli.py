@@ -40,6 +40,8 @@ COMMANDS = {
     "save": "write images into an archive",
     "load": "take images out of an archive into the store",
     "import": "make an image of a tarball",
+    "lock": "write down what a Dockerfile's base images and addresses are now",
+    "verify": "build an image again, and tell which file of which step differs",
     "du": "show what takes room in the store",
     "prune": "remove what the cache has, as far as it is not needed",
     "fsck": "check the store, and repair it",
@@ -49,7 +51,7 @@ COMMANDS = {
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "pull", "push", "login", "logout", "lock", "verify", "run",
+    "pull", "push", "login", "logout", "run",
 )  # fmt: skip
 
 
@@ -182,6 +184,14 @@ def _command(name: str) -> Command:
         from builder.commands import fsck
 
         return fsck.COMMAND
+    if name == "lock":
+        from builder.commands import lock
+
+        return lock.COMMAND
+    if name == "verify":
+        from builder.commands import verify
+
+        return verify.COMMAND
     if name in ("du", "prune"):
         from builder.commands import room
 

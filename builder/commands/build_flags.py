@@ -102,6 +102,11 @@ FLAGS = (
          help="give files times no later than SOURCE_DATE_EPOCH (default 1980-01-01), and do not run what "
          "stands on a step that gives the same again"),
     Flag(name="pull", kind="switch", group=HOW, help="ask the registries for newer base images"),
+    Flag(name="locked", kind="switch", group=HOW,
+         help="fail where <Dockerfile>.lock does not say what is meant (`pybuild lock` writes it)"),
+    Flag(name="offline", kind="switch", group=HOW,
+         help="open no connection to registries, servers and caches: use what the store has (the network of "
+         "RUN is --network's)"),
     Flag(name="cache-from", kind="list", metavar="NAME|type=...", group=HOW,
          help="take steps from a cache elsewhere: NAME in a registry, type=registry,ref=NAME or "
          "type=local,src=DIR (several)"),

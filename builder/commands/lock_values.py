@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from builder.commands.flags import Parsed
 from builder.errors import UsageError
 
 TYPE_CHECKING = False
@@ -13,17 +12,17 @@ SWITCHES = ("locked", "offline")
 FALSE = ("false", "0", "f")
 
 
-def check(parsed: Parsed, request: BuildRequest) -> None:
+def check(request: BuildRequest) -> None:
     """Raise UsageError for what contradicts --locked or --offline."""
     for name in SWITCHES:
-        if request.pull and parsed.switch(name):
+        if request.pull and getattr(request, name):
             raise UsageError(
                 f"--pull and --{name} cannot be used together",
                 hint="--pull asks the registries what the names mean now",
             )
     if not request.offline:
         return
-    if parsed.switch("push") or any(
+    if request.push or any(
         spec.type == "registry" or spec.attrs.get("push", "false").lower() not in FALSE
         for spec in request.outputs
     ):
