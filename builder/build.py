@@ -2,8 +2,8 @@
 
 It reads like the story: texts are read and parsed; the compiler says which base images it must know and is
 given them, until it returns a program, one for each platform; the solver is asked for their targets; the
-layers become images; the exporters hand them out. Everything a person could want to know goes out as events, and the same events
-are recorded under ROOT/builds.
+layers become images; the exporters hand them out. Everything a person could want to know goes out as events,
+and the same events are recorded under ROOT/builds.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def _sandboxes(
 async def _compile(
     request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
 ) -> tuple[Programs, Bases]:
-    """The programs, and the bases that are not locked; where there are none, what checks found is told all the
-    same."""
+    """The programs, and the bases that are not locked; where there are none, what checks found is told all
+    the same."""
     attempts = open_attempts(request, store, texts)
     try:
         programs = await attempts.compile(images)
