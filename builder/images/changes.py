@@ -14,7 +14,7 @@ from builder.compiler.compile import compile as compile_dockerfile
 from builder.compiler.program import CompileOptions, Program
 from builder.dockerfile.ast import Env, Workdir
 from builder.dockerfile.parser import parse
-from builder.errors import BuildError, UsageError
+from builder.errors import BuildError, DockerfileError, UsageError
 from builder.oci.spec import ImageConfig, Platform
 from builder.text import SourceText
 
@@ -29,8 +29,25 @@ FIRST = "FROM scratch\n"
 def config_of(changes: Sequence[str], platform: Platform) -> ImageConfig:
     """The config of an image for a platform that only these instructions, in their order, have changed.
 
-    Raises UsageError for what is no such instruction, DockerfileError for one that cannot be.
+    Raises UsageError for what is no such instruction, or cannot be.
     """
+    try:
+        return _compiled(changes, platform)
+    except DockerfileError as error:
+        raise UsageError(f"--change{_which(changes, error)}: {error.message}", hint=error.hint) from error
+
+
+def _which(changes: Sequence[str], error: DockerfileError) -> str:
+    """The change that an error is in."""
+    line = FIRST.count("\n") + 1
+    for change in changes:
+        line += change.count("\n") + 1
+        if error.location is not None and error.location.span.line < line:
+            return f" {change!r}"
+    return ""
+
+
+def _compiled(changes: Sequence[str], platform: Platform) -> ImageConfig:
     dockerfile = parse(SourceText(NAME, FIRST + "".join(f"{change}\n" for change in changes)))
     for instruction in dockerfile.instructions[1:]:
         if instruction.keyword not in ALLOWED:

@@ -36,7 +36,7 @@ def history(store: Store, wanted: str, platform: Platform | None = None) -> list
     ]
     lines.reverse()
     if lines:
-        lines[0]["Id"] = id_of(found)
+        lines[0]["Id"] = id_of(found) if platform is None else found.manifest.config.digest
         lines[0]["Tags"] = names_of(store, found.row["digest"]) or None
     return lines
 
@@ -64,6 +64,7 @@ def inspect(store: Store, wanted: str, platform: Platform | None = None) -> dict
         "Architecture": config.architecture,
         "Os": config.os,
         "Size": size_of(found.manifest),
+        "VirtualSize": size_of(found.manifest),
         "RootFS": {"Type": "layers", "Layers": list(config.rootfs.diff_ids)},
         "Config": {**_CONFIG, **msgspec.json.decode(msgspec.json.encode(config.config))},
         "Descriptor": _descriptor_of(found, whole=whole),

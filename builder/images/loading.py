@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from builder.errors import ImageError, UsageError
+from builder.errors import ImageError, UsageError, reason_of
 from builder.images.find import id_of, image_of
 from builder.oci.names import Names, stored_name
 from builder.oci.spec import Platform
 from builder.store import locks
 from builder.store.leases import leased
 from builder.store.root import Store
+
+if TYPE_CHECKING:
+    from builder.oci.archive import Loaded as Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,11 @@ class Loaded:
 def load(store: Store, archive: str, platform: Platform | None = None) -> list[Loaded]:
     """Take the images out of an archive (a path, or "-" for standard input) into the store, with their names.
 
-    platform: of images of several, that one alone; None: all, as far as the archive has them. Raises
-    ImageError where the archive is at fault.
+    A folder is an archive whose files lie in it, as an OCI layout's do. platform: of images of several, that
+    one alone; None: all, as far as the archive has them. Raises ImageError where the archive is at fault.
     """
-    from builder.oci.archive import load as load_archive
-
-    stream, name = open_archive(archive)
-    with stream, locks.shared(store.folder, locks.BUILDS), leased(store):
-        found = load_archive(stream, store.blobs, platform, name)
+    with locks.shared(store.folder, locks.BUILDS), leased(store):
+        name, found = _read(store, archive, platform)
         names = Names(store)
         loaded = []
         for image in found:
@@ -47,11 +49,25 @@ def load(store: Store, archive: str, platform: Platform | None = None) -> list[L
     return loaded
 
 
+def _read(store: Store, archive: str, platform: Platform | None) -> tuple[str, list[Taken]]:
+    """What the archive is called, and its images, without their names."""
+    from builder.oci.archive import load as load_archive
+    from builder.oci.archive import load_folder
+
+    if os.path.isdir(archive):
+        try:
+            return archive, load_folder(archive, store.blobs, platform)
+        except OSError as error:
+            raise ImageError(
+                f"the layout {archive} cannot be read: {reason_of(error)}", code="archive-not-found"
+            ) from error
+    stream, name = open_archive(archive)
+    with stream:
+        return name, load_archive(stream, store.blobs, platform, name)
+
+
 def open_archive(archive: str) -> tuple[Any, str]:
     """A file to read, or standard input for "-", and what it is called. Raises ImageError, UsageError."""
-    import os
-    import sys
-
     if archive == "-":
         if sys.stdin.isatty():
             raise UsageError("an archive is not read from a terminal", hint="name a file with --input")
@@ -60,5 +76,5 @@ def open_archive(archive: str) -> tuple[Any, str]:
         return open(archive, "rb"), archive
     except OSError as error:
         raise ImageError(
-            f"archive {archive} cannot be read: {(error.strerror or '').lower()}", code="archive-not-found"
+            f"archive {archive} cannot be read: {reason_of(error)}", code="archive-not-found"
         ) from error

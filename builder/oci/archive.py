@@ -7,7 +7,9 @@ Names of members are only ever compared with names in the documents; nothing is 
 
 from __future__ import annotations
 
+import os
 import posixpath
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ import msgspec
 from builder import digest as digests
 from builder.digest import Digest
 from builder.errors import ImageError
+from builder.fs.rooted import open_in, open_root, opened
+from builder.fs.walk import walk
 from builder.oci import compression, documents, reference, spec, tar
 from builder.oci.held import MAX_NESTING, is_attestation
 from builder.oci.image import platform_of
@@ -62,19 +66,48 @@ def load(stream: Readable, blobs: BlobStore, platform: Platform | None, name: st
         members = _read(compression.open_reader(stream, name=name), blobs, name)
     except ImageError as error:
         raise ImageError(f"{name}: {error.message}", code=error.code, hint=error.hint) from error
+    return _images(members, blobs, platform)
+
+
+def load_folder(folder: str, blobs: BlobStore, platform: Platform | None) -> list[Loaded]:
+    """The same of such an archive's files in a folder, an OCI layout for one. No link is followed.
+
+    Raises OSError, too.
+    """
+    members = _Members(folder, blobs)
+    with opened(open_root(folder)) as root:
+        if {"index.json", "manifest.json"}.isdisjoint(os.listdir(root)):
+            raise _no_archive(folder)
+        for count, found in enumerate(walk(root, file_xattrs=())):
+            if count > MAX_MEMBERS:
+                raise ImageError(f"{folder} has more than {MAX_MEMBERS} files", code="invalid-archive")
+            if not stat.S_ISREG(found.status.st_mode):
+                continue
+            fd = open_in(root, found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(fd, "rb", buffering=0) as file:
+                members.take(found.path, found.status.st_size, file)
+    return _images(members, blobs, platform)
+
+
+def _images(members: _Members, blobs: BlobStore, platform: Platform | None) -> list[Loaded]:
+    name = members.name
     if members.has("index.json"):
         loaded = _from_index(members, platform)
     elif members.has("manifest.json"):
         loaded = _from_docker(members, blobs, platform)
     else:
-        raise ImageError(
-            f"{name} is no image archive: it has neither index.json nor manifest.json",
-            code="not-an-archive",
-            hint="docker save, podman save and --output type=oci write such archives",
-        )
+        raise _no_archive(name)
     if not loaded:
         raise ImageError(f"{name} has no images", code="not-an-archive")
     return loaded
+
+
+def _no_archive(name: str) -> ImageError:
+    return ImageError(
+        f"{name} is no image archive: it has neither index.json nor manifest.json",
+        code="not-an-archive",
+        hint="docker save, podman save and --output type=oci write such archives",
+    )
 
 
 class _Members:
@@ -86,6 +119,15 @@ class _Members:
         self.small: dict[str, bytes] = {}
         self.large: dict[str, tuple[Digest, int]] = {}
         self.links: dict[str, str] = {}
+        self._waiting = 0
+
+    def take(self, path: str, size: int, reader: Readable) -> None:
+        """Take a member in."""
+        if size <= SMALL and self._waiting + size <= WAITING:
+            self.small[path] = _whole(reader)
+            self._waiting += size
+        else:
+            self.large[path] = _ingest(reader, self.blobs)
 
     def _real(self, path: str) -> str:
         for _ in range(MAX_LINKS):
@@ -130,7 +172,6 @@ class _Members:
 
 def _read(stream: Readable, blobs: BlobStore, name: str) -> _Members:
     members = _Members(name, blobs)
-    waiting = 0
     for count, (entry, reader) in enumerate(tar.read(stream)):
         if count > MAX_MEMBERS:
             raise ImageError(f"{name} has more than {MAX_MEMBERS} members", code="invalid-archive")
@@ -140,11 +181,8 @@ def _read(stream: Readable, blobs: BlobStore, name: str) -> _Members:
             members.links[entry.path] = posixpath.normpath(target).lstrip("/")
         elif entry.kind == FILE and entry.hardlink is not None:
             members.links[entry.path] = entry.hardlink
-        elif entry.kind == FILE and entry.size <= SMALL and waiting + entry.size <= WAITING:
-            members.small[entry.path] = _whole(reader)
-            waiting += entry.size
         elif entry.kind == FILE:
-            members.large[entry.path] = _ingest(reader, blobs)
+            members.take(entry.path, entry.size, reader)
     return members
 
 
