@@ -42,6 +42,8 @@ COMMANDS = {
     "import": "make an image of a tarball",
     "lock": "write down what a Dockerfile's base images and addresses are now",
     "verify": "build an image again, and tell which file of which step differs",
+    "login": "log in at a registry",
+    "logout": "forget the login for a registry",
     "du": "show what takes room in the store",
     "prune": "remove what the cache has, as far as it is not needed",
     "fsck": "check the store, and repair it",
@@ -51,7 +53,7 @@ COMMANDS = {
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "pull", "push", "login", "logout", "run",
+    "pull", "push", "run",
 )  # fmt: skip
 
 
@@ -192,6 +194,10 @@ def _command(name: str) -> Command:
         from builder.commands import verify
 
         return verify.COMMAND
+    if name in ("login", "logout"):
+        from builder.commands import login
+
+        return login.COMMANDS[name]
     if name in ("du", "prune"):
         from builder.commands import room
 

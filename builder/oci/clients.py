@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -69,14 +69,52 @@ def client_for(url: httpx.URL) -> httpx.AsyncClient:
 def make_client(proxy: str, trust: Trust | None) -> httpx.AsyncClient:
     """A client that asks by a proxy ("" for none), with TLS as `trust` says; None: without it."""
     return httpx.AsyncClient(
-        verify=tls_context(trust) if trust is not None else False,
-        proxy=_proxy(proxy) if proxy else None,
+        transport=_Wires(
+            verify=tls_context(trust) if trust is not None else False,
+            proxy=_proxy(proxy) if proxy else None,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
+        ),
         trust_env=False,
         timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
         follow_redirects=False,
-        limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
         headers={"user-agent": f"pybuild/{__version__}", "accept-encoding": "identity"},
     )
+
+
+class _Wires(httpx.AsyncHTTPTransport):
+    """Connections whose failures of TLS are httpx's errors, also those that come after the handshake.
+
+    TLS 1.3 refuses a client's certificate only then. httpx lets the ssl.SSLError through, an OSError, which
+    whoever writes what comes would take for the disk's.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await super().handle_async_request(request)
+        except ssl.SSLError as error:
+            raise httpx.ReadError(str(error), request=request) from error
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = _Stream(response.stream, request)
+        return response
+
+
+class _Stream(httpx.AsyncByteStream):
+    """A body, as `_Wires` has it."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
+        self._stream = stream
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._stream:
+                yield piece
+        except ssl.SSLError as error:
+            raise httpx.ReadError(str(error), request=self._request) from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _proxy(url: str) -> httpx.Proxy:
