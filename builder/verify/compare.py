@@ -7,6 +7,7 @@ are equal, and are not looked into.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -17,6 +18,7 @@ from builder.verify import trees
 from builder.verify.trees import MISSING, TIME, WRITING, Difference
 
 TIMES = ("created",)  # fields of configs and histories that are times
+STEP = "step"  # what is missing of a history that lacks an entry
 UNKNOWN_STEP = "a layer that the history does not tell of"
 
 
@@ -161,7 +163,7 @@ def _compare_step(number: int, row: Row) -> StepReport:
     label = next(step.label for step in row.values() if step is not None)
     if None in row.values():
         there = {name: "step" if step else "" for name, step in row.items()}
-        return StepReport(number, label, about=(Difference("step", {MISSING: there}),))
+        return StepReport(number, label, about=(Difference(STEP, {MISSING: there}),))
     steps = {name: step for name, step in row.items() if step is not None}
     return StepReport(
         number,
@@ -197,8 +199,9 @@ def _compare_plain(values: Mapping[str, Mapping[str, Any]]) -> list[Difference]:
 
 
 def _flatten(value: Any, path: str) -> list[tuple[str, str]]:
-    import json
-
+    """A document as (path, text) of what it holds; each variable of an environment by itself."""
+    if path.endswith("Env") and isinstance(value, list):
+        value = dict(str(item).partition("=")[::2] for item in value)
     if isinstance(value, Mapping) and value:
         return [row for key in value for row in _flatten(value[key], f"{path}.{key}" if path else str(key))]
     return [(path, value if isinstance(value, str) else json.dumps(value, sort_keys=True))]

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.ui.words import one_line
-from builder.verify.compare import Report, StepReport, Verdict
-from builder.verify.trees import CONTENT, MISSING, WRITING, Difference
+from builder.verify.compare import STEP, Report, StepReport, Verdict
+from builder.verify.trees import CONTENT, MISSING, TIME, WRITING, Difference
 
 MOST = 20  # paths of a step that are shown as text
 SHORT = 19  # characters of a digest: sha256: and twelve
 LONG = 60  # characters of a value that are shown
+CREATED = "created"
 
 
 def text_of(verdict: Verdict) -> str:
@@ -28,7 +29,9 @@ def _report(report: Report, verdict: Verdict) -> Iterator[str]:
     several = len(verdict.reports) + len(verdict.absent) > 1
     if report.all() and several:
         yield f"{report.platform}"
-    for step in report.differing:
+    for step in map(_without_its_time, report.differing):
+        if not step.all():
+            continue
         yield f"step {step.number}/{report.steps}: {one_line(step.label)}"
         yield f"  {_who(step.all(), verdict.names)}"
         yield from _differences(step)
@@ -44,12 +47,20 @@ def _report(report: Report, verdict: Verdict) -> Iterator[str]:
         yield ""
 
 
+def _without_its_time(step: StepReport) -> StepReport:
+    """A step without the time of its entry in the history, which is the image's, and told as the config's."""
+    about = tuple(found for found in step.about if found.path != CREATED)
+    return StepReport(step.number, step.label, step.files, about)
+
+
 def _differences(step: StepReport) -> Iterator[str]:
     for found in step.files[:MOST]:
         yield f"    {_line(found, file=True)}"
     if len(step.files) > MOST:
         yield f"    and {len(step.files) - MOST} more (--format json has all)"
-    yield from (f"    history: {_line(found)}" for found in step.about)
+    for found in step.about:
+        told = _kind(*next(iter(found.values.items()))) if found.path == STEP else f"history: {_line(found)}"
+        yield f"    {told}"
 
 
 def _line(found: Difference, *, file: bool = False) -> str:
@@ -102,8 +113,9 @@ def _summary(verdict: Verdict) -> str:
     if verdict.only_times:
         hint = "SOURCE_DATE_EPOCH and rewrite-timestamp=true, or --reproducible, make them the same"
         return f"{verdict.image} is not reproduced: {built} gave other times, and nothing else ({hint})"
-    steps = sum(len(report.differing) for report in verdict.reports)
-    what = f"{steps} step{'s' if steps != 1 else ''} gave something else" if steps else "other images"
+    differing = [step for report in verdict.reports for step in report.differing]
+    steps = sum(any(set(found.kinds) - {TIME} for found in step.all()) for step in differing)
+    what = f"{steps} step{'s' if steps != 1 else ''} gave something else" if steps else "another image"
     return f"{verdict.image} is not reproduced: {built}, {what}"
 
 
