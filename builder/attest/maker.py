@@ -102,7 +102,7 @@ class Attesting:
         """What puts attestations beside the files of each platform: (number of the platform, its files)."""
         told = []
         for program, snapshot in zip(programs, snapshots, strict=True):
-            statements = await self._statements(None, "", program, snapshot)
+            statements = await self._statements(None, "", "", program, snapshot)
             told.append(
                 [one for one in statements if one.type == spdx.PREDICATE_TYPE or not self._wanted.inline_only]
             )
@@ -123,17 +123,18 @@ class Attesting:
     ) -> list[tuple[str, bytes]]:
         """(predicate type, statement) of each attestation of an image."""
         platform = _platform(image)
-        names = [image_url(name, platform) for name in export.names] or ["_"]
-        subjects = [(name, image.digest.partition(":")[2]) for name in names]
-        statements = await self._statements(image, names[0], program, snapshot)
+        urls = [image_url(name, platform) for name in export.names]
+        subjects = [(url, image.digest.partition(":")[2]) for url in urls or ["_"]]
+        name, url = (export.names[0].familiar(), urls[0]) if urls else ("", "")
+        statements = await self._statements(image, name, url, program, snapshot)
         return [(one.type, msgspec.json.encode(one.about(subjects))) for one in statements]
 
     async def _statements(
-        self, image: Finished | None, name: str, program: Program, snapshot: Snapshot
+        self, image: Finished | None, name: str, purl: str, program: Program, snapshot: Snapshot
     ) -> list[Statement]:
         found = []
         if self._wanted.sbom:
-            told = await self._parts.thread(self._sbom, image, name, snapshot)
+            told = await self._parts.thread(self._sbom, image, name, purl, snapshot)
             found.append(Statement(spdx.PREDICATE_TYPE, told, SBOM_FILE))
         if self._wanted.provenance:
             wanted = provenance.Wanted(
@@ -185,7 +186,7 @@ class Attesting:
 
     # ── what is in it ────────────────────────────────────────────────────────────────────────────────────
 
-    def _sbom(self, image: Finished | None, name: str, snapshot: Snapshot) -> dict[str, Any]:
+    def _sbom(self, image: Finished | None, name: str, purl: str, snapshot: Snapshot) -> dict[str, Any]:
         layers = self._parts.layers
         tree = layers.tree(snapshot)
         inventory = self._inventories.get(snapshot)
@@ -196,8 +197,7 @@ class Attesting:
         evidence = self._evidence(tree, inventory, _by_layer(image, snapshot))
         created = image.created if image else ""
         digest = str(image.digest) if image else f"sha256:{_digest_of(snapshot)}"
-        purl = name if name != "_" else ""
-        return spdx.document(spdx.Image(_shown(purl), digest, purl, created), inventory, evidence)
+        return spdx.document(spdx.Image(name, digest, purl, created), inventory, evidence)
 
     def _evidence(
         self, tree: Tree, inventory: Inventory, layers: Mapping[str, str]
@@ -257,7 +257,3 @@ def _by_layer(image: Finished | None, snapshot: Snapshot) -> dict[str, str]:
 def _digest_of(snapshot: Snapshot) -> str:
     """A name for a filesystem that is no image."""
     return hashlib.sha256("\0".join(snapshot).encode()).hexdigest()
-
-
-def _shown(purl: str) -> str:
-    return purl.removeprefix("pkg:docker/").partition("?")[0]

@@ -121,10 +121,10 @@ def _package(package: Package, id_: str) -> Json:
         "SPDXID": id_,
         "name": package.name,
         "versionInfo": package.version or NOTHING,
-        "supplier": f"Organization: {package.supplier}" if package.supplier else NOTHING,
+        "supplier": _supplier(package.supplier),
         "downloadLocation": NOTHING,
         "filesAnalyzed": False,
-        "sourceInfo": f"acquired package info from {package.found}",
+        "sourceInfo": f"acquired package info from {_valid(package.found)}",
         "licenseConcluded": NOTHING,
         "licenseDeclared": declared,
         "copyrightText": NOTHING,
@@ -142,7 +142,7 @@ def _package(package: Package, id_: str) -> Json:
 def _file(path: str, id_: str, evidence: Evidence) -> Json:
     told: Json = {
         "SPDXID": id_,
-        "fileName": "/" + path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        "fileName": f"/{_valid(path)}",
         "checksums": [
             {"algorithm": "SHA1", "checksumValue": evidence.sha1},
             {"algorithm": "SHA256", "checksumValue": evidence.sha256},
@@ -151,6 +151,18 @@ def _file(path: str, id_: str, evidence: Evidence) -> Json:
         "copyrightText": NOTHING,
     }
     return told | ({"comment": f"layerID: {evidence.layer}"} if evidence.layer else {})
+
+
+def _valid(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _supplier(text: str) -> str:
+    """`NAME <MAIL>` is a person in SPDX's words, a name alone an organization."""
+    name, mail, rest = text.partition("<")
+    if mail and rest.rstrip().endswith(">"):
+        return f"Person: {name.strip() or NOTHING} ({rest.rstrip()[:-1]})"
+    return f"Organization: {text}" if text else NOTHING
 
 
 def _license(text: str) -> str:

@@ -174,6 +174,8 @@ def _modules(text: str, path: str) -> Iterator[Package]:
     last: tuple[str, str] | None = None
     for line in text.split("\n"):
         parts = line.split("\t")
+        if len(parts) == 2 and parts[0] == "path" and "\nmod\t" not in text:
+            last = (parts[1], "")  # built without modules: what it is called is all that is known
         if len(parts) >= 3 and parts[0] in ("mod", "dep"):
             if last:
                 yield _module(*last, path)

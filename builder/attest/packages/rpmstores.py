@@ -26,7 +26,8 @@ SQLITE_FORMS = slice(18, 20)  # of its header: 2 and 2 for a database with a wri
 SQLITE_PLAIN = b"\1\1"
 
 BDB_HASH = 0x00061561
-BDB_OFFPAGE, BDB_HASH_PAGES, BDB_OVERFLOW = 3, (2, 13), 7
+BDB_INLINE, BDB_OFFPAGE, BDB_HASH_PAGES, BDB_OVERFLOW = 1, 3, (2, 13), 7
+BDB_SMALLEST = 16  # bytes; of a header that is one
 BDB_HEAD = 26  # bytes of a page's header
 
 
@@ -90,7 +91,7 @@ def read_ndb(file: BinaryIO) -> Iterator[bytes]:
         magic, package, block, _ = struct.unpack_from("<4sIII", slots, place)
         if magic != NDB_SLOT:
             raise Unreadable("it is damaged: a slot is none")
-        if package:
+        if package and block:
             yield _ndb_blob(file, package, block * NDB_BLOCK)
 
 
@@ -131,7 +132,7 @@ class _Bdb:
         self.last = last
 
     def values(self) -> Iterator[bytes]:
-        """What lies on overflow pages: rpm's headers do, and nothing else of rpm's."""
+        """What can be headers: all values but rpm's own counter."""
         for number in range(1, self.last + 1):
             page = self._page(number)
             if page[25] not in BDB_HASH_PAGES:
@@ -140,10 +141,12 @@ class _Bdb:
             if BDB_HEAD + 2 * count > self.size:
                 raise Unreadable("it is damaged: a page has too many entries")
             places = struct.unpack_from(f"{self.order}{count}H", page, BDB_HEAD)
-            for place in places[1::2]:  # a key, its value, a key, …
+            for key, place in zip(places[::2], places[1::2], strict=False):  # items grow down from the end
                 if place + 12 <= self.size and page[place] == BDB_OFFPAGE:
                     first, length = struct.unpack_from(self.order + "II", page, place + 4)
                     yield self._overflow(first, length)
+                elif place + BDB_SMALLEST < key <= self.size and page[place] == BDB_INLINE:
+                    yield page[place + 1 : key]
 
     def _overflow(self, number: int, length: int) -> bytes:
         if length > MAX_HEADER:
