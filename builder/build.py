@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from builder import memo, prepare
 from builder.aftermath import Aftermath, followed_up
 from builder.compiler.remotes import redact
-from builder.delivery import Delivered, metadata, wanted
+from builder.delivery import Delivered, metadata, referred, wanted
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, BuildStarted, Emit, Planned, VertexInfo, Warned
 from builder.failed import Failures
@@ -97,7 +97,8 @@ async def build(
             secret = bool(request.secrets or request.ssh)
             with without_dumps(secret), raised_open_files() as before:
                 notes = Notes(request, begun, say.folder)
-                return await _build(request, store, say, begun, outset, before, aftermath, notes)
+                result = await _build(request, store, say, begun, outset, before, aftermath, notes)
+                return referred(result, say.folder)
         except BuildError as error:
             tell(error)
             raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from builder.exporters.merged import Files, Wrap
     from builder.oci.finished import Finished
     from builder.request import BuildRequest
+    from builder.result import BuildResult
     from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import Snapshot
     from builder.store.root import Store
@@ -181,3 +182,11 @@ def metadata(delivered: Delivered) -> dict[str, object]:
     if delivered.full_names:
         found["image.name"] = ",".join(delivered.full_names)
     return found
+
+
+def referred(result: BuildResult, record: str) -> BuildResult:
+    """The result with what names its record ("" where there is none), as buildx does: builder, node, id."""
+    if not record:
+        return result
+    ref = f"pybuild/pybuild/{record.rpartition('/')[2]}"
+    return result.but(metadata={**result.metadata, "buildx.build.ref": ref})

@@ -294,3 +294,31 @@ def test_an_image_without_a_name_can_have_one_with_its_digest(pybuild: Pybuild, 
     assert json.loads(pybuild("inspect", name).stdout)[0]["Descriptor"]["digest"] == digest
     assert json.loads(pybuild("inspect", f"app@{digest}").stdout)[0]["RepoTags"] == [name, "app:1"]
     assert json.loads((tmp_path / "meta").read_text())["image.name"] == "docker.io/library/app:1"
+
+
+def test_the_metadata_are_buildx_s(pybuild: Pybuild, tmp_path: Path) -> None:
+    lay(tmp_path / "c", "FROM scratch\nCOPY Dockerfile /a\n")
+    meta = tmp_path / "meta"
+
+    def told(*flags: str) -> dict[str, Any]:
+        pybuild("--metadata-file", meta, *flags, tmp_path / "c")
+        found: dict[str, Any] = json.loads(meta.read_text())
+        return found
+
+    first = told("-t", "a:1", "-t", "b", "--annotation", "manifest-descriptor:x=y")
+    files = told("-o", f"type=local,dest={tmp_path}/out", "--no-cache")
+    index = told("--platform", "linux/amd64,linux/arm64")
+
+    descriptor = first["containerimage.descriptor"]
+    record = first.pop("buildx.build.ref").split("/")
+    assert record[:2] == ["pybuild", "pybuild"]
+    assert (pybuild.root / "builds" / record[2]).is_dir()
+    assert first.keys() == {
+        "containerimage.config.digest", "containerimage.descriptor", "containerimage.digest", "image.name",
+    }  # fmt: skip
+    assert first["image.name"] == "docker.io/library/a:1,docker.io/library/b:latest"
+    assert descriptor["digest"] == first["containerimage.digest"]
+    assert descriptor["annotations"].keys() == {"org.opencontainers.image.created", "x"}
+    assert files.keys() == {"buildx.build.ref"}
+    assert index["containerimage.descriptor"]["mediaType"].endswith("index.v1+json")
+    assert "containerimage.config.digest" not in index

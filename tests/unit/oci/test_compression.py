@@ -195,7 +195,7 @@ def test_one_read_gives_no_more_than_was_asked_for(part):
 def test_unknown_kinds_and_levels_are_refused():
     with pytest.raises(UsageError, match="unknown compression 'lzma'"):
         Compression("lzma")
-    for kind, level in (("gzip", 10), ("gzip", -1), ("zstd", 0), ("zstd", 23)):
+    for kind, level in (("gzip", 10), ("gzip", -1), ("estargz", 10), ("zstd", -1), ("zstd", 23)):
         with pytest.raises(UsageError, match=f"level {level} of {kind}"):
             Compression(kind, level)
 
