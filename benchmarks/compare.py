@@ -157,14 +157,15 @@ def run(builder: Builder, job: Job) -> Cost:
         Path(f"/proc/{daemon}/clear_refs").write_text("5")  # begins the high-water mark anew (proc(5))
     peak, begun = 0.0, time.perf_counter()
     for command in commands:
-        used = _run(command)
+        used = run_one(command)
         cpu += used.cpu
         peak = max(peak, used.peak_mb)
     seconds = time.perf_counter() - begun
     return Cost(seconds, cpu + _daemon_cpu(daemon), max(peak, _daemon_peak(daemon)))
 
 
-def _run(command: list[str]) -> Cost:
+def run_one(command: list[str]) -> Cost:
+    """Run a command; its cost. Ends the script where it fails."""
     with tempfile.TemporaryFile() as told:
         begun = time.perf_counter()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, stderr=told)
@@ -257,7 +258,7 @@ def _goal(scenario: Scenario, timing: Timing) -> str:
 
 def bare_start() -> float:
     """The time of this interpreter doing nothing."""
-    return min(_run([sys.executable, "-c", "pass"]).seconds for _ in range(5))
+    return min(run_one([sys.executable, "-c", "pass"]).seconds for _ in range(5))
 
 
 def save(path: Path, results: list[tuple[Scenario, list[Timing]]], start: float) -> None:

@@ -40,10 +40,12 @@ COMMANDS = {
     "save": "write images into an archive",
     "load": "take images out of an archive into the store",
     "import": "make an image of a tarball",
-    "lock": "write down what a Dockerfile's base images and addresses are now",
-    "verify": "build an image again, and tell which file of which step differs",
+    "pull": "take images out of registries into the store",
+    "push": "bring images of the store to registries",
     "login": "log in at a registry",
     "logout": "forget the login for a registry",
+    "lock": "write down what a Dockerfile's base images and addresses are now",
+    "verify": "build an image again, and tell which file of which step differs",
     "du": "show what takes room in the store",
     "prune": "remove what the cache has, as far as it is not needed",
     "fsck": "check the store, and repair it",
@@ -53,7 +55,7 @@ COMMANDS = {
     "doctor": "tell how RUN steps are isolated here, and what would be better",
 }
 RESERVED = (
-    "pull", "push", "run",
+    "run",
 )  # fmt: skip
 
 
@@ -181,11 +183,19 @@ def _command(name: str) -> Command:
         from builder.commands import doctor
 
         return doctor.COMMAND
+    if name in ("push", "pull"):
+        from builder.commands import transfers
+
+        return transfers.COMMANDS[name]
     unwind_on_sigterm()
     if name == "fsck":
         from builder.commands import fsck
 
         return fsck.COMMAND
+    if name in ("login", "logout"):
+        from builder.commands import login
+
+        return login.COMMANDS[name]
     if name == "lock":
         from builder.commands import lock
 
@@ -194,10 +204,6 @@ def _command(name: str) -> Command:
         from builder.commands import verify
 
         return verify.COMMAND
-    if name in ("login", "logout"):
-        from builder.commands import login
-
-        return login.COMMANDS[name]
     if name in ("du", "prune"):
         from builder.commands import room
 

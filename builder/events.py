@@ -122,10 +122,15 @@ class Failed(Event):
 
 
 class ExportStarted(Event):
-    """An output is being made; `name` tells which ("oci archive app.tar")."""
+    """An output is being made; `name` tells which ("oci archive app.tar"), `verb` what is done with it.
+
+    Transfers of images are told so, too ("pushing", "pulling"). Its progress and its lines name it as the
+    vertex `export NAME`.
+    """
 
     tag = "export-started"
     name: str
+    verb: str = "exporting"
 
 
 class ExportFinished(Event):

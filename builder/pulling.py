@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from builder import stop
 from builder.errors import BuildError
@@ -18,14 +18,37 @@ from builder.store.growing import Growing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from concurrent.futures import ThreadPoolExecutor
 
     from builder.oci.spec import LayerBlob
     from builder.ops.source import Image
     from builder.parts import Parts
+    from builder.snapshots.layers import LayerStore
     from builder.snapshots.snapshot import LayerId
     from builder.sources.image import ProgressOf
 
     Fetch = Callable[[Growing], Awaitable[None]]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Hands(Protocol):
+    """What it takes to unpack: where layers lie, threads for what is still coming, threads for all else."""
+
+    @property
+    def layers(self) -> LayerStore:
+        """Where layers lie."""
+        ...
+
+    @property
+    def unpackers(self) -> ThreadPoolExecutor:
+        """Threads that wait for what is downloaded."""
+        ...
+
+    async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function in a thread; cancelled, it is told to stop, and waited for."""
+        ...
 
 
 async def bring_layer(
@@ -36,7 +59,7 @@ async def bring_layer(
     return await bring(parts, blob, fetch, unpacked=unpacked)
 
 
-async def bring(parts: Parts, blob: LayerBlob, fetch: Fetch, *, unpacked: bool) -> LayerId:
+async def bring(parts: Hands, blob: LayerBlob, fetch: Fetch, *, unpacked: bool) -> LayerId:
     """The layer of a blob that `fetch` brings into the store, if it is not here. Raises what that raises, and
     ImageError or StoreError."""
     unpacking: asyncio.Task[LayerId | None] | None = None

@@ -138,7 +138,7 @@ def _check(text: str, registry: str, repository: str) -> None:
         raise InvalidReference(
             f"image reference {_shown(text)} has a name of more than {MAX_NAME} characters"
         )
-    if registry != DOCKER_HUB and not _matches(_HOST, registry):
+    if registry != DOCKER_HUB and not _is_host(registry):
         raise InvalidReference(f"registry {_shown(registry)} of image reference {_shown(text)} is not valid")
     if _is_repository(repository):
         return
@@ -164,6 +164,15 @@ def is_tag(text: str) -> bool:
     """Letters, digits, `_`, `.` and `-`, not beginning with the last two."""
     plain = text.replace("_", "a").replace(".", "a").replace("-", "a")
     return plain.isascii() and plain.isalnum() and text[0] not in ".-" and len(text) <= MAX_TAG
+
+
+def _is_host(text: str) -> bool:
+    """Labels between dots, or an address in brackets, and maybe a port; names need no `re`."""
+    host, colon, port = text.partition(":")
+    words = host.replace("-", ".").split(".")
+    if all(word.isalnum() and word.isascii() for word in words):
+        return not colon or (len(port) < 6 and port.isascii() and port.isdecimal())
+    return _matches(_HOST, text)
 
 
 def _is_repository(text: str) -> bool:

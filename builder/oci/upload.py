@@ -1,33 +1,37 @@
 """The distribution client's other half: blobs and manifests go to a registry (OCI distribution-spec, "Push").
 
-A blob that is there is not sent. A small one goes in one request, a large one, or one whose connection broke,
-in chunks that go on where the registry says it stands. A manifest comes last, as it names the rest. It never
-knows what is uploaded, nor where its bytes are kept.
+A blob that is there is not sent, nor is one that the registry has in another repository and mounts from
+there. A small one goes in one request, a large one, or one whose connection broke, in chunks that go on where
+the registry says it stands. Who is told to come again later does so when the registry says. A manifest comes
+last, as it names the rest. It never knows what is uploaded, nor where its bytes are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
 from builder import digest as digests
 from builder.errors import ImageError
-from builder.oci.answers import ATTEMPTS, denied, may_pass, pause, said, unreachable
+from builder.oci.answers import ATTEMPTS, denied, may_pass, pause, retry_after, said, unreachable
 from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor
 from builder.oci.transport import Transport, located
 
-PIECE = 256 << 10  # bytes in memory per transfer
+PIECE = 1 << 20  # bytes in memory per transfer
 UPLOADS = 4  # at a time
+QUESTIONS = 8  # at a time: whether a blob is there
 WHOLE = 32 << 20  # blobs up to this go in one request
-CHUNK = 16 << 20
+CHUNK = 64 << 20
 MAX_CHUNK = 512 << 20  # a registry may ask for larger ones, within reason
 MAX_RESUMES = 20
+_AGAIN = (408, 429, 500, 502, 503, 504)
 
 # (item, bytes done, bytes in all)
 ProgressOf = Callable[[str, int, int], None]
@@ -36,17 +40,43 @@ Stream = Callable[[], AsyncIterator[bytes]]
 Answer = AbstractAsyncContextManager[httpx.Response]
 
 
+class Outcome(enum.Enum):
+    """What it took for a repository to have a blob."""
+
+    THERE = "there"
+    MOUNTED = "mounted"
+    SENT = "sent"
+
+
+class _Setback(NamedTuple):
+    """A request that did not get through, and may the next time. wait: seconds until then, None: too many."""
+
+    error: ImageError
+    wait: float | None
+
+
 class Uploader:
     """Sends to any number of registries by a transport, which it does not close."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._slots = asyncio.Semaphore(UPLOADS)
+        self._questions = asyncio.Semaphore(QUESTIONS)
 
-    async def has_blob(self, reference: Reference, descriptor: Descriptor) -> bool:
+    async def means(self, reference: Reference, digest: str, media_type: str) -> bool:
+        """Whether the reference means the manifest of that digest in its registry now."""
+        path = f"{reference.repository}/manifests/{reference.target}"
+        accept = {"accept": media_type}
+        scope = _scope(reference)
+        async with self._transport.open(reference.registry, "HEAD", path, scope, accept) as response:
+            told = response.headers.get("docker-content-digest", "")
+            return response.status_code == 200 and told == digest
+
+    async def has(self, reference: Reference, descriptor: Descriptor) -> bool:
         """Whether the reference's repository has the blob already."""
         path = f"{reference.repository}/blobs/{descriptor.digest}"
-        async with self._transport.open(reference.registry, "HEAD", path, _scope(reference)) as response:
+        registry, scope = reference.registry, _scope(reference)
+        async with self._questions, self._transport.open(registry, "HEAD", path, scope) as response:
             size = response.headers.get("content-length", "")
             return response.status_code == 200 and size in ("", str(descriptor.size))
 
@@ -59,24 +89,41 @@ class Uploader:
         *,
         mount_from: str = "",
         prepare: Callable[[], Awaitable[None]] | None = None,
-    ) -> bool:
-        """Make the reference's repository have a blob; whether its bytes had to be sent.
+    ) -> Outcome:
+        """Make the reference's repository have a blob; what that took. As `bring`, but looks first."""
+        if await self.has(reference, descriptor):
+            return Outcome.THERE
+        return await self.bring(
+            reference, descriptor, open_blob, progress, mount_from=mount_from, prepare=prepare
+        )
+
+    async def bring(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        open_blob: Open,
+        progress: ProgressOf,
+        *,
+        mount_from: str = "",
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> Outcome:
+        """Bring a blob to the reference's repository, which lacks it; MOUNTED or SENT.
 
         open_blob: gives a new stream of its bytes, from the beginning, that can seek. mount_from: another
         repository of the same registry that may have it. prepare: makes the bytes be here, where they have to
         be sent. Raises ImageError for what the registry refuses.
         """
         async with self._slots:
-            if await self.has_blob(reference, descriptor):
-                return False
             upload = _Upload(self._transport, reference, descriptor, open_blob, progress)
-            if not await upload.begin(mount_from):
-                return False
+            if mount_from and await upload.mount(mount_from):
+                return Outcome.MOUNTED
+            if not upload.is_begun:
+                await upload.begin()
             if prepare is not None:
                 await prepare()
             if descriptor.size > WHOLE or not await upload.send_whole():
                 await upload.send_chunks()
-            return True
+            return Outcome.SENT
 
     async def manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
         """Put a manifest or an index under the reference's tag, or under its digest. Raises ImageError."""
@@ -116,37 +163,53 @@ class _Upload:
         self._done = 0
         self._chunk = CHUNK
 
-    async def begin(self, mount_from: str = "") -> bool:
-        """Open a session at the registry; False: it has mounted the blob from the other repository."""
+    @property
+    def is_begun(self) -> bool:
+        """Whether the registry has opened a session."""
+        return bool(self._place)
+
+    async def mount(self, source: str) -> bool:
+        """Have the registry take the blob from another repository of its own; False: it does not.
+
+        It may have opened a session instead. Who may not read the other repository, or has a registry that
+        knows no mounts, sends the bytes (distribution-spec, "Mounting a blob from another repository").
+        """
         path = f"{self._reference.repository}/blobs/uploads/"
-        if mount_from:
-            path += f"?mount={self._descriptor.digest}&from={quote(mount_from, safe='/')}"
-        self._done = 0
+        path += f"?mount={self._descriptor.digest}&from={quote(source, safe='/')}"
+        scope = f"{_scope(self._reference)} repository:{source}:pull"
+        try:
+            async with self._ask("POST", path, {"content-length": "0"}, b"", scope) as response:
+                if response.status_code in (200, 202):
+                    self._begun(response)
+                return response.status_code == 201
+        except ImageError as error:
+            if error.code not in ("registry-denied", "registry-auth"):
+                raise
+            return False
+
+    async def begin(self) -> None:
+        """Open a session at the registry."""
+        path = f"{self._reference.repository}/blobs/uploads/"
         async with self._ask("POST", path, {"content-length": "0"}, b"") as response:
-            if response.status_code == 201 and mount_from:
-                return False
             if response.status_code not in (200, 202):
                 raise await self._refused(response)
-            self._move(response)
-            least = response.headers.get("oci-chunk-min-length", "")[:12]
-            if least.isascii() and least.isdecimal():
-                self._chunk = min(max(CHUNK, int(least)), MAX_CHUNK)
-        return True
+            self._begun(response)
+
+    def _begun(self, response: httpx.Response) -> None:
+        self._done = 0
+        self._place = ""
+        self._move(response)
+        least = response.headers.get("oci-chunk-min-length", "")[:12]
+        if least.isascii() and least.isdecimal():
+            self._chunk = min(max(CHUNK, int(least)), MAX_CHUNK)
 
     async def send_whole(self) -> bool:
         """Send all in one request; False if it did not get through, and may in chunks."""
         size = self._descriptor.size
-        try:
-            async with self._ask(
-                "PUT", self._closing(), _lengths(size), lambda: self._pieces(0, size)
-            ) as response:
-                if response.status_code in (201, 204):
-                    return True
-                if response.status_code not in (408, 413, 429, 500, 502, 503, 504):
-                    raise await self._refused(response)
-        except httpx.HTTPError as error:
-            if not may_pass(error):
-                raise unreachable(self._reference.registry, error) from error
+        setback = await self._send("PUT", self._closing(), _lengths(size), 0, size, (413,))
+        if setback is None:
+            return True
+        await _wait(setback)
         await self.begin()
         return False
 
@@ -155,14 +218,14 @@ class _Upload:
         failures, resumes = 0, 0
         while self._done < self._descriptor.size:
             before = self._done
-            problem = await self._send_chunk()
-            if problem is None:
+            setback = await self._send_chunk(failures + 1)
+            if setback is None:
                 failures = 0
                 continue
             failures, resumes = failures + 1, resumes + 1
             if failures >= ATTEMPTS or resumes >= MAX_RESUMES:
-                raise problem
-            await asyncio.sleep(pause(failures))
+                raise setback.error
+            await _wait(setback)
             if not await self._find_out():
                 await self.begin()
             failures = 0 if self._done > before else failures
@@ -170,27 +233,40 @@ class _Upload:
             if response.status_code not in (201, 204):
                 raise await self._refused(response)
 
-    async def _send_chunk(self) -> ImageError | None:
-        """Send the next chunk; the error of one that did not arrive, and may the next time."""
+    async def _send_chunk(self, attempt: int) -> _Setback | None:
+        """Send the next chunk; None: it has arrived."""
         start = self._done
         length = min(self._chunk, self._descriptor.size - start)
         headers = {**_lengths(length), "content-range": f"{start}-{start + length - 1}"}
+        return await self._send("PATCH", self._place, headers, start, length, (404, 416), attempt)
+
+    async def _send(
+        self,
+        method: str,
+        place: str,
+        headers: dict[str, str],
+        start: int,
+        length: int,
+        more: tuple[int, ...],
+        attempt: int = 1,
+    ) -> _Setback | None:
+        """Send a part of the bytes; None: it has arrived. more: answers besides `_AGAIN` that are no end."""
         try:
-            async with self._ask(
-                "PATCH", self._place, headers, lambda: self._pieces(start, length)
-            ) as response:
+            async with self._ask(method, place, headers, lambda: self._pieces(start, length)) as response:
                 if response.status_code in (201, 202, 204):
-                    self._move(response)
+                    if method == "PATCH":
+                        self._move(response)
                     self._done = start + length
                     return None
                 error = await self._refused(response)
-                if response.status_code not in (404, 408, 416, 429, 500, 502, 503, 504):
+                if response.status_code not in (*_AGAIN, *more):
                     raise error
-                return error
+                return _Setback(error, retry_after(response.headers.get("retry-after", ""), attempt))
         except httpx.HTTPError as broken:
+            error = unreachable(self._reference.registry, broken)
             if not may_pass(broken):
-                raise unreachable(self._reference.registry, broken) from broken
-            return unreachable(self._reference.registry, broken)
+                raise error from broken
+            return _Setback(error, pause(attempt))
 
     async def _find_out(self) -> bool:
         """Ask how much the registry has; False if it knows nothing of this session any more."""
@@ -215,9 +291,12 @@ class _Upload:
         joint = "&" if "?" in self._place else "?"
         return f"{self._place}{joint}digest={quote(self._descriptor.digest, safe='')}"
 
-    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | Stream | None) -> Answer:
+    def _ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | Stream | None, scope: str = ""
+    ) -> Answer:
         reference = self._reference
-        return self._transport.open(reference.registry, method, path, _scope(reference), headers, body)
+        scope = scope or _scope(reference)
+        return self._transport.open(reference.registry, method, path, scope, headers, body)
 
     async def _pieces(self, start: int, length: int) -> AsyncIterator[bytes]:
         """A part of the blob's bytes. Raises ImageError if it is shorter than it should be."""
@@ -235,6 +314,13 @@ class _Upload:
     async def _refused(self, response: httpx.Response) -> ImageError:
         what = f"blob {self._descriptor.digest} for {self._reference.familiar()}"
         return await _refused(response, self._reference, what)
+
+
+async def _wait(setback: _Setback) -> None:
+    """Wait until it may be tried again. Raises its error where that would take too long."""
+    if setback.wait is None:
+        raise setback.error
+    await asyncio.sleep(setback.wait)
 
 
 def _lengths(length: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -69,9 +69,13 @@ class Place(Protocol):
 
 
 class Connection:
-    """The registry client of a build's caches, made when it is needed. Close it."""
+    """The registry client of a build's caches, made when it is needed. Close it.
 
-    def __init__(self) -> None:
+    insecure: as `connections.open_transport` has it.
+    """
+
+    def __init__(self, insecure: Collection[str] = ()) -> None:
+        self._insecure = insecure
         self._registry: Registry | None = None
 
     def registry(self) -> Registry:
@@ -80,7 +84,7 @@ class Connection:
             from builder.oci.connections import open_transport
             from builder.oci.registry import Registry
 
-            self._registry = Registry(open_transport(os.environ))
+            self._registry = Registry(open_transport(os.environ, insecure=self._insecure))
         return self._registry
 
     async def close(self) -> None:

@@ -95,7 +95,8 @@ class Board:
                 amounts = (event.done, event.total, event.unit)
                 self._item(event.vertex).transfers[one_line(event.item)] = amounts
             case events.ExportStarted():
-                self.known[f"export {event.name}"] = Item(f"exporting {one_line(event.name)}", is_step=False)
+                label = one_line(f"{event.verb} {event.name}")
+                self.known[f"export {event.name}"] = Item(label, is_step=False)
                 self._begin(f"export {event.name}", "running", event.time)
             case events.ExportFinished():
                 self._end(f"export {event.name}", "done", event.seconds)

@@ -76,7 +76,7 @@ class Plain:
                 text = "CANCELED" if event.cancelled else f"ERROR: {one_line(event.error)}"
                 self._end(self._item(event.vertex), event.time, text)
             case events.ExportStarted():
-                self.items[_export(event.name)] = item = Item(f"exporting {one_line(event.name)}")
+                self.items[_export(event.name)] = item = Item(one_line(f"{event.verb} {event.name}"))
                 self._begin(item, event.time)
             case events.ExportFinished():
                 self._end(self._item(_export(event.name)), event.time, f"DONE {event.seconds:.1f}s")

@@ -14,7 +14,7 @@ import pytest
 from builder.oci import reference, upload
 from builder.oci.spec import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from builder.oci.transport import Transport
-from builder.oci.upload import Uploader
+from builder.oci.upload import Outcome, Uploader
 from tests.support.layouts import digest_of, make_tar
 from tests.support.machine import needs, run
 from tests.support.registry import RunningRegistry, running_registry
@@ -30,7 +30,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegist
 
 async def send(
     where: str, data: bytes, kind: str = OCI_LAYER, mount_from: str = ""
-) -> tuple[Descriptor, bool]:
+) -> tuple[Descriptor, Outcome]:
     descriptor = Descriptor(kind, digest_of(data), len(data))
     async with Transport() as transport:
         sent = await Uploader(transport).blob(
@@ -57,7 +57,7 @@ async def test_a_blob_arrives(
     descriptor, sent = await send(where, data)
     _, again = await send(where, data)
 
-    assert (sent, again) == (True, False)
+    assert (sent, again) == (Outcome.SENT, Outcome.THERE)
     assert registry.blob(descriptor.digest).read_bytes() == data
 
 
@@ -65,8 +65,10 @@ async def test_a_blob_of_another_repository_is_mounted(registry: RunningRegistry
     data = os.urandom(1000)
     await send(f"{registry.host}/mounted/from:1", data)
 
-    assert (await send(f"{registry.host}/mounted/to:1", data, mount_from="mounted/from"))[1] is False
-    assert (await send(f"{registry.host}/mounted/to:1", data))[1] is False
+    mounted = await send(f"{registry.host}/mounted/to:1", data, mount_from="mounted/from")
+    again = await send(f"{registry.host}/mounted/to:1", data)
+
+    assert (mounted[1], again[1]) == (Outcome.MOUNTED, Outcome.THERE)
 
 
 async def test_bytes_that_are_not_the_blob_are_refused(registry: RunningRegistry) -> None:

@@ -93,7 +93,6 @@ def test_flags_without_a_meaning_here_are_accepted(words: list[str]) -> None:
         (["--jobs", "0", "."], "--jobs 0"),
         (["--jobs", "many", "."], "--jobs many"),
         (["--network", "bridge", "."], "no such mode"),
-        (["--push", "."], "--push is not available in this version"),
         (["--cache-from", "X", "."], "--cache-from X: "),
         (["--ssh=default", "."], "--ssh default: SSH_AUTH_SOCK is not set"),
         (["--ssh=own=/no/key", "."], "--ssh own=/no/key: /no/key is not there"),

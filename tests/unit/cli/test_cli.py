@@ -99,7 +99,7 @@ def test_no_words_at_all_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> No
             "pybuild: the build context is missing\nhint: `pybuild -t NAME .` builds the current folder\n",
         ),
         (["imges", "x"], "pybuild: one build context is taken, not 2: imges x\nhint: did you mean images?\n"),
-        (["push"], "pybuild: push is not available in this version\n"),
+        (["push"], "pybuild: an image is missing\nhint: pybuild push IMAGE [NAME]\n"),
     ],
 )
 def test_bad_usage_is_exit_2_and_one_message(

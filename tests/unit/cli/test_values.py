@@ -21,6 +21,8 @@ from builder.request import OutputSpec, SecretSpec, SshSpec
         ("type=docker,dest=-", OutputSpec(type="docker", dest="-")),
         ("type=image", OutputSpec(type="image")),
         ("type=image,push=false", OutputSpec(type="image", attrs={"push": "false"})),
+        ("type=registry", OutputSpec(type="registry")),
+        ("type=image,push=true", OutputSpec(type="image", attrs={"push": "true"})),
         ("type=oci,tar=false,dest=d", OutputSpec(type="oci", dest="d", attrs={"tar": "false"})),
         (
             "type=oci,dest=a.tar,name=x,rewrite-timestamp=true,Compression=zstd",
@@ -48,8 +50,7 @@ def test_outputs_are_read_as_buildx_reads_them(text: str, spec: OutputSpec) -> N
         ("type=oci,tar=false", "dest is missing"),
         ("type=local,dest=-", "standard output"),
         ("type=oci,tar=perhaps,dest=x", "tar is true or false"),
-        ("type=registry", "not available in this version"),
-        ("type=image,push=true", "not available in this version"),
+        ("type=registry,dest=x", "no dest"),
         ("type=image,dest=x", "no dest"),
         ('type=oci,"dest=x', "unexpected end"),
     ],

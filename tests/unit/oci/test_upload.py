@@ -12,7 +12,7 @@ from builder.errors import ImageError
 from builder.oci import answers, reference, upload
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
 from builder.oci.transport import Transport
-from builder.oci.upload import Uploader
+from builder.oci.upload import Outcome, Uploader
 from tests.support.fakeregistry import Answer, Asked, FakeRegistry, fake_registry
 from tests.support.layouts import digest_of
 
@@ -76,7 +76,7 @@ class Keeper:
         }
 
 
-async def send(fake: FakeRegistry, *, blob: Descriptor = BLOB, mount_from: str = "") -> bool:
+async def send(fake: FakeRegistry, *, blob: Descriptor = BLOB, mount_from: str = "") -> Outcome:
     async with Transport() as sender:
         where = reference.parse(f"{fake.host}/app:1")
         uploader = Uploader(sender)
@@ -92,7 +92,7 @@ def methods(fake: FakeRegistry) -> list[str]:
 async def test_a_small_blob_goes_in_one_request() -> None:
     keeper = Keeper()
     async with fake_registry(keeper.answer) as fake:
-        assert await send(fake)
+        assert await send(fake) is Outcome.SENT
 
     assert methods(fake) == ["HEAD", "POST", "PUT"]
     assert keeper.blobs == {BLOB.digest: BODY}
@@ -101,7 +101,7 @@ async def test_a_small_blob_goes_in_one_request() -> None:
 async def test_a_blob_that_is_there_is_not_sent() -> None:
     keeper = Keeper({BLOB.digest: BODY})
     async with fake_registry(keeper.answer) as fake:
-        assert not await send(fake)
+        assert await send(fake) is Outcome.THERE
 
     assert methods(fake) == ["HEAD"]
 
@@ -109,8 +109,8 @@ async def test_a_blob_that_is_there_is_not_sent() -> None:
 async def test_a_blob_of_another_repository_is_mounted() -> None:
     keeper = Keeper()
     async with fake_registry(keeper.answer) as fake:
-        assert not await send(fake, mount_from="team/base")
-        assert await send(fake, mount_from="team/other")
+        assert await send(fake, mount_from="team/base") is Outcome.MOUNTED
+        assert await send(fake, mount_from="team/other") is Outcome.SENT
 
     assert keeper.blobs == {BLOB.digest: BODY}
 
@@ -135,7 +135,7 @@ async def test_a_large_blob_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(upload, "WHOLE", 1000)
     keeper = Keeper()
     async with fake_registry(keeper.answer) as fake:
-        assert await send(fake)
+        assert await send(fake) is Outcome.SENT
 
     assert methods(fake) == ["HEAD", "POST", "PATCH", "PATCH", "PATCH", "PATCH", "PUT"]
     assert keeper.blobs == {BLOB.digest: BODY}
@@ -152,7 +152,7 @@ async def test_a_registry_may_ask_for_larger_chunks(monkeypatch: pytest.MonkeyPa
 
     keeper.odd.append(begin)
     async with fake_registry(keeper.answer) as fake:
-        assert await send(fake)
+        assert await send(fake) is Outcome.SENT
 
     assert [len(asked.body) for asked in fake.asked if asked.method == "PATCH"] == [
         60_000,
@@ -173,7 +173,7 @@ async def test_chunks_go_on_where_the_registry_stands(monkeypatch: pytest.Monkey
 
     keeper.odd.append(lose)
     async with fake_registry(keeper.answer) as fake:
-        assert await send(fake)
+        assert await send(fake) is Outcome.SENT
 
     assert keeper.blobs == {BLOB.digest: BODY}
     assert (keeper.sessions, methods(fake).count("GET")) == (1, 1)
@@ -188,7 +188,7 @@ async def test_a_session_that_is_lost_begins_anew(monkeypatch: pytest.MonkeyPatc
         lambda asked: Answer(404) if asked.method == "GET" else None,
     ]
     async with fake_registry(keeper.answer) as fake:
-        assert await send(fake)
+        assert await send(fake) is Outcome.SENT
 
     assert (keeper.sessions, keeper.blobs) == (2, {BLOB.digest: BODY})
 
@@ -198,7 +198,7 @@ async def test_what_does_not_get_through_whole_goes_in_chunks(odd: Answer) -> No
     keeper = Keeper()
     keeper.odd.append(lambda asked: odd if asked.method == "PUT" else None)
     async with fake_registry(keeper.answer) as fake:
-        assert await send(fake)
+        assert await send(fake) is Outcome.SENT
 
     assert keeper.blobs == {BLOB.digest: BODY}
 
@@ -242,7 +242,7 @@ async def test_where_a_blob_goes_may_be_elsewhere_and_no_token_goes_there() -> N
             return here.answer(asked)
 
         async with fake_registry(answer) as fake:
-            assert await send(fake)
+            assert await send(fake) is Outcome.SENT
 
     assert there.blobs == {BLOB.digest: BODY}
     assert ["authorization" in asked.headers for asked in storage.asked] == [False]
@@ -287,3 +287,88 @@ async def test_a_manifest_that_arrives_as_another_is_an_error() -> None:
     async with fake_registry(lambda _asked: other) as fake, Transport() as sender:
         with pytest.raises(ImageError, match="not what it was given"):
             await Uploader(sender).manifest(reference.parse(f"{fake.host}/app:1"), b"{}", OCI_MANIFEST)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
+async def test_who_may_not_mount_sends_the_bytes(status: int) -> None:
+    keeper = Keeper()
+    keeper.odd.append(lambda asked: Answer(status) if "mount=" in asked.path else None)
+    async with fake_registry(keeper.answer) as fake:
+        assert await send(fake, mount_from="team/base") is Outcome.SENT
+
+    assert keeper.blobs == {BLOB.digest: BODY}
+
+
+async def test_a_session_that_a_mount_opened_is_used() -> None:
+    keeper = Keeper()
+    async with fake_registry(keeper.answer) as fake:
+        await send(fake, mount_from="team/other")
+
+    assert methods(fake) == ["HEAD", "POST", "PUT"]
+
+
+async def test_a_mount_is_asked_for_with_the_right_to_read_the_other_repository() -> None:
+    keeper, scopes = Keeper(), list[str]()
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path.startswith("/token"):
+            scopes.append(asked.path)
+            return Answer(200, b'{"token": "secret"}')
+        if "authorization" not in asked.headers:
+            return Answer(401, headers={"www-authenticate": f'Bearer realm="http://{fake.host}/token"'})
+        return keeper.answer(asked)
+
+    async with fake_registry(answer) as fake:
+        assert await send(fake, mount_from="team/base") is Outcome.MOUNTED
+
+    assert any("team%2Fbase%3Apull" in scope and "app%3Apull%2Cpush" in scope for scope in scopes)
+
+
+@pytest.mark.parametrize("large", [True, False], ids=["in chunks", "whole"])
+async def test_who_is_told_to_come_later_comes_later(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(upload, "WHOLE", 1000 if large else 1 << 20)
+    monkeypatch.setattr(upload.asyncio, "sleep", sleep)
+    keeper = Keeper()
+    busy = Answer(429, headers={"retry-after": "7"})
+    keeper.odd.append(lambda asked: busy if asked.method in ("PATCH", "PUT") else None)
+    async with fake_registry(keeper.answer) as fake:
+        assert await send(fake) is Outcome.SENT
+
+    assert 7 in waits
+    assert keeper.blobs == {BLOB.digest: BODY}
+
+
+@pytest.mark.parametrize("large", [True, False], ids=["in chunks", "whole"])
+async def test_a_registry_that_wants_to_be_left_alone_for_long_is(
+    monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    monkeypatch.setattr(upload, "WHOLE", 1000 if large else 1 << 20)
+    keeper = Keeper()
+    busy = Answer(429, headers={"retry-after": "3600"})
+
+    def answer(asked: Asked) -> Answer:
+        return busy if asked.method in ("PATCH", "PUT") else keeper.answer(asked)
+
+    async with fake_registry(answer) as fake:
+        with pytest.raises(ImageError, match="too many requests"):
+            await send(fake)
+
+    assert len([asked for asked in fake.asked if asked.method in ("PATCH", "PUT")]) == 1
+
+
+async def test_whether_a_name_means_a_manifest_is_asked_with_head() -> None:
+    def answer(asked: Asked) -> Answer:
+        return Answer(200, headers={"docker-content-digest": digest_of(b"{}")})
+
+    async with fake_registry(answer) as fake, Transport() as sender:
+        where, uploader = reference.parse(f"{fake.host}/app:1"), Uploader(sender)
+        assert await uploader.means(where, digest_of(b"{}"), OCI_MANIFEST)
+        assert not await uploader.means(where, digest_of(b"other"), OCI_MANIFEST)
+
+    assert [asked.method for asked in fake.asked] == ["HEAD", "HEAD"]
+    assert fake.asked[0].headers["accept"] == OCI_MANIFEST
