@@ -16,7 +16,6 @@ from builder.errors import BuildError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.oci.auth import Login
-    from builder.oci.credentials import Kept
 
 Environ = Mapping[str, str]
 WHO = "Who"
@@ -38,24 +37,36 @@ def log_in(parsed: Parsed, environ: Environ) -> int:
     import asyncio
 
     from builder.oci import login as logins
+    from builder.undumped import without_dumps
 
-    known = logins.known_login(environ, registry) if not password else None
-    if known is not None and user in ("", known.user):
-        sys.stderr.write(f"Authenticating with existing credentials... [Username: {known.user}]\n")
-        try:
-            asyncio.run(logins.try_login(environ, registry, known, insecure))
-        except BuildError as error:
-            if error.code != "registry-denied":
-                raise
-            sys.stderr.write(f"Login did not succeed, error: {error.message}\n")
-        else:
-            print("\nLogin Succeeded")
-            return 0
-    login = _asked(user or (known.user if known else ""), password, is_given=bool(user))
-    kept = asyncio.run(logins.log_in(environ, registry, login, insecure))
-    _tell(kept)
+    with without_dumps(True):
+        known = logins.known_login(environ, registry) if not password else None
+        if known is None or user not in ("", known.user) or not _tried(environ, registry, known, insecure):
+            login = _asked(user or (known.user if known else ""), password, is_given=bool(user))
+            kept = asyncio.run(logins.log_in(environ, registry, login, insecure))
+            if not kept.helper:
+                sys.stderr.write(PLAIN_TEXT.format(path=kept.path))
     print("Login Succeeded")
     return 0
+
+
+def _tried(environ: Environ, registry: str, known: Login, insecure: tuple[str, ...]) -> bool:
+    """Whether a login that is kept is still good."""
+    import asyncio
+
+    from builder.oci import login as logins
+
+    sys.stderr.write(f"Authenticating with existing credentials... [Username: {known.user}]\n")
+    try:
+        asyncio.run(logins.try_login(environ, registry, known, insecure))
+    except BuildError as error:
+        if error.code != "registry-denied":
+            raise
+        sys.stderr.write(f"Login did not succeed, error: {error.message}\n")
+        return False
+    other = "to log in as somebody else, run `pybuild logout` and then `pybuild login`"
+    sys.stderr.write(f"note: {other}\n")
+    return True
 
 
 def log_out(parsed: Parsed, environ: Environ) -> int:
@@ -140,11 +151,6 @@ def _asked(user: str, password: str, *, is_given: bool) -> Login:
     if ":" in user:
         raise UsageError(f"user name {user!r} has a colon, which a login cannot have")
     return Login(user, password)
-
-
-def _tell(kept: Kept) -> None:
-    if not kept.helper:
-        sys.stderr.write(PLAIN_TEXT.format(path=kept.path))
 
 
 COMMANDS = {

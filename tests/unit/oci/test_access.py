@@ -97,11 +97,15 @@ async def test_who_is_not_asked_gives_nothing() -> None:
 async def test_a_wrong_password_is_tried_once() -> None:
     refusing = Answer(401, headers={"www-authenticate": 'Basic realm="all"'})
 
-    async with fake_registry(lambda _asked: refusing) as fake:
-        with pytest.raises(ImageError, match="denies access") as caught:
-            await ask(fake)
+    async with (
+        fake_registry(lambda _asked: refusing) as fake,
+        Registry(Transport(only(fake.host))) as registry,
+    ):
+        for _ in range(2):
+            with pytest.raises(ImageError, match="denies access") as caught:
+                await registry.manifest(reference.parse(f"{fake.host}/app:1"))
 
-    assert len(fake.asked) == 2
+    assert [asked.headers.get("authorization") for asked in fake.asked] == [None, BASIC, BASIC]
     assert f"asked as 'me', who is logged in at {fake.host}" in caught.value.notes
     assert CANARY not in str(caught.value)
 
@@ -299,6 +303,18 @@ async def test_another_host_that_asks_for_a_password_after_a_redirect_gets_none(
                 await ask(fake)
 
     assert len(elsewhere.asked) == 1
+    assert not knows_canary(elsewhere)
+
+
+@pytest.mark.hostile("CVE-2018-18074", "dotnet #54225")
+async def test_another_host_that_names_a_realm_after_a_redirect_gets_no_login() -> None:
+    async with fake_registry(wants_token()) as elsewhere:
+        away = Answer(307, headers={"location": f"http://{elsewhere.host}/data"})
+        async with fake_registry(lambda _asked: away) as fake:
+            with pytest.raises(ImageError, match="denies access"):
+                await ask(fake)
+
+    assert elsewhere.paths() == ["/data"]
     assert not knows_canary(elsewhere)
 
 
