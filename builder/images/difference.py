@@ -125,7 +125,7 @@ def _config(before: Contents, after: Contents, *, times: bool) -> list[Change]:
     one, other = _flat(before), _flat(after)
     found = [
         Change(name, one.get(name), other.get(name))
-        for name in dict.fromkeys((*one, *other))
+        for name in sorted(one.keys() | other.keys())
         if one.get(name) != other.get(name) and (times or name != "Created")
     ]
     if _steps(before, times=times) != _steps(after, times=times):
