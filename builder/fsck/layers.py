@@ -201,7 +201,8 @@ def _attributes(found: dict[tuple[str, str], Entry], expected: dict[tuple[str, s
 
 def _told(entry: Entry, hidden: bool) -> tuple[object, ...]:
     owner = None if hidden else (entry.uid, entry.gid)
-    return entry.mode, owner, entry.size, entry.mtime, entry.link, entry.hardlink, entry.device
+    mode = None if entry.kind == SYMLINK else entry.mode  # a link on disk has none of its own
+    return mode, owner, entry.size, entry.mtime, entry.link, entry.hardlink, entry.device
 
 
 def _differences(found: list[Entry], expected: list[Entry]) -> Iterator[str]:

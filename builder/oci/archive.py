@@ -27,6 +27,7 @@ from builder.oci.image import platform_of
 from builder.oci.platform import choose, fits
 from builder.oci.reference import InvalidReference, Reference
 from builder.oci.spec import Descriptor, Manifest, Platform
+from builder.oci.weight import Weight
 from builder.snapshots.snapshot import FILE, SYMLINK
 from builder.store.blobs import CHUNK, BlobStore
 
@@ -63,7 +64,7 @@ def load(stream: Readable, blobs: BlobStore, platform: Platform | None, name: st
     their index. Raises ImageError, StoreError.
     """
     try:
-        members = _read(compression.open_reader(stream, name=name), blobs, name)
+        members = _read(compression.open_reader(stream, name="the archive"), blobs, name)
     except ImageError as error:
         raise ImageError(f"{name}: {error.message}", code=error.code, hint=error.hint) from error
     return _images(members, blobs, platform)
@@ -170,11 +171,13 @@ class _Members:
             raise ImageError(f"{self.name} lacks {path}", code="invalid-archive") from None
 
 
-def _read(stream: Readable, blobs: BlobStore, name: str) -> _Members:
+def _read(stream: compression.Reader, blobs: BlobStore, name: str) -> _Members:
     members = _Members(name, blobs)
+    weight = Weight(lambda: stream.consumed)
     for count, (entry, reader) in enumerate(tar.read(stream)):
         if count > MAX_MEMBERS:
-            raise ImageError(f"{name} has more than {MAX_MEMBERS} members", code="invalid-archive")
+            raise ImageError(f"it has more than {MAX_MEMBERS} members", code="invalid-archive")
+        weight.add(entry.path, len(entry.path) + len(entry.link))
         if entry.kind == SYMLINK:
             # Old docker archives link equal layers: <id>/layer.tar -> ../<other id>/layer.tar
             target = posixpath.join(posixpath.dirname(entry.path), entry.link)
@@ -353,14 +356,16 @@ def _docker_image(members: _Members, blobs: BlobStore, image: _Docker) -> Loaded
     """An image of manifest.json: its config and layers as they are, under a manifest of ours."""
     config_bytes = members.read(image.config, documents.MAX_CONFIG)
     config = documents.parse_config(config_bytes, members.name)
-    layers = tuple(_docker_layer(members, path) for path in image.layers or ())
+    named = image.layers or ()
+    documents.check_count(len(named), config, members.name)
+    found = {path: _docker_layer(members, path) for path in dict.fromkeys(named)}
+    layers = tuple(found[path] for path in named)
     manifest = Manifest(
         schema_version=2,
         media_type=spec.OCI_MANIFEST,
         config=Descriptor(spec.OCI_CONFIG, blobs.put(config_bytes), len(config_bytes)),
         layers=layers,
     )
-    documents.check_layers(manifest, config, members.name)
     for layer, diff_id in zip(layers, config.rootfs.diff_ids, strict=True):
         if layer.media_type == spec.OCI_LAYER and layer.digest != diff_id:
             raise ImageError(

@@ -7,7 +7,8 @@ without a time or a name (RFC 1952); zstd gets the same blocks, jobs of one size
 worker.
 
 Reading: the kind is seen from the first bytes. Damaged, cut off or trailing bytes are an ImageError, as
-is output beyond the limits that a reader was given; no single read expands more than it returns.
+is output beyond the limits that a reader was given; no single read expands more than it returns. Unless it
+is told otherwise, a reader takes its stream for a foreign one, and stops at what can only be a bomb.
 
 Must never know: tar, layers, digests.
 """
@@ -45,7 +46,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZIP2_MAGIC = b"BZh"
 XZ_MAGIC = b"\xfd7zXZ\0"
 ZSTD_WINDOW = 1 << 27  # as the zstd command without --long=31
-XZ_MEMORY = 1 << 28
+XZ_MEMORY = 1 << 27  # twice of what `xz -9` asks for
 
 
 class Writable(Protocol):
@@ -54,15 +55,20 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
+FREE_OF_RATIO = 16 << 20
+
+
 class Limits(msgspec.Struct, frozen=True):
-    """What a reader may give out: bytes in all, and bytes for each byte read (after the first 16 MiB)."""
+    """What a reader may give out: bytes in all, and bytes for each byte read (after the first `free`)."""
 
     size: int | None = None
     ratio: int | None = None
+    free: int = FREE_OF_RATIO
 
 
-FREE_OF_RATIO = 16 << 20
 NO_LIMITS = Limits()
+# An image may have a file of zeros, of some gigabytes even, which gzip makes a thousand times smaller.
+FOREIGN = Limits(ratio=200, free=4 << 30)
 
 
 class Writer:
@@ -262,6 +268,11 @@ class Reader:
         self._held = b""
         self._ended = False
 
+    @property
+    def consumed(self) -> int:
+        """The bytes of the stream itself that were read so far."""
+        return self._source.count
+
     def read(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes (at least one before the end), or all of the rest."""
         if size < 0:
@@ -288,9 +299,11 @@ class Reader:
         size, ratio = self._limits.size, self._limits.ratio
         if size is not None and self.count > size:
             raise ImageError(f"{self._name} is larger than {size} bytes when uncompressed", code="too-large")
-        if ratio is not None and self.count > FREE_OF_RATIO and self.count > ratio * self._source.count:
+        if ratio is not None and self.count > self._limits.free and self.count > ratio * self.consumed:
             raise ImageError(
-                f"{self._name} expands to more than {ratio} times its size", code="decompression-bomb"
+                f"{self._name} expands to more than {ratio} times its size",
+                code="decompression-bomb",
+                hint="nothing that is meant to be used does; ask whoever made it",
             )
 
     def _fail(self, reason: str) -> ImageError:
@@ -398,7 +411,7 @@ class _Tracked:
         return data
 
 
-def open_reader(stream: Readable, *, name: str = "the archive", limits: Limits = NO_LIMITS) -> Reader:
+def open_reader(stream: Readable, *, name: str = "the archive", limits: Limits = FOREIGN) -> Reader:
     """A reader of what `stream` holds when uncompressed; `name` is how errors call it.
 
     Raises ImageError, from `read`.

@@ -19,6 +19,7 @@ from builder.oci.spec import Descriptor, ImageConfig, Index, Manifest
 
 MAX_MANIFEST = 4 << 20  # as registries have it (distribution-spec: at least 4 MiB must be taken)
 MAX_CONFIG = 8 << 20
+MAX_PARTS = 300_000  # values of one document: a few bytes of JSON may take a hundred in memory
 MANIFEST_TYPES = (spec.OCI_MANIFEST, spec.DOCKER_MANIFEST)
 INDEX_TYPES = (spec.OCI_INDEX, spec.DOCKER_INDEX)
 TREE_TYPES = (*MANIFEST_TYPES, *INDEX_TYPES)
@@ -87,7 +88,12 @@ def parse_config(data: bytes, name: str) -> ImageConfig:
 
 def check_layers(manifest: Manifest, config: ImageConfig, name: str) -> None:
     """Manifest and config must tell of the same number of layers."""
-    layers, diff_ids = len(manifest.layers), len(config.rootfs.diff_ids)
+    check_count(len(manifest.layers), config, name)
+
+
+def check_count(layers: int, config: ImageConfig, name: str) -> None:
+    """A config must tell of that many layers."""
+    diff_ids = len(config.rootfs.diff_ids)
     if layers != diff_ids:
         raise ImageError(
             f"the manifest of {name} has {layers} layers, and its config {diff_ids}", code="invalid-manifest"
@@ -108,6 +114,8 @@ def compression_of(layer: Descriptor, name: str) -> str:
 def _object(data: bytes, limit: int, what: str) -> dict[str, Any]:
     if len(data) > limit:
         raise ImageError(f"{what} has more than {limit >> 20} MiB", code="document-too-large")
+    if data.count(b",") + data.count(b"{") + data.count(b"[") > MAX_PARTS:
+        raise ImageError(f"{what} has more than {MAX_PARTS} values", code="document-too-large")
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -57,6 +57,7 @@ AUFS_PREFIX = ".wh..wh."
 OPAQUE_NAME = ".wh..wh..opq"
 UNREADABLE = (".wh.", ".wh..", ".wh...")  # removals of "", "." and ".."
 KEPT_XATTRS = ("security.capability",)
+CAPABILITY_SIZES = (12, 20, 24)  # of struct vfs_cap_data, by its revisions (linux/capability.h)
 CHUNK = 1 << 18
 
 MEDIA_TYPES = {
@@ -190,7 +191,7 @@ def scan(
     whiteouts: bool = True,
     indexed: Iterable[Entry] = (),
     name: str = "the layer",
-    limits: comp.Limits = comp.NO_LIMITS,
+    limits: comp.Limits = comp.FOREIGN,
 ) -> tuple[list[Entry], str]:
     """Read a layer's blob of any compression to its end: (entries in canonical order, diff id).
 
@@ -199,8 +200,10 @@ def scan(
     names (ADD of an archive). `indexed`: what a blob of our own was made of. Raises ImageError for what is
     damaged or hostile, and whatever the sink raises.
     """
-    hashed = _Hashed(comp.open_reader(stream, name=name, limits=limits))
-    index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "")
+    unpacked = comp.open_reader(stream, name=name, limits=limits)
+    hashed = _Hashed(unpacked)
+    consumed = (lambda: unpacked.consumed) if limits.ratio is not None else None
+    index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "", consumed)
     own = _Own(indexed)
     try:
         with ReadAhead(hashed) as reader:
@@ -273,7 +276,7 @@ def _tame(entry: Entry) -> None:
     """Take from an entry what must not reach a file system: overlayfs's own marks.
 
     A 0:0 character device is how overlayfs writes a removal, its xattrs redirect and hide; of all xattrs
-    only security.capability is part of an image.
+    only security.capability is part of an image, and that in one of the forms that the kernel knows.
     """
     if entry.kind == CHAR and entry.device == (0, 0):
         raise ImageError(f"the layer has a device 0:0 at {entry.path!r}", code="damaged-archive")
@@ -282,3 +285,7 @@ def _tame(entry: Entry) -> None:
     if entry.xattrs:
         kept = KEPT_XATTRS if entry.kind == FILE and entry.hardlink is None else ()
         entry.xattrs = tuple((key, value) for key, value in entry.xattrs if key in kept)
+        if any(len(value) not in CAPABILITY_SIZES for _, value in entry.xattrs):
+            raise ImageError(
+                f"the layer has capabilities at {entry.path!r} that are none", code="damaged-archive"
+            )

@@ -1,8 +1,8 @@
 """The paths of a layer while its tar passes: what is where, after all that came so far.
 
 Keys are canonical paths (every folder on the way is a FOLDER of the index), so a name whose parent is in
-it as a folder needs no resolving. Memory is bounded: paths in all, and their bytes, since a tar of a few
-kilobytes may imply thousands of folders.
+it as a folder needs no resolving. Memory and time are bounded by what each path weighs (`weight`): members,
+folders that are only implied, links that are followed.
 
 Must never know: tar, whiteout names, disks.
 """
@@ -13,14 +13,15 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from builder.errors import ImageError
+from builder.oci.weight import Weight
 from builder.snapshots.snapshot import FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry, parent_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.fs.copy import Readable
     from builder.oci.layer import Sink
 
-MAX_PATHS = 4_000_000
-MAX_PATH_BYTES = 1 << 29
 MAX_LINKS = 40
 CHUNK = 1 << 18
 
@@ -28,10 +29,12 @@ CHUNK = 1 << 18
 class LayerIndex:
     """Entries by path, in the order of the tar; each is passed on to the sink as it comes.
 
-    Names that begin with `reserved` cannot come to be by way of a symlink either.
+    Names that begin with `reserved` cannot come to be by way of a symlink either. consumed: see `weight`.
     """
 
-    def __init__(self, sink: Sink | None, reserved: str = "") -> None:
+    def __init__(
+        self, sink: Sink | None, reserved: str = "", consumed: Callable[[], int] | None = None
+    ) -> None:
         self._sink = sink
         self._reserved = reserved
         self._entries: dict[str, Entry] = {}
@@ -40,10 +43,11 @@ class LayerIndex:
         self._opaque: dict[str, None] = {}
         self._groups: dict[str, list[Entry]] = {}
         self._all_groups: list[list[Entry]] = []
-        self._room = MAX_PATH_BYTES
+        self._weight = Weight(consumed)
 
     def add(self, entry: Entry) -> None:
         """Take an entry without bytes of its own."""
+        self._weight.add(entry.path, len(entry.path) + len(entry.link))
         entry.path = self._place(entry.path)
         if entry.hardlink is not None:
             entry = self._link(entry, entry.hardlink)
@@ -53,6 +57,7 @@ class LayerIndex:
 
     def add_file(self, entry: Entry, body: Readable) -> None:
         """Take a FILE: the sink reads its bytes (or nobody does), and the entry gets their digest."""
+        self._weight.add(entry.path, len(entry.path))
         entry.path = self._place(entry.path)
         self._put(entry)
         hashed = _HashedBody(body)
@@ -66,13 +71,14 @@ class LayerIndex:
         path = self._place(path)
         if path == ".":
             raise ImageError("the layer removes the root", code="damaged-archive")
+        self._weight.add(path, len(path))
         if path not in self._gone:
-            self._count(path)
             self._gone[path] = None
             self._tell(Entry(path, WHITEOUT), None)
 
     def make_opaque(self, path: str) -> None:
         """Note that all former children of a folder are gone."""
+        self._weight.add(path, len(path))
         path = self._folder(path)
         if path not in self._opaque:
             self._opaque[path] = None
@@ -101,11 +107,6 @@ class LayerIndex:
     def _tell(self, entry: Entry, reader: Readable | None) -> None:
         if self._sink is not None:
             self._sink.add(entry, reader)
-
-    def _count(self, path: str) -> None:
-        self._room -= len(path) + 64
-        if self._room < 0 or len(self._entries) + len(self._gone) >= MAX_PATHS:
-            raise ImageError("the layer has too many paths", code="too-large")
 
     def _place(self, path: str) -> str:
         """Where a path lies once its parent is resolved and made; the last name is not followed."""
@@ -138,6 +139,7 @@ class LayerIndex:
                 if self._reserved and part.startswith(self._reserved):
                     raise ImageError(f"the layer has a link to {below!r}", code="damaged-archive")
                 entry = Entry(below, FOLDER, 0o755, implied=True)
+                self._weight.add(below, len(below))
                 self._put(entry)
                 self._tell(entry, None)
             if entry is None or entry.kind == FOLDER:
@@ -147,6 +149,7 @@ class LayerIndex:
             if entry.kind != SYMLINK or links > MAX_LINKS:
                 reason = "is no folder" if entry.kind != SYMLINK else "is a link without end"
                 raise ImageError(f"the layer has {path!r}, but {below!r} {reason}", code="damaged-archive")
+            self._weight.add(path, len(entry.link))
             here = "." if entry.link.startswith("/") else here
             todo.extend(reversed(entry.link.split("/")))
         return here
@@ -179,7 +182,6 @@ class LayerIndex:
         """Set the entry at its path; what it replaces goes with all that it holds, folders merge."""
         former = self._entries.get(entry.path)
         if former is None:
-            self._count(entry.path)
             if entry.path != ".":
                 self._children.setdefault(parent_of(entry.path), []).append(entry.path)
         else:

@@ -1,7 +1,7 @@
 """OCI image layouts that others made: folders with index.json and blobs (image-spec, image-layout.md).
 
-Everything in one is foreign: documents pass oci.documents, and each blob's bytes are hashed on the way
-out. It never writes, and knows nothing of the local store.
+Everything in one is foreign: documents pass oci.documents, each blob's bytes are hashed on the way out, and
+links lead nowhere but inside the layout. It never writes, and knows nothing of the local store.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from builder import digest as digests
 from builder import stop
 from builder.digest import Digest
 from builder.errors import ImageError, reason_of
+from builder.fs.rooted import open_in, open_root, opened
 from builder.oci import documents, spec
 from builder.oci.reference import DEFAULT_TAG, InvalidReference, is_tag
 from builder.oci.reference import parse as parse_reference
@@ -68,7 +69,7 @@ class Layout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         _check_marker(folder)
-        data = _read_file(folder / "index.json", documents.MAX_MANIFEST, f"{folder}/index.json")
+        data = _read_file(folder, "index.json", documents.MAX_MANIFEST, f"{folder}/index.json")
         self.index = documents.parse_index(data, f"{folder}/index.json")
 
     def find(self, name: LayoutName) -> tuple[Descriptor, ...]:
@@ -101,16 +102,18 @@ class Layout:
             if descriptor.digest == digest:
                 return descriptor
         # Not named in index.json, yet maybe a manifest of an index that is.
-        path = self._path(digest)
+        what = f"{digest} of the image layout {self.folder}"
         try:
-            size = path.stat().st_size
-        except OSError:
+            with _open_file(self.folder, _path(digest), what) as file:
+                return Descriptor("", digest, os.fstat(file.fileno()).st_size)
+        except ImageError as error:
+            if error.code != "blob-not-found":
+                raise
             raise ImageError(
                 f"{digest} is not in the image layout {self.folder}",
                 code="image-not-found",
                 hint=self._choices(),
             ) from None
-        return Descriptor("", digest, size)
 
     def _not_found(self, name: LayoutName) -> ImageError:
         if not self.index.manifests:
@@ -127,13 +130,10 @@ class Layout:
         more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
         return f"it has {', '.join(shown[:20])}{more}" if shown else "it has no images"
 
-    def _path(self, digest: str) -> Path:
-        return self.folder / "blobs" / "sha256" / digests.hex_of(digests.parse(digest))
-
     def read(self, descriptor: Descriptor, limit: int) -> bytes:
         """A small blob, verified against its descriptor."""
         what = f"{descriptor.digest} of the image layout {self.folder}"
-        data = _read_file(self._path(descriptor.digest), limit, what)
+        data = _read_file(self.folder, _path(descriptor.digest), limit, what)
         if len(data) != descriptor.size or digests.of_bytes(data) != descriptor.digest:
             raise _damaged(what)
         return data
@@ -141,7 +141,9 @@ class Layout:
     def copy(self, descriptor: Descriptor, blobs: BlobStore) -> None:
         """Copy a blob into a store, verified. Bounded memory."""
         what = f"{descriptor.digest} of the image layout {self.folder}"
-        with _open_file(self._path(descriptor.digest), what) as file, blobs.ingest() as ingest:
+        with _open_file(self.folder, _path(descriptor.digest), what) as file, blobs.ingest() as ingest:
+            if os.fstat(file.fileno()).st_size != descriptor.size:
+                raise _damaged(what)
             try:
                 while data := file.read(CHUNK):
                     stop.check()
@@ -177,11 +179,16 @@ def _distinct(descriptors: Iterable[Descriptor]) -> tuple[Descriptor, ...]:
     return tuple({d.digest: d for d in descriptors}.values())
 
 
+def _path(digest: str) -> str:
+    """Where a blob is in a layout."""
+    return f"blobs/sha256/{digests.hex_of(digests.parse(digest))}"
+
+
 def _check_marker(folder: Path) -> None:
     if not folder.is_dir():
         raise ImageError(f"the image layout {folder} is not there", code="layout-not-found")
     try:
-        data = _read_file(folder / "oci-layout", 4096, f"{folder}/oci-layout")
+        data = _read_file(folder, "oci-layout", 4096, f"{folder}/oci-layout")
     except ImageError as error:
         raise ImageError(
             f"{folder} is no OCI image layout: it has no file oci-layout", code="not-a-layout"
@@ -190,13 +197,14 @@ def _check_marker(folder: Path) -> None:
         raise ImageError(f"{folder} is no OCI image layout: its file oci-layout is odd", code="not-a-layout")
 
 
-def _open_file(path: Path, what: str) -> BinaryIO:
-    """Open a regular file; a fifo or device in its place must not hold us up."""
+def _open_file(folder: Path, path: str, what: str) -> BinaryIO:
+    """Open a regular file of a layout; a fifo or device in its place must not hold us up."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with opened(open_root(folder)) as root:
+            fd = open_in(root, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise ImageError(f"{what} is missing", code="blob-not-found") from error
+            raise _missing(folder, path, what) from error
         raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -204,8 +212,18 @@ def _open_file(path: Path, what: str) -> BinaryIO:
     return open(fd, "rb", buffering=0)
 
 
-def _read_file(path: Path, limit: int, what: str) -> bytes:
-    with _open_file(path, what) as file:
+def _missing(folder: Path, path: str, what: str) -> ImageError:
+    if not os.path.exists(folder / path):
+        return ImageError(f"{what} is missing", code="blob-not-found")
+    return ImageError(
+        f"{what} is a link that leads out of the layout",
+        code="link-outside",
+        hint="copy the layout with what its links mean, as `cp -rL` does",
+    )
+
+
+def _read_file(folder: Path, path: str, limit: int, what: str) -> bytes:
+    with _open_file(folder, path, what) as file:
         chunks: list[bytes] = []
         size = 0
         while size <= limit and (data := file.read(min(CHUNK, limit + 1 - size))):

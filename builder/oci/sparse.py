@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         def skip(self, size: int) -> None: ...
 
 
-MAX_EXPANDED = 64 << 30
+MAX_EXPANDED = 16 << 30
 MAX_EXTENTS = th.MAX_RECORD // 24
 CHUNK = 1 << 18
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18
 LARGE = 1 << 15  # bytes that are not worth being joined with others
 END = bytes(2 * th.BLOCK)
+# Bytes of extended headers: in all, and more for each entry; they take time to read, and none to compress.
+FREE_EXTENDED, EXTENDED_EACH = 64 << 20, 2 << 10
 MAX_OCTAL_7 = 0o7777777
 MAX_OCTAL_11 = 0o77777777777
 
@@ -266,19 +268,23 @@ def read(stream: Readable) -> Iterator[tuple[Entry, Readable]]:
             gnu[header.type] = th.until_nul(feed.record(header))
             continue
         if header.type == th.GNU_VOLUME:
+            feed.note_extended(0)
             feed.skip(header.size + th.padding(header.size))
             continue
         entry = describe(header, pax, gnu)
+        feed.extended_left += EXTENDED_EACH
         stored = header.size if header.type in _WITH_DATA and entry.kind == FILE else 0
         body: Body | sparse.SparseBody = Body(feed, stored)
         if header.type == th.GNU_SPARSE or any(key.startswith("GNU.sparse.") for key in pax):
+            if entry.kind != FILE or header.type not in _WITH_DATA:
+                raise th.damaged(f"a sparse map for {th.shown(header.name)}, which is no file")
             body = sparse.open_body(block, header, pax, feed, stored)
             entry.size = body.left
             if "GNU.sparse.name" in pax:
                 entry.path = normal_path(pax["GNU.sparse.name"])
             sparse_budget -= entry.size
             if sparse_budget < 0:
-                raise th.damaged("its sparse files are too large")
+                raise th.damaged(f"its sparse files are too large at {th.shown(header.name)}")
         yield entry, body
         body.drain()
         feed.skip(th.padding(stored))
@@ -294,6 +300,13 @@ class _Feed:
         self._stream = stream
         self._buffer = b""
         self._at = 0
+        self.extended_left = FREE_EXTENDED
+
+    def note_extended(self, size: int) -> None:
+        """Count an extended header with that many bytes of data."""
+        self.extended_left -= th.BLOCK + size
+        if self.extended_left < 0:
+            raise th.damaged("its extended headers are too large for what they describe")
 
     def header(self) -> bytes | None:
         """The next header block, or None at the end: two blocks of zeros, or the end of the stream."""
@@ -314,6 +327,7 @@ class _Feed:
         """The data of an extended header, whose size is checked before anything is read."""
         if header.size > th.MAX_RECORD:
             raise th.damaged(f"an extended header of {header.size} bytes")
+        self.note_extended(header.size)
         data = self.exactly(header.size)
         self.skip(th.padding(header.size))
         return data

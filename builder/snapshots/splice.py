@@ -17,7 +17,7 @@ from builder import digest as digests
 from builder.errors import ImageError, StoreError
 from builder.oci import layer as tars
 from builder.oci import tar
-from builder.oci.compression import open_reader
+from builder.oci.compression import NO_LIMITS, open_reader
 from builder.snapshots import forms
 from builder.snapshots.delta import is_same
 
@@ -69,7 +69,7 @@ def splice(
 
     try:
         with store.blobs.open(digests.parse(other.descriptor.digest)) as stream, store.blobs.ingest() as out:
-            source = _Source(open_reader(stream), other)
+            source = _Source(open_reader(stream, limits=NO_LIMITS), other)
 
             def write(raw: Writable) -> None:
                 for piece in pieces:

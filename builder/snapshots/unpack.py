@@ -274,8 +274,18 @@ class TreeWriter:
             os.fchmod(fd, entry.mode)
             for attribute, value in entry.xattrs:
                 if attribute == CAPABILITY:
-                    self._owning.set_capability(fd, value)
+                    self._set_capability(fd, entry.path, value)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
+
+    def _set_capability(self, fd: int, path: str, value: bytes) -> None:
+        try:
+            self._owning.set_capability(fd, value)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise ImageError(
+                f"{path!r} has capabilities that the kernel does not know", code="damaged-archive"
+            ) from error
 
     def _new_file(self, path: str, folder: int, name: str) -> int:
         try:

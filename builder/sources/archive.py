@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from builder.digest import from_hex
 from builder.errors import ImageError
 from builder.oci import compression, tar, tar_header
+from builder.oci.weight import Weight
 from builder.snapshots.archive import Archive
 from builder.snapshots.snapshot import FILE, Entry, LayerId
 
@@ -52,8 +53,11 @@ class Archives:
             return None
         file.seek(0)
         entries = []
+        unpacked = compression.open_reader(file)
+        weight = Weight(lambda: unpacked.consumed)
         try:
-            for entry, reader in tar.read(compression.open_reader(file)):
+            for entry, reader in tar.read(unpacked):
+                weight.add(entry.path, len(entry.path) + len(entry.link))
                 entries.append(self._spooled(entry, reader) if _has_bytes(entry) else entry)
         except ImageError as error:
             error.message = f"{name}: {error.message}"

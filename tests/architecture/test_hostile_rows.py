@@ -1,6 +1,7 @@
 """Every known weakness that what is built from can carry has a test.
 
-What is built from: a Dockerfile, an ignore file, a context, a URL, a git reference.
+What is built from: a Dockerfile, an ignore file, a context, a URL, a git reference, an image of a registry, a
+layout or an archive; and what an image is pushed to.
 
 A row is an advisory, or a kind of harm that has none. Its tests are marked `@pytest.mark.hostile("ROW")`.
 """
@@ -41,7 +42,8 @@ ADDRESSES = """
 KINDS = [
     "containerd whiteout check", "overlay xattrs", "Python traps", "dotnet #54225", "BuildKit f83dedd8d",
     "BuildKit 4ed7a2ff3", "BuildKit 64bbec89c", "BuildKit 408266e4b", "containerd 2.2.3",
-    "go-containerregistry #2227", "terminal escapes", ".dockerignore/patterns", "Dockerfile",
+    "go-containerregistry #2227", "terminal escapes", ".dockerignore/patterns", "Dockerfile", "bombs",
+    "layouts", "duplicate entries", "device nodes", "PAX overrides", "truncation",
 ]  # fmt: skip
 ADVISORIES = f"{ARCHIVES} {NAMES} {USERS_AND_FOLDERS} {MOUNTS_AND_FLAGS} {PROCESSES} {ADDRESSES}"
 ROWS = {*ADVISORIES.split(), *KINDS}

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from builder.errors import ImageError, UsageError
 from builder.oci.compressed import Compression
-from builder.oci.compression import BLOCK, Limits, open_reader, open_writer
+from builder.oci.compression import BLOCK, FOREIGN, NO_LIMITS, Limits, open_reader, open_writer
+from tests.support.hostilelayers import xz_of_much_memory, zstd_bomb
 
 KINDS = [
     Compression("gzip"), Compression("gzip", 0), Compression("gzip", 1), Compression("gzip", 3),
@@ -179,6 +180,28 @@ def test_bombs_stop_at_the_limits(part):
         unpack(bomb, limits=Limits(size=1_000_000))
     with pytest.raises(ImageError, match="expands to more than 100 times"):
         unpack(bomb, limits=Limits(ratio=100))
+
+
+@pytest.mark.hostile("CVE-2025-61728", "bombs")
+def test_a_stream_is_foreign_unless_it_is_said_not_to_be():
+    """A frame of zstd: eight bytes for each 256 KiB. A third of a megabyte is more than 8 GiB."""
+    bomb = zstd_bomb(9 << 30)
+    foreign = open_reader(io.BytesIO(bomb))
+    foreign.count = FOREIGN.free
+    with pytest.raises(ImageError, match="expands to more than 200 times its size"):
+        foreign.read(BLOCK)
+    own = open_reader(io.BytesIO(bomb), limits=NO_LIMITS)
+    own.count = 100 * FOREIGN.free
+    assert own.read(BLOCK)
+
+
+@pytest.mark.hostile("bombs")
+def test_what_decompresses_takes_little_memory_whatever_the_stream_asks_for():
+    assert unpack(lzma.compress(SHORT, preset=9)) == SHORT
+    with pytest.raises(ImageError, match="not valid xz"):
+        unpack(xz_of_much_memory(SHORT))
+    with pytest.raises(ImageError, match="not valid zstd"):
+        unpack(zstd_bomb(1 << 20, window=0x90))  # 256 MiB
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,18 @@ def test_documents_have_a_limit() -> None:
         documents.parse_manifest_or_index(b" " * (documents.MAX_MANIFEST + 1), "", "app:1")
 
 
+@pytest.mark.hostile("CVE-2023-25153", "bombs")
+@pytest.mark.parametrize("value", [b"{}", b"[]", b'"a"', b"1"])
+def test_documents_of_many_small_values_are_not_built_up(value: bytes) -> None:
+    """Three bytes of JSON are a hundred in memory."""
+    many = b'{"architecture":"amd64","os":"linux","x":[' + (value + b",") * documents.MAX_PARTS + b"1]}"
+    deep = b'{"a":[' + b"[" * documents.MAX_PARTS
+
+    for data in (many, deep):
+        with pytest.raises(ImageError, match="the config of app:1 has more than 300000 values"):
+            documents.parse_config(data, "app:1")
+
+
 def test_a_config_as_docker_writes_it_is_read() -> None:
     config = documents.parse_config(
         json.dumps(

@@ -1,6 +1,8 @@
+import contextlib
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 
 import pytest
@@ -9,9 +11,9 @@ from hypothesis import strategies as st
 
 from builder import digest
 from builder.errors import BuildError, ImageError
-from builder.oci import layer, layer_index, spec
+from builder.oci import layer, spec, weight
 from builder.oci.compressed import Compression
-from builder.oci.compression import Limits
+from builder.oci.compression import NO_LIMITS, Limits
 from builder.snapshots.snapshot import CHAR, FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry
 
 SECOND = 1_000_000_000
@@ -347,13 +349,45 @@ def test_a_device_other_than_0_0_is_kept():
     assert scan(data) == [Entry("null", CHAR, 0o666, device=(1, 3))]
 
 
-def test_paths_are_counted_before_they_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(layer_index, "MAX_PATH_BYTES", 1 << 20)
-    with pytest.raises(ImageError, match="too many paths"):
-        scan(archive(*((f"{n}/" + "d/" * 500 + "f", "0") for n in range(5))))
-    monkeypatch.setattr(layer_index, "MAX_PATHS", 10)
-    with pytest.raises(ImageError, match="too many paths"):
-        scan(archive(*((f".wh.{n}", "0") for n in range(11))))
+@pytest.mark.hostile("bombs")
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ([(f"{n}/" + "d/" * 500 + "f", "0") for n in range(5)], r"\d/d/d"),  # what is only implied
+        ([(f".wh.{n}", "0") for n in range(3000)], ""),
+        ([("same", "0")] * 3000, "same"),
+        ([("same", "5")] * 3000, "same"),
+        ([("d/.wh..wh..opq", "0")] * 3000, "d"),
+        ([("l", "2", "./" * 2000 + "d"), *[(f"l/{n}", "0") for n in range(300)]], "l"),  # what is followed
+        ([(f"{n}", "2", "t" * 4000) for n in range(300)], ""),
+    ],
+    ids=["implied", "removals", "files", "folders", "opaque", "followed", "links"],
+)
+def test_paths_are_weighed_before_they_fill_the_memory(monkeypatch, members, named):
+    monkeypatch.setattr(weight, "FREE", 1 << 20)
+    with pytest.raises(ImageError, match=f"more paths, at '{named}"):
+        scan(gzip.compress(archive(*members)))
+
+
+def test_files_that_differ_are_as_many_as_they_are(monkeypatch):
+    monkeypatch.setattr(weight, "FREE", 1 << 10)
+    members = [(os.urandom(20).hex(), "0", os.urandom(40)) for _ in range(200)]
+
+    assert len(scan(gzip.compress(archive(*members)))) == 200
+    _, data = pack([Entry(f"{n}", FILE) for n in range(500)], compression=Compression("zstd"))
+    assert len(layer.scan(io.BytesIO(data), limits=NO_LIMITS)[0]) == 500
+    with pytest.raises(ImageError, match="more paths"):
+        scan(data)
+
+
+@pytest.mark.hostile("bombs")
+@pytest.mark.parametrize("size", [0, 1, 25, 900_000])
+def test_capabilities_have_the_size_that_the_kernel_knows(size):
+    """They are kept for every file: a record of a megabyte each is nothing to compress."""
+    _, data = pack([Entry("bin/su", FILE, xattrs=(("security.capability", b"x" * size),))])
+
+    with pytest.raises(ImageError, match="capabilities at 'bin/su'") if size else contextlib.nullcontext():
+        assert scan(data)[-1].xattrs == ()
 
 
 def test_limits_and_names_reach_the_reader():

@@ -154,6 +154,40 @@ def test_a_fifo_in_the_place_of_a_blob_does_not_hang(maker: LayoutMaker) -> None
         Layout(maker.folder).read(Descriptor("", row["digest"], row["size"]), 1000)
 
 
+@pytest.mark.hostile("layouts")
+def test_no_link_leads_out_of_a_layout(maker: LayoutMaker, tmp_path: Path) -> None:
+    """Neither a blob's nor that of the index; one that stays inside is a link like others."""
+    row = maker.image(tag="x")
+    wanted, blob = Descriptor("", row["digest"], row["size"]), maker.path(row["digest"])
+    layout, outside = Layout(maker.folder), r"is a link that leads out of the layout|is missing"
+    blob.rename(maker.folder / "aside")
+    blob.symlink_to("../../aside")
+    assert layout.read(wanted, 10_000)
+    (maker.folder / "aside").rename(tmp_path / "outside")
+    blob.unlink()
+    for target in (tmp_path / "outside", "../../../outside"):
+        blob.symlink_to(target)
+        with pytest.raises(ImageError, match=outside):
+            layout.read(wanted, 10_000)
+        with pytest.raises(ImageError, match=outside):
+            layout.copy(wanted, BlobStore(tmp_path / "store"))
+        blob.unlink()
+    (maker.folder / "index.json").rename(tmp_path / "index.json")
+    (maker.folder / "index.json").symlink_to(tmp_path / "index.json")
+    with pytest.raises(ImageError, match=r"index\.json is a link that leads out of the layout") as caught:
+        Layout(maker.folder)
+    assert "cp -rL" in (caught.value.hint or "")
+
+
+@pytest.mark.hostile("layouts")
+def test_a_blob_without_end_is_not_copied(maker: LayoutMaker, tmp_path: Path) -> None:
+    row = maker.image(tag="x")
+    os.truncate(maker.path(row["digest"]), 1 << 43)
+
+    with pytest.raises(ImageError, match="is damaged"):
+        Layout(maker.folder).copy(Descriptor("", row["digest"], row["size"]), BlobStore(tmp_path / "store"))
+
+
 def test_blobs_are_verified_on_the_way_out(maker: LayoutMaker, tmp_path: Path) -> None:
     row = maker.blob(b"right", "x")
     wanted = Descriptor("x", row["digest"], row["size"])

@@ -273,6 +273,9 @@ def sparse(size, *extents, stored=0, more=b"\0"):
         "map of billions": pax(GNU__sparse__major=b"1", GNU__sparse__realsize=b"5") + header(size=512) + padded(b"999999999\n"),
         "map that is no number": pax(GNU__sparse__major=b"1", GNU__sparse__realsize=b"5") + header(size=512) + padded(b"x\n"),
         "map without newlines": pax(GNU__sparse__major=b"1", GNU__sparse__realsize=b"5") + header(size=4096) + b"1" * 4096,
+        "map of a link": pax(GNU__sparse__major=b"1", GNU__sparse__realsize=b"5") + header(kind=b"2", link=b"x"),
+        "map of a folder": pax(GNU__sparse__map=b"", GNU__sparse__size=b"5") + header(b"d/", kind=b"5"),
+        "old map of a folder": header(b"d/", kind=b"S", magic=b"ustar  \0"),
         "odd map": pax(GNU__sparse__map=b"1,2,3", GNU__sparse__size=b"100") + header(),
     }.items(),
     ids=lambda item: item[0],
@@ -301,6 +304,32 @@ def test_a_sparse_map_is_bounded_whatever_the_size_of_its_file(stored):
 
     with pytest.raises(ImageError, match="a sparse map is too large"):
         next(tar.read(Endless(start, more)))
+
+
+@pytest.mark.hostile("bombs", "gh-151498")
+@pytest.mark.parametrize(
+    "extended",
+    {
+        "pax": pax(a=b"b" * 1000),
+        "global": header(b"pax", kind=b"g", size=512) + b"8 a=bcd\n" * 64,
+        "long name": header(b"x", kind=b"L", size=512) + padded(b"n" * 512),
+        "volume": header(b"x", kind=b"V"),
+    }.items(),
+    ids=lambda item: item[0],
+)  # fmt: skip
+def test_headers_that_describe_nothing_are_not_read_for_ever(extended, monkeypatch):
+    """Each is small enough, and costs a thousandth of its size when compressed."""
+    monkeypatch.setattr(tar, "FREE_EXTENDED", 100_000)
+
+    with pytest.raises(ImageError, match="extended headers are too large for what they describe"):
+        next(tar.read(Endless(extended[1] * 200, extended[1])))
+
+
+def test_files_may_have_an_extended_header_each(monkeypatch):
+    monkeypatch.setattr(tar, "FREE_EXTENDED", 10_000)
+
+    assert len(read(pax(path=b"n" * 200, mtime=b"1.5") * 1 + header())) == 1
+    assert len(read((pax(path=b"n" * 200, mtime=b"1.5") + header()) * 500 + bytes(1024))) == 500
 
 
 @settings(deadline=None, max_examples=200)

@@ -257,6 +257,15 @@ def test_a_device_0_0_is_no_way_to_hide_things(tmp_path):
         tree.add(Entry("x", CHAR, device=(0, 0)))
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="capabilities need root")
+@pytest.mark.hostile("bombs")
+def test_capabilities_that_are_none_are_told_with_their_file(tmp_path):
+    entry = Entry("bin/su", FILE, xattrs=(("security.capability", b"x" * 20),))
+    with pytest.raises(ImageError, match="'bin/su' has capabilities"), TreeWriter(tmp_path / "t") as tree:
+        tree.add(entry, io.BytesIO(b""))
+
+
 @pytest.mark.hostile("CVE-2021-29136")
 def test_the_root_cannot_be_replaced(tmp_path):
     with pytest.raises(ImageError, match="root"), TreeWriter(tmp_path / "t") as tree:
@@ -277,6 +286,7 @@ def test_a_removal_leaves_what_the_layer_itself_has(tmp_path):
     assert [e.kind for e in read(tmp_path / "t")] == [FILE]
 
 
+@pytest.mark.hostile("device nodes")
 def test_recorded_owners_and_devices_read_as_they_were_and_need_no_privilege(tmp_path, monkeypatch):
     def refused(*_, **__):
         raise PermissionError(1, "Operation not permitted")

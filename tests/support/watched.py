@@ -1,0 +1,47 @@
+"""The command in a process that tells, when it ends, how much memory it took; on request with faster clocks.
+
+`python watched.py REPORT SECONDS WORD...`: REPORT is where the peak is written, in bytes (the process's own
+resident set, VmHWM of proc(5)); SECONDS is what every clock that bounds a wait is set to, 0 to leave them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import sys
+from pathlib import Path
+
+# Every constant by which somebody waits for a registry, in the modules that read it.
+CLOCKS = (
+    ("builder.oci.transport", "READ_SECONDS"),
+    ("builder.oci.transport", "CONNECT_SECONDS"),
+)
+
+
+def tell(report: Path) -> None:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            report.write_text(str(int(line.split()[1]) << 10))
+
+
+def hurry(seconds: float) -> None:
+    for module, name in CLOCKS:
+        loaded = importlib.import_module(module)
+        if not hasattr(loaded, name):
+            raise SystemExit(f"{module} has no clock {name} any more")
+        setattr(loaded, name, seconds)
+
+
+def start() -> None:
+    report, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    atexit.register(tell, report)
+    if seconds:
+        hurry(seconds)
+    sys.argv = ["pybuild", *sys.argv[3:]]
+    from builder.cli import script
+
+    script()
+
+
+if __name__ == "__main__":
+    start()
