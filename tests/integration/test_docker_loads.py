@@ -1,4 +1,4 @@
-"""A docker daemon takes, and runs, the forms of image that `type=docker` writes; zstd none before docker 23."""
+"""A docker daemon takes, and runs, the forms of image that `type=docker` writes."""
 
 from __future__ import annotations
 
