@@ -176,6 +176,12 @@ class Access:
             if response.status_code not in TRY_AGAIN or attempt == ATTEMPTS or seconds is None:
                 break
             await asyncio.sleep(seconds)
+        if response.status_code in TRY_AGAIN:
+            raise ImageError(
+                f"the token service of registry {registry} answers {response.status_code}",
+                code="registry-busy",
+                hint="try again later",
+            )
         raise denied(registry, told or f"its token service answers {response.status_code}")
 
     def _question(self, registry: str, realm: str, service: str, scope: str, login: Login | None) -> Asked:

@@ -124,7 +124,7 @@ def _tls_error(who: str, host: str, error: ssl.SSLError) -> ImageError:
             code=code,
             hint="set SSL_CERT_FILE to a file with the certificate of its authority, or `ca` in " + table,
         )
-    reason = error.reason or "?"
+    reason = error.reason or str(error)
     hint = None
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         hint = f"where it speaks plain HTTP, set `http = true` in {table}"
@@ -155,12 +155,15 @@ def denied(registry: str, reason: str, name: str = "") -> ImageError:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that led to it, groups included, nearest first."""
+    """An error and all that led to it, groups included, nearest first.
+
+    Not that TLS had to wait for bytes, which a timeout comes upon.
+    """
     todo: list[BaseException] = [error]
     seen: set[int] = set()
     while todo:
         current = todo.pop(0)
-        if id(current) in seen:
+        if id(current) in seen or isinstance(current, ssl.SSLWantReadError | ssl.SSLWantWriteError):
             continue
         seen.add(id(current))
         yield current

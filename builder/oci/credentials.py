@@ -19,11 +19,15 @@ from builder.oci.credentialfiles import CredentialError
 
 
 class Keyring:
-    """The user's logins, as they are when somebody asks. given: some that count before all that is kept."""
+    """The user's logins. Files are read when somebody asks, a program is asked once for a registry.
+
+    given: logins that count before all that are kept.
+    """
 
     def __init__(self, environ: Mapping[str, str], given: Mapping[str, Login] | None = None) -> None:
         self._environ = environ
         self._given = given or {}
+        self._helped: dict[tuple[str, str], Login | None] = {}
         self.places = files.find_places(environ, os.getuid())
 
     def find(self, registry: str, repository: str) -> Found:
@@ -55,14 +59,14 @@ class Keyring:
         """Of the program that a file names, and in the file itself."""
         try:
             if (helper := files.helper_for(document, registry)) is not None:
-                login = helpers.get(*helper, self._environ)
-                if login is not None:
+                if helper not in self._helped:
+                    self._helped[helper] = helpers.get(*helper, self._environ)
+                if (login := self._helped[helper]) is not None:
                     yield login
         except CredentialError as error:
             troubles.append(error.message)
         try:
-            login = files.login_in(document, registry, repository)
-            if login is not None:
+            if (login := files.login_in(document, registry, repository)) is not None:
                 yield login
         except CredentialError as error:
             troubles.append(error.message)

@@ -177,6 +177,16 @@ async def test_a_busy_token_service_is_asked_again() -> None:
         assert await ask(fake) == MANIFEST
 
 
+async def test_a_token_service_that_stays_busy_is_no_refusal() -> None:
+    busy = Answer(429, headers={"retry-after": "9999"})
+
+    async with fake_registry(wants_token(lambda _asked: busy)) as fake:
+        with pytest.raises(ImageError, match=r"token service of registry .* answers 429") as caught:
+            await ask(fake)
+
+    assert caught.value.code == "registry-busy"
+
+
 async def test_many_that_want_the_same_token_get_it_once_between_them() -> None:
     async with fake_registry(wants_token()) as fake, Registry(Transport(only(fake.host))) as registry:
         name = reference.parse(f"{fake.host}/app:1")

@@ -190,6 +190,20 @@ def test_a_program_that_a_file_names_is_asked(
     assert (kept / "calls").read_text() == "1 get a.example\n"
 
 
+def test_a_program_is_asked_once_for_all_repositories_of_a_registry(
+    home: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    kept = helper(tmp_path, environ)
+    write(home / ".docker/config.json", credsStore="test")
+    (kept / "stored").write_text('{"Username":"me","Secret":"s"}')
+    keyring = Keyring(environ)
+
+    found = [keyring.find("a.example", name).login for name in ("app", "other")]
+
+    assert found == [Login("me", "s")] * 2
+    assert (kept / "calls").read_text() == "1 get a.example\n"
+
+
 def test_the_hub_has_dockers_name_at_programs(home: Path, tmp_path: Path, environ: dict[str, str]) -> None:
     kept = helper(tmp_path, environ)
     write(home / ".docker/config.json", credsStore="test")
