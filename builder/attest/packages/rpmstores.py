@@ -149,8 +149,8 @@ class _Bdb:
                     yield page[place + 1 : key]
 
     def _overflow(self, number: int, length: int) -> bytes:
-        if length > MAX_HEADER:
-            raise Unreadable("it is damaged: a package is too large")
+        if length > min(MAX_HEADER, self.last * self.size):
+            raise Unreadable("it is damaged: a package is larger than all its pages")
         parts, got = [], 0
         while got < length:
             page = self._page(number)
