@@ -6,6 +6,7 @@
         layers/<id>/base          names a layer that has to stay as long as <id> does (see snapshots.folders)
         cache/models/ab/abcd…     the layer that a COPY made last, as text: a hint that may go at any time,
                                   keeps nothing, and may name what is gone
+    ROOT/cache/http, refs    what addresses gave last, and where refs led, as text; may be removed at any time
     ROOT/cache/parts    what keys were made of (keyparts.sheets); no root, and may be removed at any time
     ROOT/cache/room     what was counted last of what it all takes (room.budget); may be removed at any time
     ROOT/cache/names    a copy of index.json with its sum, for fsck (oci.names)

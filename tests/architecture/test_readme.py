@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from builder.cli import COMMANDS
-from builder.commands import bench, debug, explain, fsck, login, room
+from builder.commands import bench, debug, explain, fsck, lock, login, room, verify
 from builder.commands.build_flags import FLAGS
 from tests.support.machine import CHECKOUT
 
@@ -28,7 +28,7 @@ def test_every_flag_that_is_told_is_there() -> None:
     others = {"mount", "security", "from", "chmod", "device"}  # of instructions
     others |= {"privileged", "user", "scope"}  # of podman and systemd-run
     commands = (bench.COMMAND, debug.COMMAND, explain.COMMAND, fsck.COMMAND, *room.COMMANDS.values())
-    commands += tuple(login.COMMANDS.values())
+    commands += (lock.COMMAND, verify.COMMAND, *login.COMMANDS.values())
     flags |= {flag.name for command in commands for flag in command.flags}
 
     assert told - others <= flags | {"version"}
