@@ -1,13 +1,15 @@
 """Handlers of binfmt_misc that last as long as a test, and programs of other machines.
 
 Handlers are the whole machine's, and of two that take a program the kernel asks the one that was registered
-last; so each has a name of its own.
+last; so each has a name of its own, and one test after the other has its turn.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from builder.isolation.emulators import FOLDER, program_head
 from tests.support.machine import run
 
 REGISTER = Path(FOLDER, "register")
+LOCK = Path(tempfile.gettempdir(), "pybuild-tests-binfmt.lock")
 MASK = bytes.fromhex("ffffffffffffff00fffffffffffffffffeff" + "ffff")
 
 
@@ -30,15 +33,17 @@ def needs_binfmt_misc() -> pytest.MarkDecorator:
 
 @contextmanager
 def mounted() -> Iterator[None]:
-    """A block in which binfmt_misc is where it belongs."""
-    if REGISTER.exists():
-        yield
-        return
-    run(["mount", "-t", "binfmt_misc", "binfmt_misc", FOLDER])
-    try:
-        yield
-    finally:
-        run(["umount", FOLDER])
+    """A block in which binfmt_misc is where it belongs; other processes' tests wait for its end."""
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if REGISTER.exists():
+            yield
+            return
+        run(["mount", "-t", "binfmt_misc", "binfmt_misc", FOLDER])
+        try:
+            yield
+        finally:
+            run(["umount", FOLDER])
 
 
 @contextmanager
