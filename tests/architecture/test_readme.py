@@ -25,7 +25,7 @@ def test_every_command_is_told() -> None:
 def test_every_flag_that_is_told_is_there() -> None:
     told = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", README))
     flags = {flag.name for flag in FLAGS}
-    others = {"mount", "security", "from", "chmod", "device"}  # of instructions
+    others = {"mount", "security", "from", "chmod", "device", "checksum"}  # of instructions
     others |= {"privileged", "user", "scope"}  # of podman and systemd-run
     commands = (bench.COMMAND, debug.COMMAND, explain.COMMAND, fsck.COMMAND, *room.COMMANDS.values())
     commands += (lock.COMMAND, verify.COMMAND, *login.COMMANDS.values())
