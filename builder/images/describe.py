@@ -54,7 +54,7 @@ def inspect(store: Store, wanted: str, platform: Platform | None = None) -> dict
     repositories = {reference.parse(name).familiar_name(): None for name in names}
     described: dict[str, Any] = {
         "Id": id_of(found) if whole else found.manifest.config.digest,
-        "RepoTags": names,
+        "RepoTags": [name for name in names if "@" not in name],
         "RepoDigests": [f"{name}@{found.row['digest']}" for name in repositories],
         "Parent": "",
         "Comment": config.history[-1].comment if config.history else "",

@@ -211,5 +211,7 @@ def _listed(store: Store, row: Row) -> Listed:
 def _split(name: str | None) -> tuple[str | None, str | None]:
     if name is None:
         return None, None
+    if "@" in name:  # of a digest, and no tag
+        return name.partition("@")[0], None
     repository, _, found = name.rpartition(":")
     return repository, found

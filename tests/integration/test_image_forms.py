@@ -292,7 +292,12 @@ def test_an_image_without_a_name_can_have_one_with_its_digest(pybuild: Pybuild, 
     name = f"host.x/anonymous@{digest}"
     assert named.returncode == 0
     assert json.loads(pybuild("inspect", name).stdout)[0]["Descriptor"]["digest"] == digest
-    assert json.loads(pybuild("inspect", f"app@{digest}").stdout)[0]["RepoTags"] == [name, "app:1"]
+    assert json.loads(pybuild("inspect", f"app@{digest}").stdout)[0]["RepoTags"] == ["app:1"]
+    assert [row["Tag"] for row in _listed(pybuild) if row["Repository"] == "host.x/anonymous"] == ["<none>"]
+
+
+def _listed(pybuild: Pybuild) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in pybuild("images", "--format=json").stdout.splitlines()]
     assert json.loads((tmp_path / "meta").read_text())["image.name"] == "docker.io/library/app:1"
 
 

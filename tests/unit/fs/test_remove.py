@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from builder.fs import steps
-from builder.fs.remove import empty_folder, remove_at, remove_tree
+from builder.fs.remove import empty_folder, remove_at, remove_others, remove_tree
 from builder.fs.rooted import open_root, opened
 
 
@@ -129,3 +129,45 @@ def test_a_kernel_without_openat2_removes_too(tmp_path, monkeypatch):
         remove_at(fd, "a")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_not_kept_goes(tmp_path):
+    for path in ("a/b/kept", "a/b/stale", "a/stale/deep/x", "stale", "kept/of/folder"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+
+    with opened(open_root(tmp_path)) as fd:
+        remove_others(fd, ["a/b/kept", "kept"])
+
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {"a", "a/b", "a/b/kept", "kept"}
+
+
+def test_a_link_where_a_folder_is_kept_is_not_followed(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").write_text("x")
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top/a").symlink_to("../outside")
+
+    with opened(open_root(tmp_path / "top")) as fd:
+        remove_others(fd, ["a", "a/other"])
+
+    assert (tmp_path / "outside/file").read_text() == "x"
+
+
+def test_thousands_of_kept_levels_are_walked(tmp_path):
+    path = "/".join(["l"] * 1500)
+    fd = open_root(tmp_path)
+    for _ in range(1500):
+        os.mkdir("l", dir_fd=fd)
+        below = os.open("l", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.mkdir("stale", dir_fd=fd)
+
+    with opened(open_root(tmp_path)) as top:
+        remove_others(top, [path])
+
+    assert os.listdir(fd) == []
+    os.close(fd)
+    remove_tree(tmp_path / "l")
