@@ -77,6 +77,7 @@ class ImageSource:
         self._registry: Registry | None = None
         self._opened: dict[str, Layout] = {}
         self._guards: dict[str, asyncio.Lock] = {}
+        self._meant: dict[str, Descriptor] = {}
 
     async def close(self) -> None:
         """Close connections, if there were any."""
@@ -152,7 +153,7 @@ class ImageSource:
                 await self._remember(origin, request.platform, narrowed)
             return narrowed
         try:
-            descriptor = await self._ask(origin)
+            descriptor = await self._ask_once(origin)
         except ImageError as error:
             error.notes += self._known_like(origin, request.platform)
             raise
@@ -201,6 +202,13 @@ class ImageSource:
             return self._store.blobs.stat(digests.parse(digest)) is not None
         except ValueError:
             return False
+
+    async def _ask_once(self, origin: Reference) -> Descriptor:
+        """The same for a whole build: all its platforms are of one answer, whatever is pushed meanwhile."""
+        async with self._alone(str(origin)):
+            if str(origin) not in self._meant:
+                self._meant[str(origin)] = await self._ask(origin)
+            return self._meant[str(origin)]
 
     async def _ask(self, origin: Reference) -> Descriptor:
         """Ask the registry what a reference means; its manifest is in the store afterwards."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from builder.compiler.program import ImageRequest
-from builder.digest import Digest
+from builder.digest import Digest, of_bytes
 from builder.errors import ImageError
-from builder.oci import reference
+from builder.oci import reference, spec
 from builder.oci.layout import LayoutName
 from builder.oci.names import Names
+from builder.oci.registry import Fetched
 from builder.oci.spec import Platform
 from builder.ops.source import Image
 from builder.sources.image import ImageSource
@@ -164,3 +166,40 @@ async def test_a_download_that_is_cancelled_can_be_done_again(store: Store, layo
     await images.fetch(op, blob.descriptor, lambda *_: None)
 
     store.blobs.verify(Digest(blob.descriptor.digest))
+
+
+class MovingTag:
+    """A registry whose tag means the next index whenever it is asked for."""
+
+    def __init__(self, *indexes: bytes) -> None:
+        self.indexes = list(indexes)
+
+    async def manifest(self, _name: reference.Reference) -> Fetched:
+        data = self.indexes.pop(0)
+        return Fetched(data, of_bytes(data), spec.OCI_INDEX)
+
+
+async def test_all_platforms_are_of_one_answer_of_the_registry(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexes = []
+    for number in range(2):
+        rows = {
+            f"linux/{name}": layout.image([{name: bytes([number])}], platform=f"linux/{name}")
+            for name in ("amd64", "arm64")
+        }
+        indexes.append(layout.path(layout.index(rows)["digest"]).read_bytes())
+    for path in layout.blobs.iterdir():
+        store.blobs.put(path.read_bytes())
+    images = source(store, layout)
+    registry = MovingTag(*indexes)
+    monkeypatch.setattr(images, "_connect", lambda: registry)
+    wanted = [
+        ImageRequest("host.x/app:1", Platform(architecture, "linux")) for architecture in ("amd64", "arm64")
+    ]
+
+    found = await asyncio.gather(*map(images.resolve, wanted))
+
+    first = msgspec.json.decode(indexes[0], type=spec.Index)
+    assert [base.digest for base in found] == [child.digest for child in first.manifests]
+    assert len(registry.indexes) == 1
