@@ -208,6 +208,10 @@ def _command(name: str) -> Command:
         from builder.commands import room
 
         return room.COMMANDS[name]
+    return _image_command(name)
+
+
+def _image_command(name: str) -> Command:
     if name in ("history", "inspect"):
         from builder.commands import describing
 

@@ -224,8 +224,8 @@ COMMANDS = {
             PLATFORM, *GLOBAL_FLAGS,
         ),
         run=diff, usage="pybuild diff [FLAGS] IMAGE IMAGE",
-        about="Show what differs between two images: files, config, layers, and packages of dpkg, apk and "
-              "Python.",
+        about="Show what differs between two images: files, config, layers, and packages of dpkg, apk, rpm, "
+              "Python and npm.",
         closing="A added, D deleted, C changed: kind, content, mode, owner, time, … are told apart.",
     ),
 }  # fmt: skip

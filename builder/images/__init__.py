@@ -1,7 +1,14 @@
 """The images of the local store: what the commands about images do.
 
 Each function takes an opened store and returns plain values in docker's shapes; nothing is printed. A module
-per job: `find` (which image a text means), `listing`, `describe`, `removal`, `loading`.
+per job:
+
+find, listing, describe, removal    which image a text means; lists; inspect and history; rmi
+whole, saving, loading              an image as it goes to others; archives out, and in
+importing, changes                  a tarball as an image, and what `--change` makes of its config
+contents, packages                  what layers hold, read from their blobs
+difference, waste                   what differs between two images; what layers add for nothing
+uploads, downloads                  to registries, and from them
 """
 
 from __future__ import annotations

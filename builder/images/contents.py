@@ -73,14 +73,6 @@ class Contents:
             tree = tree.plus(layer.id, layer.entries)
         return tree
 
-    def text(self, tree: Tree, path: str) -> bytes | None:
-        """The bytes of a file that was wanted, as it is seen in the image's tree."""
-        node = tree.nodes.get(path)
-        if node is None or node.entry.kind != FILE:
-            return None
-        layer = self.layers[int(node.layer) - 1]
-        return layer.texts.get(node.entry.hardlink or path)
-
 
 def read_contents(
     store: Store, wanted: str, platform: Platform | None = None, keep: Wanted | None = None

@@ -7,7 +7,7 @@ mode, owner, time, …), as two builds that ought to be equal mostly differ in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,10 +164,7 @@ def _told(contents: Contents) -> list[str]:
 
 
 def _packages(images: Sequence[Contents], trees: Sequence[Tree]) -> list[tuple[str, Change]]:
-    found: list[Mapping[Any, str]] = []
-    for contents, tree in zip(images, trees, strict=True):
-        found.append(find_packages(tree.nodes, lambda path, c=contents, t=tree: c.text(t, path)))  # type: ignore[misc]
-    one, other = found
+    one, other = (find_packages(contents, tree) for contents, tree in zip(images, trees, strict=True))
     return [
         (package.kind, Change(package.name, one.get(package), other.get(package)))
         for package in sorted(one.keys() | other.keys())

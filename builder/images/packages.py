@@ -1,25 +1,28 @@
-"""The packages that an image's package managers know of: dpkg, apk, and Python's.
+"""The packages that an image's package managers know of, as they are compared: by manager and name.
 
-    var/lib/dpkg/status, var/lib/dpkg/status.d/*    deb-status(5): one paragraph per package
-    lib/apk/db/installed, usr/lib/apk/db/installed  apk's v2 database: one paragraph per package, P: and V:
-    *.dist-info/METADATA, *.egg-info/PKG-INFO       core metadata of the Python Packaging Authority
-
-Foreign files: what cannot be read as such is passed over. Pure.
+What they are read from is held as the image's layers pass (`contents`), so only small files can be: those of
+dpkg, apk, rpm, Python and npm, and not the programs that Go leaves its modules in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+import io
+from typing import BinaryIO, NamedTuple
 
-DPKG = ("var/lib/dpkg/status", "var/lib/dpkg/status.d/")
-APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
-PYTHON = (".dist-info/METADATA", ".egg-info/PKG-INFO")
-MAX_LINE = 4096
+from builder.attest.packages import apk, dpkg, npm, python, rpm, system
+from builder.attest.packages.find import find_packages as find_all
+from builder.attest.packages.package import Unreadable
+from builder.images.contents import Contents
+from builder.snapshots.snapshot import Entry, LayerId
+from builder.snapshots.tree import Tree
+
+NAMES = {"deb": "dpkg", "pypi": "python"}  # what kinds are called here, where that is another word
+_FILES = frozenset((dpkg.STATUS, *apk.PLACES, rpm.MANIFEST, *system.PLACES))
+_FOLDERS = tuple(f"{folder}/" for folder in (dpkg.FOLDER, *rpm.FOLDERS))
 
 
 class Package(NamedTuple):
-    """kind: dpkg, apk or python; name: as its manager has it."""
+    """kind: dpkg, apk, rpm, python or npm; name: as its manager has it."""
 
     kind: str
     name: str
@@ -27,61 +30,22 @@ class Package(NamedTuple):
 
 def is_database(path: str) -> bool:
     """Whether a path is one that packages are read from."""
-    if path == DPKG[0] or path in APK or path.endswith(PYTHON):
+    if path in _FILES or path.startswith(_FOLDERS):
         return True
-    return path.startswith(DPKG[1]) and not path.endswith(".md5sums")
+    return python.is_metadata(path) or npm.is_manifest(path) or npm.is_lock(path)
 
 
-def find_packages(paths: Iterable[str], text_of: Callable[[str], bytes | None]) -> dict[Package, str]:
+def find_packages(contents: Contents, tree: Tree) -> dict[Package, str]:
     """Package -> version (several, parted by ", ", where it is there more than once)."""
-    found: dict[Package, list[str]] = {}
-    for path in sorted(filter(is_database, paths)):
-        data = text_of(path)
-        for package, version in _read(path, data) if data else ():
-            known = found.setdefault(package, [])
-            if version not in known:
-                known.append(version)
-    return {package: ", ".join(sorted(versions)) for package, versions in sorted(found.items())}
 
+    def opened(layer: LayerId, entry: Entry) -> BinaryIO:
+        data = contents.layers[int(layer) - 1].texts.get(entry.hardlink or entry.path)
+        if data is None:
+            raise Unreadable("it is not looked into")
+        return io.BytesIO(data)
 
-def _read(path: str, data: bytes) -> Iterator[tuple[Package, str]]:
-    if path in APK:
-        return _apk(data)
-    return _python(data) if path.endswith(PYTHON) else _dpkg(data)
-
-
-def _dpkg(data: bytes) -> Iterator[tuple[Package, str]]:
-    for fields in _paragraphs(data):
-        name, version = fields.get("Package", ""), fields.get("Version", "")
-        # status.d of distroless images has no Status
-        if name and version and fields.get("Status", "install ok installed").endswith(" installed"):
-            yield Package("dpkg", name), version
-
-
-def _apk(data: bytes) -> Iterator[tuple[Package, str]]:
-    for fields in _paragraphs(data):
-        if fields.get("P") and fields.get("V"):
-            yield Package("apk", fields["P"]), fields["V"]
-
-
-def _python(data: bytes) -> Iterator[tuple[Package, str]]:
-    fields = next(_paragraphs(data), {})  # the description comes after the first empty line
-    if fields.get("Name") and fields.get("Version"):
-        yield Package("python", fields["Name"]), fields["Version"]
-
-
-def _paragraphs(data: bytes) -> Iterator[Mapping[str, str]]:
-    """Paragraphs of `Name: value` lines; continued lines are left out, and of several the first counts."""
-    fields: dict[str, str] = {}
-    for raw in data.splitlines():
-        line = raw[:MAX_LINE].decode("utf-8", "replace")
-        if not line.strip():
-            if fields:
-                yield fields
-            fields = {}
-            continue
-        name, colon, value = line.partition(":")
-        if colon and name and not name[0].isspace():
-            fields.setdefault(name, value.strip())
-    if fields:
-        yield fields
+    found: dict[Package, dict[str, None]] = {}
+    for package in find_all(tree, opened).packages:
+        key = Package(NAMES.get(package.kind, package.kind), package.name)
+        found.setdefault(key, {})[package.version] = None
+    return {package: ", ".join(versions) for package, versions in sorted(found.items())}

@@ -5,7 +5,21 @@ from __future__ import annotations
 import re
 
 from builder.cli import COMMANDS
-from builder.commands import bench, debug, explain, fsck, lock, login, room, verify
+from builder.commands import (
+    archives,
+    bench,
+    debug,
+    describing,
+    diff,
+    explain,
+    fsck,
+    images,
+    layers,
+    lock,
+    login,
+    room,
+    verify,
+)
 from builder.commands.build_flags import FLAGS
 from tests.support.machine import CHECKOUT
 
@@ -29,6 +43,8 @@ def test_every_flag_that_is_told_is_there() -> None:
     others |= {"privileged", "user", "scope"}  # of podman and systemd-run
     commands = (bench.COMMAND, debug.COMMAND, explain.COMMAND, fsck.COMMAND, *room.COMMANDS.values())
     commands += (lock.COMMAND, verify.COMMAND, *login.COMMANDS.values())
+    for of_images in (archives, describing, diff, images, layers):
+        commands += tuple(of_images.COMMANDS.values())
     flags |= {flag.name for command in commands for flag in command.flags}
 
     assert told - others <= flags | {"version"}

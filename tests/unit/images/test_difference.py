@@ -11,7 +11,7 @@ import pytest
 
 from builder.images.contents import read_contents
 from builder.images.difference import Difference, compare
-from builder.images.packages import Package, find_packages, is_database
+from builder.images.packages import is_database
 from builder.store.root import Store, open_store
 from tests.support.archives import Member, add_image, image_of_tars, tar_of
 from tests.support.layouts import LayoutMaker
@@ -203,24 +203,35 @@ def test_a_database_that_a_later_layer_removes_tells_nothing(store: Store, layou
     assert [(c.name, c.after) for _, c in found.packages] == [("busybox", None), ("musl", None)]
 
 
-@pytest.mark.parametrize(
-    ("path", "data", "expected"),
-    [
-        ("var/lib/dpkg/status.d/base", b"Package: base\nVersion: 12\n", {Package("dpkg", "base"): "12"}),
-        ("var/lib/dpkg/status.d/base.md5sums", b"Package: base\nVersion: 12\n", {}),
-        ("opt/x.egg-info/PKG-INFO", b"Name: x\nVersion: 1\n", {Package("python", "x"): "1"}),
-        ("var/lib/dpkg/status", b"\xff\xfe\0\n:\n\n\n", {}),
-        ("var/lib/dpkg/status", b"Package: no-version\n", {}),
-        ("etc/status", b"Package: base\nVersion: 12\n", {}),
-    ],
-)
-def test_databases_are_read_as_far_as_they_are_such(
-    path: str, data: bytes, expected: dict[Package, str]
-) -> None:
-    assert find_packages([path], {path: data}.get) == expected
+def test_a_database_behind_a_link_is_found(store: Store, layout: LayoutMaker) -> None:
+    """As rpm's is on many systems, and all of /lib where it is a link to usr/lib."""
+    linked: list[Member] = [
+        ("lib", {"type": tarfile.SYMTYPE, "linkname": "usr/lib"}),
+        ("usr/lib/apk/db/installed", {"data": APK}),
+    ]
+
+    found = difference(store, layout, [[]], [linked])
+
+    assert [(kind, c.name) for kind, c in found.packages] == [("apk", "busybox"), ("apk", "musl")]
 
 
-def test_a_package_that_is_there_twice_has_both_versions() -> None:
-    texts = {f"{number}/x.dist-info/METADATA": b"Name: x\nVersion: %d\n" % number for number in (2, 1)}
+def test_a_package_that_is_there_twice_has_both_versions(store: Store, layout: LayoutMaker) -> None:
+    twice: list[Member] = [
+        (f"opt/{number}/x.dist-info/METADATA", {"data": b"Name: x\nVersion: %d\n" % number})
+        for number in (2, 1)
+    ]
 
-    assert find_packages(texts, texts.get) == {Package("python", "x"): "1, 2"}
+    found = difference(store, layout, [[]], [twice])
+
+    assert [(kind, c.name, c.after) for kind, c in found.packages] == [("python", "x", "1, 2")]
+
+
+def test_what_is_no_database_is_passed_over(store: Store, layout: LayoutMaker) -> None:
+    odd: list[Member] = [
+        ("var/lib/dpkg/status", {"data": b"\xff\xfe\0\n:\n\n\nPackage: no-version\n"}),
+        ("etc/status", {"data": DPKG % b"1"}),
+        ("a/node_modules/b/package.json", {"data": b"["}),
+        ("bin/program", {"data": b"\x7fELF" + bytes(5000), "mode": 0o755}),
+    ]
+
+    assert difference(store, layout, [[]], [odd]).packages == []
