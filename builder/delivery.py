@@ -64,7 +64,22 @@ def wanted(request: BuildRequest) -> list[Export]:
         _refuse_single(found)
     if any(cache.type == "inline" for cache in request.cache_to):
         _refuse_inline(found)
+    _check_annotations(found, request)
     return found
+
+
+def _check_annotations(exports: list[Export], request: BuildRequest) -> None:
+    """Raise UsageError for annotations that will have no place: that is better known before the build."""
+    annotated = [export for export in exports if export.annotations]
+    if not annotated:
+        return
+    from builder.exporters.annotation import check
+    from builder.prepare import platform_name
+
+    platforms = [platform_name(platform) for platform in request.platforms]
+    has_index = len(platforms) > 1 or (request.attests.is_any and not request.attests.referrers)
+    for export in annotated:
+        check(export.annotations, platforms, has_index=has_index, docker_types=export.docker_types)
 
 
 def _refuse_inline(exports: list[Export]) -> None:
