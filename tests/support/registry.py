@@ -97,7 +97,7 @@ def running_registry(
 
 
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """An authority of our own and a certificate for 127.0.0.1: (authority, certificate, key)."""
+    """An authority of our own, and a certificate for this machine and registry.example: (ca, that, key)."""
     ca, ca_key = folder / "ca.pem", folder / "ca.key"
     certificate, key, request = folder / "server.pem", folder / "server.key", folder / "server.csr"
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -106,7 +106,7 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     run([*sign, *authority, "-keyout", ca_key, "-out", ca])
     run(["openssl", "req", *new_key, "-keyout", key, "-out", request, "-subj", "/CN=127.0.0.1"])
     extensions = folder / "extensions"
-    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.example\n")
     sign = ["openssl", "x509", "-req", "-days", "2", "-CA", str(ca), "-CAkey", str(ca_key), "-CAcreateserial"]
     run([*sign, "-in", request, "-extfile", extensions, "-out", certificate])
     client = ["-keyout", folder / "client.key", "-out", folder / "client.csr", "-subj", "/CN=client"]

@@ -8,11 +8,13 @@ import pty
 import stat
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.connectproxy import connect_proxy
 from tests.support.layouts import LayoutMaker
 from tests.support.machine import CHECKOUT, Pybuild, needs, run
 from tests.support.registry import PASSWORD, USER, RunningRegistry, running_registry
@@ -317,6 +319,33 @@ def test_an_insecure_registry_is_believed_where_that_is_said(
     assert done.stdout == "Login Succeeded\n"
 
 
+def test_https_goes_through_a_proxy_which_learns_no_login(
+    basic: RunningRegistry, pybuild: Pybuild, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """The proxy alone knows where registry.example is."""
+    push(LayoutMaker(tmp_path / "layout"), basic, "far:1")
+    config = tmp_path / "config.toml"
+    config.write_text(f'[registries."registry.example"]\nca = "{basic.ca}"\n')
+    environ["PYBUILD_CONFIG"] = str(config)
+    words = ["login", *GOOD, "registry.example"]
+
+    with connect_proxy(basic.host) as proxy:
+        environ["HTTPS_PROXY"] = f"http://someone:known@{proxy.host}"
+        done = pybuild(*words, stdin=PASSWORD.encode(), env=environ)
+        told = build_from(pybuild, "registry.example/far:1", tmp_path, environ)
+        proxy.status = 407
+        refused = pybuild(*words, stdin=PASSWORD.encode(), env=environ, check=False)
+
+    assert done.stdout == "Login Succeeded\n"
+    assert "built " in told
+    assert "the proxy refuses registry registry.example" in refused.stderr
+    basic_text = b64encode(b"someone:known").decode()
+    assert all(head.startswith("CONNECT registry.example:443 ") for head in proxy.heads)
+    assert all(f"Basic {basic_text}" in head for head in proxy.heads)
+    assert not any(b64encode(f"{USER}:{PASSWORD}".encode()).decode() in head for head in proxy.heads)
+    assert "known@" not in done.stderr + told + refused.stderr
+
+
 def test_a_mirror_serves_what_the_registry_has_lost(
     basic: RunningRegistry, pybuild: Pybuild, environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -325,6 +354,22 @@ def test_a_mirror_serves_what_the_registry_has_lost(
     pybuild("login", *GOOD, basic.host, stdin=PASSWORD.encode(), env=environ)
 
     assert "built " in build_from(pybuild, "debian:1", tmp_path, environ)
+
+
+def test_all_logins_are_forgotten_at_once(pybuild: Pybuild, home: Path, environ: dict[str, str]) -> None:
+    (home / ".docker").mkdir()
+    document = {
+        "auths": {"https://index.docker.io/v1/": {"auth": "YTpi"}, "a.example": {"auth": "YTpi"}},
+        "x": 1,
+    }
+    (home / ".docker/config.json").write_text(json.dumps(document))
+
+    done = pybuild("logout", "--all", env=environ)
+
+    hub = "Removing login credentials for https://index.docker.io/v1/"
+    assert done.stdout.splitlines() == [hub, "Removing login credentials for a.example"]
+    assert json.loads((home / ".docker/config.json").read_text()) == {"auths": {}, "x": 1}
+    assert pybuild("logout", "--all", "a.example", env=environ, check=False).returncode == 2
 
 
 def test_a_configuration_file_with_a_slip_is_told(
