@@ -264,6 +264,27 @@ def test_an_identity_token_is_kept_in_place_of_the_password(
     assert {method for method, _, _ in service.asked} == {"POST"}
 
 
+def test_a_push_asks_for_what_it_does_and_for_where_it_mounts_from(
+    tokens: tuple[RunningRegistry, TokenServer], pybuild: Pybuild, environ: dict[str, str], tmp_path: Path
+) -> None:
+    registry, service = tokens
+    push(LayoutMaker(tmp_path / "layout"), registry, "team/below:1")
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/team/below:1\nLABEL a=b\n")
+    pybuild("login", *GOOD, registry.host, stdin=PASSWORD.encode(), env=environ)
+    pybuild.build(tmp_path, "--pull", "-t", f"{registry.host}/team/above:1", env=environ)
+    service.asked.clear()
+
+    pybuild("push", f"{registry.host}/team/above:1", env=environ)
+
+    scopes = {scope for _, _, given in service.asked for scope in given["scope"]}
+    assert scopes == {"repository:team/above:pull,push", "repository:team/below:pull"}
+    where = f"docker://{registry.host}/team/above:1"
+    run(["skopeo", "inspect", "--tls-verify=false", where], env=environ)
+    pybuild("logout", registry.host, env=environ)
+    refused = pybuild("push", f"{registry.host}/team/above:1", env=environ, check=False)
+    assert "denies access" in refused.stderr
+
+
 def test_what_everybody_may_pull_needs_no_login(
     tokens: tuple[RunningRegistry, TokenServer],
     pybuild: Pybuild,
