@@ -125,6 +125,7 @@ def test_the_same_lock_is_the_same_bytes_and_another_names_what_changed(
     Pybuild(world.folder / "elsewhere")("lock", context)
     assert (context / "Dockerfile.lock").read_bytes() == first
     assert pybuild("lock", "--check", context).stdout == ""
+    assert built(pybuild, context, "--locked") == FIRST
 
     world.change()
     done = pybuild("lock", "--check", context, check=False)
@@ -301,11 +302,12 @@ def test_a_cached_build_by_a_lock_asks_nobody(world: World, pybuild: Pybuild) ->
     pybuild("lock", context)
     pybuild.build(context, "-t", "app")
     world.web.asked.clear()
+    plans = [path for path in (pybuild.root / "cache/programs").rglob("*") if path.is_file()]
 
-    done = pybuild.build(context, "-t", "app", "--offline")
+    pybuild.build(context, "-t", "app", "--offline")
 
+    assert len(plans) == 1  # so that the second build compiles nothing
     assert world.web.asked == []
-    assert "0 of" not in done.stderr
     (context / "Dockerfile.lock").unlink()
     world.change()
     pybuild.build(context, "-t", "app")
@@ -347,7 +349,20 @@ def test_what_is_not_in_the_store_is_named_with_its_line(
     assert f"{shown} is not in the store, and --offline" in failed.stderr
     assert f"Dockerfile:{line}\n" in failed.stderr
     assert "hint: build once without --offline" in failed.stderr
+    assert "blob" not in failed.stderr  # the manifest was not asked for either
     assert world.web.asked == []
+
+
+def test_a_layer_that_was_never_fetched_is_named_with_its_line(world: World, pybuild: Pybuild) -> None:
+    context = world.write("FROM scratch\nCOPY --from={registry}/base:1 / /\n")
+    pybuild("lock", context)  # which brings documents, and no layers
+
+    failed = pybuild.build(context, "--offline", check=False)
+
+    assert failed.returncode == 1
+    assert f"of {world.registry.host}/base:1" in failed.stderr
+    assert "is not in the store, and --offline asks no registry" in failed.stderr
+    assert "Dockerfile:2\n" in failed.stderr
 
 
 def test_a_context_that_is_far_is_not_fetched_either(world: World, pybuild: Pybuild) -> None:
