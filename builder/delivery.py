@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.store.root import Store
 
 TREES = ("tar", "local")  # kinds of outputs that are no images
+CACHE_ONLY = "cacheonly"  # the kind that is none
 
 
 class Delivered:
@@ -51,8 +52,11 @@ class Delivered:
 
 def wanted(request: BuildRequest) -> list[Export]:
     """The outputs of a request: the store where none is given or --load asks for it. Raises UsageError."""
-    specs = _pushed(request.outputs) if request.push else list(request.outputs)
-    if not specs or (request.load and not any(_is_stored(spec, request) for spec in specs)):
+    asked = [spec for spec in request.outputs if spec.type != CACHE_ONLY]
+    specs = _pushed(asked) if request.push else asked
+    if not (specs or request.outputs) or (
+        request.load and not any(_is_stored(spec, request) for spec in specs)
+    ):
         specs.insert(0, OutputSpec(type="image"))
     found = [_parsed(spec, request) for spec in specs]
     if request.attests.is_any or request.sign:

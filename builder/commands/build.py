@@ -90,8 +90,8 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
     outputs = tuple(values.output(text) for text in parsed.all("output"))
     allowed = values.allowed_deletes(parsed.all("allow"), outputs)
     iidfile = parsed.text("iidfile") or None
-    if iidfile and any(spec.type in ("local", "tar") for spec in outputs):
-        raise UsageError("--iidfile needs an image, which a local or tar output does not make")
+    if iidfile and any(spec.type in ("local", "tar", "cacheonly") for spec in outputs):
+        raise UsageError("--iidfile needs an image, which a local, tar or cacheonly output does not make")
     request = BuildRequest(
         context=_context(parsed.words),
         root=root_of(parsed, environ),

@@ -73,8 +73,8 @@ FLAGS = (
          help="type=oci|docker|tar|local,dest=PATH, or type=registry, instead of the store; a bare folder is "
          "local, dest=- is standard output (several)"),
     Flag(name="annotation", kind="list", metavar="[TYPE:]KEY=VALUE", group=OUT,
-         help="annotate the image; TYPE is manifest (default), manifest-descriptor, index or index-descriptor, "
-         "several with commas, each for one platform only with [OS/ARCH] behind it (several)"),
+         help="annotate the image; TYPE is manifest (default), manifest-descriptor, index or "
+         "index-descriptor, or several with commas, each for one platform with [OS/ARCH] behind it (several)"),
     Flag(name="squash", kind="switch", group=OUT,
          help="make one layer of all that are above the base image"),
     Flag(name="load", kind="switch", group=OUT, help="put it into the local store too"),

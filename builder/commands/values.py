@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.request import SshSpec
 
 LATER = "not available in this version"
-OUTPUT_TYPES = ("docker", "image", "local", "oci", "registry", "tar")
+OUTPUT_TYPES = ("cacheonly", "docker", "image", "local", "oci", "registry", "tar")
 DELETES = "buildx.local.delete"
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 NETWORKS = ("default", "host", "none")
@@ -83,6 +83,8 @@ def _placed(text: str, kind: str, dest: str | None, attrs: Mapping[str, str]) ->
         raise UsageError(f"--output {text}: a folder cannot go to standard output")
     if kind in ("image", "registry") and dest:
         raise UsageError(f"--output {text}: an image goes under its names, and has no dest")
+    if kind == "cacheonly" and (dest or attrs):
+        raise UsageError(f"--output {text}: a cacheonly output has neither dest nor attributes")
     if kind in ("oci", "tar"):
         dest = dest or "-"
     return OutputSpec(type=kind, dest=dest, attrs=attrs)

@@ -260,3 +260,16 @@ def test_a_place_that_cannot_be_written_is_told(pybuild: Pybuild, context: Path,
 
     assert done.returncode in (1, 2)
     assert "no/such/folder" in done.stderr
+
+
+def test_a_build_for_the_cache_alone_names_nothing_and_is_found_later(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    before = names_in_store(pybuild)
+
+    pybuild("-o", "type=cacheonly", "-t", "app", "--metadata-file", tmp_path / "meta", context)
+
+    assert names_in_store(pybuild) == before
+    assert json.loads((tmp_path / "meta").read_text()).keys() == {"buildx.build.ref"}
+    assert "all 3 steps cached" in pybuild("-t", "app", context).stderr
+    assert "app:latest" in names_in_store(pybuild)
