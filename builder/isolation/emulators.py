@@ -16,7 +16,7 @@ from builder.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FOLDER = "/proc/sys/fs/binfmt_misc"
 PACKAGES = "qemu-user-static binfmt-support"
@@ -105,6 +105,12 @@ def program_head(architecture: str) -> bytes | None:
     bits, order, machine = MACHINES[architecture]
     head = b"\x7fELF" + bytes((bits // 32, 1 if order == "<" else 2, 1)) + bytes(9)
     return (head + struct.pack(f"{order}HHI", 2, machine, 1)).ljust(64, b"\0")
+
+
+def emulated_platforms(handlers: Sequence[Handler]) -> list[str]:
+    """The platforms whose programs one of the handlers takes, as linux/arm64."""
+    heads = {architecture: program_head(architecture) or b"" for architecture in MACHINES}
+    return [f"linux/{name}" for name, head in heads.items() if any(one.takes(head) for one in handlers)]
 
 
 def read_handlers(folder: str = FOLDER) -> list[Handler]:

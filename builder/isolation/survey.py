@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.errors import SandboxError
 from builder.isolation.choose import check_chroot, stand
-from builder.isolation.emulators import MACHINES, PACKAGES, program_head, read_handlers
+from builder.isolation.emulators import PACKAGES, emulated_platforms, read_handlers
 from builder.isolation.rungs import RUNGS, Isolation, Weakening, about, weakenings
 from builder.runtime.foreign.choice import find_installed
 from builder.runtime.probe import probe
@@ -164,13 +164,7 @@ def _find_runtimes() -> Finding:
 
 
 def _find_emulators() -> Finding:
-    handlers = read_handlers()
-    taken = {
-        architecture: [handler for handler in handlers if handler.takes(head)]
-        for architecture in MACHINES
-        if (head := program_head(architecture)) is not None
-    }
-    names = [f"linux/{architecture}" for architecture, found in taken.items() if found]
+    names = emulated_platforms(read_handlers())
     if names:
         return Finding("other platforms", True, f"RUN steps for {', '.join(names)} are emulated")
     remedy = f"apt-get install {PACKAGES}"

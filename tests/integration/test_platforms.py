@@ -125,6 +125,22 @@ def test_a_base_is_chosen_by_platform(shop: Workshop) -> None:
     assert lacking.marked == "FROM base:1"
 
 
+def test_a_base_is_chosen_by_variant(shop: Workshop) -> None:
+    text = "FROM scratch\nARG TARGETARCH\nARG TARGETVARIANT\nCOPY shared /$TARGETARCH$TARGETVARIANT\n"
+    shop.build("--platform=linux/arm/v6,linux/arm/v7,linux/arm64", "-t", "base:1", dockerfile=text)
+
+    asked = "linux/arm/v6,linux/arm/v7,linux/arm/v8,linux/arm64/v8,linux/arm64/v9"
+    shop.build(f"--platform={asked}", "-t", "app:1", dockerfile="FROM base:1\n")
+    older = shop.fail("--platform=linux/arm/v5", dockerfile="FROM base:1\n")
+
+    files = {platform: list(image.tree()) for platform, image in images_of(shop.root, "app:1").items()}
+    assert files == {
+        "linux/arm/v6": ["armv6"], "linux/arm/v7": ["armv7"], "linux/arm/v8": ["armv7"],
+        "linux/arm64": ["arm64"], "linux/arm64/v9": ["arm64"],
+    }  # fmt: skip
+    assert "linux/arm/v5" in older.message
+
+
 def test_cross_builds_need_no_emulation(shop: Workshop) -> None:
     outcome = shop.build("--platform=linux/amd64,linux/arm64,linux/riscv64", "-t", "app:1", dockerfile=CROSS)
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.isolation.emulators import emulation_of, needs_loader, program_head, read_handlers
+from builder.isolation.emulators import (
+    emulated_platforms,
+    emulation_of,
+    needs_loader,
+    program_head,
+    read_handlers,
+)
 
 # As qemu's own script registers them.
 AARCH64 = ("7f454c460201010000000000000000000200b700", "ffffffffffffff00fffffffffffffffffeffffff")
@@ -58,6 +64,14 @@ def test_a_handler_is_found_by_the_programs_it_takes(
     assert handler.takes(program_head(architecture) or b"")
     assert not any(handler.takes(program_head(other) or b"") for other in others)
     assert emulation_of(architecture, str(folder)).problem == ""
+
+
+def test_the_platforms_that_are_emulated_are_told(folder: Path, interpreter: Path) -> None:
+    register(folder, "qemu-arm", ARM, interpreter, "F")
+    register(folder, "qemu-s390x", S390X, interpreter, "")
+
+    assert emulated_platforms(read_handlers(str(folder))) == ["linux/arm", "linux/s390x"]
+    assert emulated_platforms([]) == []
 
 
 def test_a_held_interpreter_is_not_brought(folder: Path, interpreter: Path) -> None:
