@@ -112,9 +112,8 @@ class Transport:
             troubles, user = self._access.troubles(registry)
             notes += troubles
             if user is None:
-                error.hint = (
-                    f"the image may be private, or not exist; `pybuild login {registry}` logs in there"
-                )
+                way = f"`pybuild login {registry}` logs in there"
+                error.hint = f"{error.hint}; {way}" if error.hint else way
             elif user:
                 notes.append(f"asked as {user!r}, who is logged in at {registry}")
         error.notes = (*error.notes, *(note for note in notes if note not in error.notes))
@@ -230,11 +229,16 @@ class Transport:
 
     async def _ask_realm(self, asked: Asked) -> httpx.Response:
         """Send a request for a token. What is in its body is for the realm alone: it follows no redirect."""
+        try:
+            target = httpx.URL(asked.url)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ImageError(
+                f"registry {asked.registry} names a realm that is no URL", code="registry-auth"
+            ) from error
         if asked.body is None:
             return await self._follow(
                 asked.registry, asked.method, asked.url, asked.headers, asked.authorization, None
             )
-        target = httpx.URL(asked.url)
         client = self._client(asked.registry, target)
         request = client.build_request(asked.method, target, headers=asked.headers, content=asked.body)
         return await client.send(request, stream=True)

@@ -380,6 +380,17 @@ def test_a_realm_of_another_machines_registry_does_not_lead_inward(host: str) ->
 
 
 @pytest.mark.hostile("dotnet #54225")
+@pytest.mark.parametrize("realm", ["http://a b/", "http://a:99999/", "http://\x01/", "http://a\x7f/"])
+async def test_a_realm_that_is_no_url_is_an_error(realm: str) -> None:
+    async with fake_registry(wants_token(realm=realm)) as fake:
+        with pytest.raises(ImageError) as caught:
+            await ask(fake)
+
+    assert caught.value.code in ("registry-auth", "registry-unreachable")
+    assert len(fake.asked) == 1
+
+
+@pytest.mark.hostile("dotnet #54225")
 @pytest.mark.parametrize("way", ["realm", "redirect"])
 async def test_a_registry_elsewhere_sends_nobody_to_this_machine(way: str) -> None:
     """A proxy stands for the network, so that the registry can have any name."""
