@@ -74,7 +74,7 @@ FLAGS = (
          "local, dest=- is standard output (several)"),
     Flag(name="annotation", kind="list", metavar="[TYPE:]KEY=VALUE", group=OUT,
          help="annotate the image; TYPE is manifest (default), manifest-descriptor, index or "
-         "index-descriptor, or several with commas, each for one platform with [OS/ARCH] behind it (several)"),
+         "index-descriptor, or several with commas, each for one platform with [OS/ARCH] behind (several)"),
     Flag(name="squash", kind="switch", group=OUT,
          help="make one layer of all that are above the base image"),
     Flag(name="load", kind="switch", group=OUT, help="put it into the local store too"),

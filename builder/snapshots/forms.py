@@ -255,6 +255,7 @@ def fitted(
         with blobs.open(digests.parse(blob.descriptor.digest)) as stream:
             told = annotations_of(stream)
         if told:
+            told |= {spec.UNCOMPRESSED_SIZE: str(blob.size)} if blob.size else {}  # 0 is not known
             return msgspec.structs.replace(
                 blob, descriptor=msgspec.structs.replace(blob.descriptor, annotations=told)
             )
