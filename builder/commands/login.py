@@ -114,7 +114,7 @@ def _given(parsed: Parsed) -> tuple[str, str]:
         raise UsageError("--password and --password-stdin are mutually exclusive")
     if not user:
         raise UsageError("--password-stdin needs --username")
-    data = sys.stdin.buffer.read(MAX_PASSWORD + 1)
+    data = sys.stdin.buffer.read(MAX_PASSWORD + 1) if sys.stdin is not None else b""
     if len(data) > MAX_PASSWORD:
         raise UsageError(f"the password on standard input has more than {MAX_PASSWORD >> 20} MiB")
     try:
@@ -130,7 +130,7 @@ def _asked(user: str, password: str, *, is_given: bool) -> Login:
     """A whole login; what is missing is asked for at the terminal. is_given: the user name is settled."""
     from builder.oci.auth import Login
 
-    if not (user and is_given and password) and not sys.stdin.isatty():
+    if not (user and is_given and password) and (sys.stdin is None or not sys.stdin.isatty()):
         raise UsageError(
             "a login cannot be asked for: standard input is no terminal",
             hint="give --username, and the password with --password-stdin",

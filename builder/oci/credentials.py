@@ -28,7 +28,7 @@ class Keyring:
         self._environ = environ
         self._given = given or {}
         self._helped: dict[tuple[str, str], Login | None] = {}
-        self.places = files.find_places(environ, os.getuid())
+        self.places = files.find_places(environ, _own_uid())
 
     def find(self, registry: str, repository: str) -> Found:
         """The login for a registry, in the first place that has one, and what other places were of no use."""
@@ -85,7 +85,7 @@ def keep(environ: Mapping[str, str], registry: str, login: Login) -> Kept:
 
     Raises CredentialError.
     """
-    path = files.find_places(environ, os.getuid()).written
+    path = files.find_places(environ, _own_uid()).written
     key = files.server_key(registry)
     helper = files.helper_for(files.read_file(path), registry)
     entry = files.entry_of(login)
@@ -108,7 +108,7 @@ def keep(environ: Mapping[str, str], registry: str, login: Login) -> Kept:
 
 def forget(environ: Mapping[str, str], registry: str) -> bool:
     """Forget a registry's login; whether there was one. Raises CredentialError."""
-    path = files.find_places(environ, os.getuid()).written
+    path = files.find_places(environ, _own_uid()).written
     document = files.read_file(path)
     helper = files.helper_for(document, registry)
     known = bool(files.keys_of(registry, _auths(document)))
@@ -127,8 +127,19 @@ def forget(environ: Mapping[str, str], registry: str) -> bool:
 
 def all_registries(environ: Mapping[str, str]) -> list[str]:
     """The registries that the file of logins names. Raises CredentialError."""
-    document = files.read_file(files.find_places(environ, os.getuid()).written)
+    document = files.read_file(files.find_places(environ, _own_uid()).written)
     return list(dict.fromkeys(files.host_of(key) for key in _auths(document)))
+
+
+def _own_uid() -> int:
+    """The user's number outside of a user namespace that a build may have entered (user_namespaces(7))."""
+    uid = os.getuid()
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            rows = [tuple(int(word) for word in line.split()) for line in file]
+    except (OSError, ValueError):
+        return uid
+    return next((outside + uid - inside for inside, outside, count in rows if 0 <= uid - inside < count), uid)
 
 
 def _has(helper: tuple[str, str], environ: Mapping[str, str]) -> bool:

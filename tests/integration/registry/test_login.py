@@ -220,6 +220,28 @@ def test_what_is_missing_or_too_much_is_told(
     assert message in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("-u", "me", "--password-stdin")])
+def test_who_has_no_standard_input_is_told(environ: dict[str, str], words: tuple[str, ...]) -> None:
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" <&-',
+        "sh",
+        sys.executable,
+        "-m",
+        "builder",
+        "login",
+        *words,
+        "127.0.0.1:1",
+    ]
+
+    done = run(command, env={**environ, "PYTHONPATH": str(CHECKOUT)}, check=False)
+
+    assert done.returncode == 2
+    assert "standard input" in done.stderr
+    assert "pybuild itself" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["a_b c", "-x", "http://", "a b", "../x"])
 def test_what_is_no_registry_is_told(pybuild: Pybuild, environ: dict[str, str], name: str) -> None:
     done = pybuild("login", "-u", "me", "-p", "x", "--", name, env=environ, check=False)

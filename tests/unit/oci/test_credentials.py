@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,22 @@ def test_keeping_a_login_changes_nothing_else_of_the_file(
         "auths": {"b.example": auth("b:1"), "a.example": entry},
         "psFormat": "x",
     }
+
+
+def test_logins_that_are_kept_at_the_same_time_are_all_kept(home: Path, environ: dict[str, str]) -> None:
+    names = [f"r{number}.example" for number in range(16)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: keep(environ, name, Login("me", name)), names))
+
+    assert [find(environ, name) for name in names] == [Login("me", name) for name in names]
+    assert os.listdir(home / ".docker") == ["config.json"]
+
+
+def test_podmans_folder_is_that_of_the_user_outside_of_namespaces(environ: dict[str, str]) -> None:
+    del environ["XDG_RUNTIME_DIR"]
+
+    assert f"/run/containers/{os.getuid()}/auth.json" in Keyring(environ).places.read
 
 
 def test_a_login_goes_to_the_program_that_the_file_names(
