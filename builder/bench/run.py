@@ -183,7 +183,8 @@ class Bench:
         path = os.path.abspath(self._dockerfile())
         top = os.path.join(os.path.abspath(self.folder), "")
         inside = path.removeprefix(top) if path.startswith(top) else ""
-        names = [".dockerignore", *([inside, f"{inside}.dockerignore"] if inside else [])]
+        further = (inside, f"{inside}.dockerignore", inside + prepare.LOCK_SUFFIX) if inside else ()
+        names = [".dockerignore", *further]
         copy_context(self.folder, copy, self.entries, names)
         return os.path.join(copy, inside) if inside else path
 
@@ -230,9 +231,11 @@ class Bench:
         if not advice.text:
             return
         dockerfile = os.path.join(place, "Dockerfile.proposed")
+        lock = [(dockerfile + prepare.LOCK_SUFFIX, self.texts.lock)] if self.texts.lock is not None else []
         for path, text in (
             (dockerfile, advice.text),
             (f"{dockerfile}.dockerignore", (self.texts.ignore or ("", ""))[1]),
+            *lock,
         ):
             with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(text)

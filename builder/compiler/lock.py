@@ -24,7 +24,7 @@ import msgspec
 from msgspec.structs import replace
 
 from builder.compiler.created_by import valid
-from builder.compiler.remotes import redact
+from builder.compiler.remotes import BAD_REF, redact
 from builder.digest import Digest
 from builder.errors import BuildError, DockerfileError
 from builder.oci.spec import Platform
@@ -149,7 +149,7 @@ def _check(lock: Lock) -> None:
     for name, found in lock.git.items():
         if not COMMIT.fullmatch(found.commit) or not (found.tag == "" or COMMIT.fullmatch(found.tag)):
             raise ValueError(f"{found.tag or found.commit!r} is no commit ({name})")
-        if found.ref and not found.ref.startswith("refs/"):
+        if found.ref and (not found.ref.startswith("refs/") or BAD_REF.search(found.ref)):
             raise ValueError(f"{found.ref!r} is no ref ({name})")
 
 

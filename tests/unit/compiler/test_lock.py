@@ -85,6 +85,11 @@ def test_what_is_written_is_json_by_reference_and_platform() -> None:
             f'{{"version": 1, "platforms": [], "git": {{"a": {{"commit": "{COMMIT}", "ref": "-x"}}}}}}',
             "no ref",
         ),
+        (
+            f'{{"version": 1, "platforms": [], "git": {{"a": {{"commit": "{COMMIT}", '
+            '"ref": "refs/heads/a:refs/heads/b"}}}',
+            "no ref",
+        ),
         ("[" * 100_000, "no lock file"),
     ],
 )
