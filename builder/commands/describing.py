@@ -9,7 +9,7 @@ from typing import Any
 
 from builder.commands.arguments import PLATFORM, Environ, expect, finish, open_store_of, platform_of
 from builder.commands.flags import FALSE, TRUE, Command, Flag, Parsed
-from builder.commands.formats import FORMAT, SHOWN, UNKNOWN, cut, moment, short_id, show, since, size
+from builder.commands.formats import FORMAT, SHOWN, cut, moment, short_id, show, since, size
 from builder.commands.gofunctions import json_of
 from builder.commands.gotemplate import Template
 from builder.commands.images import NO_TRUNC, QUIET
@@ -22,6 +22,7 @@ HEADINGS = {
     "ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY",
     "Size": "SIZE", "Comment": "COMMENT",
 }  # fmt: skip
+ZERO_TIME = "0001-01-01T00:00:00Z"  # as docker tells a time that is not known
 WIDEST = 45  # characters of a step
 
 
@@ -50,7 +51,7 @@ def _is_human(parsed: Parsed) -> bool:
 
 def _history_row(line: Mapping[str, Any], *, full: bool, human: bool) -> dict[str, object]:
     when = moment(line["Created"])
-    exact = when.astimezone().isoformat(timespec="seconds").replace("+00:00", "Z") if when else UNKNOWN
+    exact = when.astimezone().isoformat(timespec="seconds").replace("+00:00", "Z") if when else ZERO_TIME
     return {
         "ID": line["Id"] if line["Id"] == "<missing>" else short_id(line["Id"], full=full),
         "CreatedSince": since(line["Created"]) if human else exact,

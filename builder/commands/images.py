@@ -28,7 +28,8 @@ WITH_DIGESTS = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince
 HEADINGS = {
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
     "CreatedAt": "CREATED AT", "Size": "SIZE", "VirtualSize": "VIRTUAL SIZE", "SharedSize": "SHARED SIZE",
-    "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS", "Platform": "PLATFORM", "Damaged": "DAMAGED",
+    "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS", "Bytes": "BYTES",
+    "Platform": "PLATFORM", "Damaged": "DAMAGED",
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def list_images(parsed: Parsed, environ: Environ) -> int:
 
 
 def _row(image: Listed, *, full: bool) -> dict[str, object]:
-    """docker's fields of an image, and Platform and Damaged."""
+    """docker's fields of an image, and Bytes, Platform and Damaged."""
     return {
         "ID": short_id(image.id, full=full) or NONE,
         "Repository": image.repository or NONE,
@@ -64,6 +65,7 @@ def _row(image: Listed, *, full: bool) -> dict[str, object]:
         "SharedSize": UNKNOWN,
         "UniqueSize": UNKNOWN,
         "Containers": UNKNOWN,
+        "Bytes": image.size,
         "Platform": image.platform,
         "Damaged": image.damaged,
     }
