@@ -34,7 +34,7 @@ async def push_output(export: Export, image: Finished, store: Store, emit: Emit)
     names = targets(export, image)
     insecure = [name.registry for name in names] if export.insecure else []
     held = {one.config: one.config_bytes for one in image.whole() if one.config}
-    async with open_transport(os.environ, insecure=insecure) as transport:
+    async with open_transport(os.environ, insecure=insecure, mirrors=False) as transport:
         pushing = Pushing(store, transport, emit)
         await pushing.push(parcel_of(image, store), names, held)
         for tag, beside in image.beside:

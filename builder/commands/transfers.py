@@ -72,7 +72,7 @@ async def _push(
     from builder.oci.connections import open_transport
 
     done: list[Pushed] = []
-    async with open_transport(environ, insecure=_insecure(parsed, names)) as transport:
+    async with open_transport(environ, insecure=_insecure(parsed, names), mirrors=False) as transport:
         for each in names:
             wanted = each.familiar() if parsed.switch("all-tags") else source
             done += await uploads.push(store, wanted, [each], _platform(parsed), transport, emit)
