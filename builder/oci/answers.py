@@ -6,6 +6,7 @@ nothing, and knows neither who is asked nor what for.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 60.0
 SMALL_SECONDS = 90.0  # for a whole manifest or token
 MAX_ERROR = 64 << 10
+SAID_SECONDS = 10.0  # for an error's body
 HUB_HOST = "registry-1.docker.io"
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 
@@ -53,9 +55,10 @@ async def read_small(response: httpx.Response, limit: int, what: str) -> bytes:
 async def said(response: httpx.Response) -> str:
     """What an error's body says, made fit for a message."""
     try:
-        data = await read_small(response, MAX_ERROR, "an error message")
+        async with asyncio.timeout(SAID_SECONDS):
+            data = await read_small(response, MAX_ERROR, "an error message")
         problems = msgspec.json.decode(data, type=_Problems)
-    except (ImageError, httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError):
+    except (ImageError, httpx.HTTPError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
         return ""
     text = "; ".join(p.message or p.code for p in problems.errors[:3]) or problems.details
     return "".join(c if c.isprintable() else " " for c in text)[:300].lower()

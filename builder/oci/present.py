@@ -10,6 +10,7 @@ that knows everything finds out, and does, what is missing. It never sends anyth
 from __future__ import annotations
 
 import _socket
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from builder.oci.parcel import Parcel
     from builder.oci.reference import Reference
 
-SECONDS = 2.0  # for a connection, and for each answer
+SECONDS = 2.0  # for a connection, and for each piece of an answer
+MOST_SECONDS = 10.0  # for all answers
 MAX_HEAD = 16 << 10  # bytes of an answer
 MAX_QUESTIONS = 2000
 AT_ONCE = 50  # questions sent before the first answer is read: they fit into any socket's buffer
@@ -101,13 +103,14 @@ class _Answers:
 
     def __init__(self, connection: _socket.socket) -> None:
         self._connection = connection
+        self._end = monotonic() + MOST_SECONDS
         self._held = b""
 
     def next(self) -> dict[str, str]:
         """The headers of the next answer, empty where it is not 200. Raises OSError, ValueError."""
         while b"\r\n\r\n" not in self._held:
             data = self._connection.recv(MAX_HEAD)
-            if not data or len(self._held) > MAX_HEAD:
+            if not data or len(self._held) > MAX_HEAD or monotonic() > self._end:
                 raise ValueError("not a whole answer")
             self._held += data
         head, _, self._held = self._held.partition(b"\r\n\r\n")

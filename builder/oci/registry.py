@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ from builder.oci.answers import (
     unreachable,
 )
 from builder.oci.documents import MAX_MANIFEST
-from builder.oci.reference import Reference
+from builder.oci.patience import Pace
+from builder.oci.reference import Reference, is_tag
 from builder.oci.spec import Descriptor
 from builder.oci.transport import Transport
 from builder.store.blobs import BlobStore, Ingest, WrongContent
@@ -130,6 +132,7 @@ class Registry:
         growing: for who reads it meanwhile; it ends well here, and fails by its owner. Raises ImageError for
         what the registry does wrong, StoreError where the disk does not take it.
         """
+        _check_room(blobs, descriptor)
         with blobs.ingest() as ingest:
             async with self._slots:
                 await self._transfer(reference, descriptor, ingest, progress, growing)
@@ -161,7 +164,7 @@ class Registry:
 
         path = f"{reference.repository}/blobs/{descriptor.digest}"
         item = digests.hex_of(digests.parse(descriptor.digest))[:12]
-        failures, resumes = 0, 0
+        failures, resumes, pace = 0, 0, Pace(f"registry {reference.registry}")
         while True:
             before = ingest.size
             headers = {"range": f"bytes={before}-"} if before else {}
@@ -172,9 +175,10 @@ class Registry:
                     await self._begin(response, reference, descriptor, ingest)
                     if growing is not None and not ingest.size:
                         growing.begin(ingest.fileno())
-                    await _receive(response, ingest, descriptor, note)
+                    await _receive(response, ingest, descriptor, note, pace)
                 return
             except httpx.HTTPError as error:
+                pace.note(0)
                 failures = 1 if ingest.size > before else failures + 1
                 resumes += 1
                 if failures >= ATTEMPTS or resumes >= MAX_RESUMES or not may_pass(error):
@@ -246,24 +250,45 @@ class Registry:
             tags = msgspec.json.decode(data, type=_Tags).tags or []
         except (ImageError, httpx.HTTPError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
             return None  # it is only a hint
+        tags = [tag for tag in tags if is_tag(tag)][:MAX_LOOKED_AT]
         near = difflib.get_close_matches(reference.tag or "", tags, 3, 0.4) or sorted(tags)[-3:]
         names = [f"{reference.familiar_name()}:{tag}" for tag in near if tag.isprintable()]
         return f"did you mean {' or '.join(names)}?" if names else None
 
 
 CURIOSITY_SECONDS = 5.0
+MAX_LOOKED_AT = 1000  # tags that may have been meant
 
 
 class _Tags(msgspec.Struct):
     tags: list[str] | None = None
 
 
+def _check_room(blobs: BlobStore, descriptor: Descriptor) -> None:
+    """Refuse what cannot be meant, or taken in. Raises ImageError."""
+    try:
+        disk = os.statvfs(blobs.folder)
+    except OSError:
+        return  # which is told when something is written
+    if descriptor.size > disk.f_frsize * disk.f_bfree:
+        raise ImageError(
+            f"blob {descriptor.digest} has {descriptor.size} bytes, and the disk of {blobs.folder} no room"
+            " for them",
+            code="no-room",
+            hint="`pybuild prune` makes room",
+        )
+
+
 async def _receive(
-    response: httpx.Response, ingest: Ingest, descriptor: Descriptor, done: Callable[[int], None]
+    response: httpx.Response,
+    ingest: Ingest,
+    descriptor: Descriptor,
+    done: Callable[[int], None],
+    pace: Pace,
 ) -> None:
     """Write a body behind what is there, hashing it; stops at once at a byte too many."""
     async with aiofiles.open(ingest.fileno(), "wb", buffering=0, closefd=False) as file:
-        async for piece in _pieces(response):
+        async for piece in _pieces(response, pace):
             if ingest.size + len(piece) > descriptor.size:
                 raise ImageError(
                     f"blob {descriptor.digest} is longer than the {descriptor.size} bytes of its manifest",
@@ -279,11 +304,12 @@ async def _receive(
             done(ingest.size)
 
 
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _pieces(response: httpx.Response, pace: Pace) -> AsyncIterator[bytes]:
     """The body in pieces of PIECE bytes; also what came before a connection broke."""
     buffer = bytearray()
     try:
         async for chunk in response.aiter_raw():
+            pace.note(len(chunk))
             buffer += chunk
             if len(buffer) >= PIECE:
                 yield bytes(buffer)

@@ -21,6 +21,7 @@ from builder.oci.answers import ATTEMPTS, HUB_HOST, TRY_AGAIN, may_pass, pause, 
 from builder.oci.auth import Credentials, nobody
 from builder.oci.clients import CONNECT_SECONDS, READ_SECONDS, Clients
 from builder.oci.hosts import Endpoint, Hosts
+from builder.oci.patience import Deadline, send
 from builder.oci.reference import DOCKER_HUB
 
 # Who has taken the last byte of a large blob may need a while to put it away.
@@ -156,6 +157,7 @@ class Transport:
         *,
         attempts: int = ATTEMPTS,
     ) -> httpx.Response:
+        deadline = Deadline()
         for attempt in range(1, attempts + 1):
             try:
                 base = await self._base(registry)
@@ -167,14 +169,14 @@ class Transport:
             except httpx.HTTPError as error:
                 if callable(body):
                     raise
-                if attempt == attempts or not may_pass(error):
+                if attempt == attempts or not may_pass(error) or not deadline.allows(pause(attempt)):
                     raise unreachable(registry, error) from error
                 await asyncio.sleep(pause(attempt))
                 continue
             if response.status_code not in TRY_AGAIN or attempt == attempts or callable(body):
                 return response
             seconds = retry_after(response.headers.get("retry-after", ""), attempt)
-            if seconds is None:
+            if seconds is None or not deadline.allows(seconds):
                 return response
             await response.aclose()
             await asyncio.sleep(seconds)
@@ -219,7 +221,7 @@ class Transport:
             else:
                 content = body() if callable(body) else body
                 request = client.build_request(method, target, headers=sent, content=content, timeout=UPLOAD)
-            response = await client.send(request, stream=True)
+            response = await send(client, request, _length(headers, body))
             location = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
@@ -270,7 +272,7 @@ class Transport:
         client = self._client(registry, url)
         request = client.build_request("GET", url, timeout=CONNECT_SECONDS)
         try:
-            response = await client.send(request, stream=True)
+            response = await send(client, request)
             await response.aclose()
         except (httpx.RemoteProtocolError, httpx.ReadError):
             return False
@@ -283,6 +285,13 @@ class Transport:
     def _client(self, registry: str, url: httpx.URL) -> httpx.AsyncClient:
         host = DOCKER_HUB if url.host == HUB_HOST else _netloc(url)
         return self._clients.to(url, self._hosts.trust_by(registry, host))
+
+
+def _length(headers: Mapping[str, str], body: Body | None) -> int:
+    """How many bytes go with a request, as far as that is known."""
+    if isinstance(body, bytes):
+        return len(body)
+    return int(headers.get("content-length", "0"))
 
 
 def _at(mirror: Endpoint, registry: str, path: str, scope: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ WHOLE = 32 << 20  # blobs up to this go in one request
 CHUNK = 64 << 20
 MAX_CHUNK = 512 << 20  # a registry may ask for larger ones, within reason
 MAX_RESUMES = 20
+MAX_SILENCES = 3  # requests that nobody took, or answered, in time
 _AGAIN = (408, 429, 500, 502, 503, 504)
 
 # (item, bytes done, bytes in all)
@@ -162,6 +163,7 @@ class _Upload:
         self._place = ""
         self._done = 0
         self._chunk = CHUNK
+        self._silences = 0
 
     @property
     def is_begun(self) -> bool:
@@ -253,7 +255,7 @@ class _Upload:
         """Send a part of the bytes; None: it has arrived. more: answers besides `_AGAIN` that are no end."""
         try:
             async with self._ask(method, place, headers, lambda: self._pieces(start, length)) as response:
-                if response.status_code in (201, 202, 204):
+                if response.status_code in (201, 204) or (method, response.status_code) == ("PATCH", 202):
                     if method == "PATCH":
                         self._move(response)
                     self._done = start + length
@@ -264,7 +266,8 @@ class _Upload:
                 return _Setback(error, retry_after(response.headers.get("retry-after", ""), attempt))
         except httpx.HTTPError as broken:
             error = unreachable(self._reference.registry, broken)
-            if not may_pass(broken):
+            self._silences += isinstance(broken, httpx.TimeoutException)
+            if not may_pass(broken) or self._silences >= MAX_SILENCES:
                 raise error from broken
             return _Setback(error, pause(attempt))
 

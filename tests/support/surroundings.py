@@ -128,7 +128,6 @@ class Surroundings:
             **kept,
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONWARNINGS": "default",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYBUILD_ROOT": str(self.root),
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
