@@ -45,19 +45,20 @@ def docker() -> Iterator[Docker]:
         "oci-mediatypes=false",
         "annotation.org.example.key=value,annotation-manifest-descriptor.x=y",
         "squash",
+        "attested",
     ],
 )
 def test_docker_loads_and_runs_it(pybuild: Pybuild, tmp_path: Path, docker: Docker, attributes: str) -> None:
     lay(tmp_path / "c", DOCKERFILE, {"a": "content\n"})
-    squash = attributes == "squash"
-    output = f"type=docker,dest={tmp_path}/a.tar{',' + attributes if attributes and not squash else ''}"
+    flags = {"squash": ["--squash"], "attested": ["--provenance=true", "--sbom=true"]}.get(attributes, [])
+    output = f"type=docker,dest={tmp_path}/a.tar{',' + attributes if attributes and not flags else ''}"
 
-    pybuild("-o", output, *(["--squash"] if squash else []), "-t", "formed:1", tmp_path / "c")
+    pybuild("-o", output, *flags, "-t", "formed:1", tmp_path / "c")
 
     name = docker.load(tmp_path / "a.tar", "formed:1")
     done = docker.run(name, [], [])
     assert done.stdout == "content\nnew\na\nmoved\n"
     assert "No such file" in done.stderr
     layers = docker("image", "inspect", "--format", "{{len .RootFS.Layers}}", name).stdout.strip()
-    assert layers == ("2" if squash else "4")
+    assert layers == ("2" if attributes == "squash" else "4")
     docker("rmi", name)
