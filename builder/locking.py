@@ -120,6 +120,10 @@ async def _look(request: BuildRequest, store: Store, texts: Texts) -> Lock:
             found |= {asked: base for asked, base in attempt.known.items() if is_lockable(asked.locator)}
             addresses = {**program.addresses, **addresses}
         content = await _fetch(request, store, addresses)
+    except BuildError as error:
+        if not request.target:
+            error.notes += ("all stages are locked; --target STAGE locks what that one needs",)
+        raise
     finally:
         await images.close()
     by_name: dict[str, dict[str, str]] = {}

@@ -113,6 +113,28 @@ def test_an_image_is_the_same_wherever_and_by_whomever_it_is_built(
     assert there["containerimage.config.digest"] == here["containerimage.config.digest"]
 
 
+def test_layers_of_copied_files_are_the_same_without_a_time_given(pybuild: Pybuild, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY --chown=3:4 a /etc/\nADD archive.tar /etc/\n")
+    (context / "a").write_text("a")
+    run(["tar", "--mtime=@1600000000", "-cf", "archive.tar", "a"], cwd=context)
+    pybuild.build(context, "-t", "app")
+
+    found = verified(pybuild, "app", "--twice")
+
+    assert found["onlyTimes"]
+    assert not any(step["files"] for step in found["platforms"][0]["steps"])
+
+
+def test_an_image_whose_layers_are_one_is_compared_as_such(pybuild: Pybuild, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo a > /a\nRUN echo b > /b\n")
+    pybuild.build(context, *EXACT, "--squash", "--annotation", "a=b", env=EPOCH)
+
+    found = verified(pybuild, "app")
+
+    assert found["reproduced"], found
+    assert len(set(found["platforms"][0]["digests"].values())) == 1
+
+
 def test_what_a_step_makes_otherwise_each_time_is_told_by_file_and_kind(
     pybuild: Pybuild, context: Path
 ) -> None:

@@ -227,6 +227,11 @@ def test_all_stages_are_locked_or_what_a_target_needs(world: World, pybuild: Pyb
 
     pybuild("lock", context)
     assert list(lock_of(context)["images"]) == [f"{world.registry.host}/base:1"]
+    absent = world.write("FROM {registry}/absent:1 AS unused\nFROM scratch AS last\nADD {web}/file /\n")
+    failed = pybuild("lock", absent, check=False)
+    assert failed.returncode == 1
+    assert "--target STAGE locks what that one needs" in failed.stderr
+    world.write("FROM {registry}/base:1 AS unused\nFROM scratch AS last\nADD {web}/file /\n")
     pybuild.build(context, "--locked", "--target", "unused")
 
 
