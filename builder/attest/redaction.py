@@ -30,10 +30,17 @@ class Redactor:
         found = {value.strip() for value in values}
         found.discard("")
         self._whole = frozenset(found)
+        self._known: dict[str, str] = {}  # variables are the same in many steps
         self._inside = sorted((v for v in found if len(v) >= SHORTEST), key=lambda v: (-len(v), v))
 
     def text(self, text: str) -> str:
         """The text with nothing in it that must not be told."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = self._cleaned(text)
+        return known
+
+    def _cleaned(self, text: str) -> str:
         if text.strip() in self._whole:
             return HIDDEN
         for value in self._inside:

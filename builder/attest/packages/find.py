@@ -19,6 +19,7 @@ from builder.snapshots.snapshot import FILE, FOLDER, Entry, LayerId
 from builder.snapshots.tree import TooManyLinks, Tree
 
 MOST_PACKAGES = 100_000
+MOST_TEXT = 32 << 20  # characters of all that packages say of themselves
 MOST_NOTES = 100
 MOST_FILES = 200_000  # files that are looked into
 
@@ -91,6 +92,7 @@ class _Finding:
         self.found: dict[tuple[str, str, str, str], Package] = {}
         self.notes: list[str] = []
         self.looked = 0
+        self.room = MOST_TEXT
 
     def take_system(self, reader: Callable[[Files, System], Iterator[Package]]) -> None:
         """The packages of a distribution."""
@@ -123,7 +125,14 @@ class _Finding:
                     self._note(f"only {MOST_PACKAGES} packages are told of")
                     return
                 one = bounded(package)
-                self.found.setdefault((one.kind, one.name, one.version, one.found), one)
+                key = (one.kind, one.name, one.version, one.found)
+                if key in self.found:
+                    continue
+                self.room -= sum(len(str(text)) for text in msgspec.structs.astuple(one))
+                if self.room < 0:
+                    self._note("packages say more of themselves than is told")
+                    return
+                self.found[key] = one
         except Unreadable as error:
             self._note(f"{what} could not be read: {error}")
 

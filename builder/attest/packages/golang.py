@@ -21,6 +21,7 @@ SECTION = b".go.buildinfo"
 HEAD = 32  # bytes before texts that follow the mark
 MAX_INFO = 8 << 20  # bytes of the texts
 SEARCHED = 1 << 20  # bytes in which the mark may stand
+MAX_SEARCHED = 16  # segments
 MAX_HEADERS = 4096  # segments or sections
 PT_LOAD = 1
 EXECUTABLE = 1
@@ -71,7 +72,7 @@ class _Elf:
         row_form = self.order + ("IIQQQQ" if self.wide else "IIIIII")
         sections = [struct.unpack_from(row_form, row) for row in rows]
         if not sections or names_at >= len(sections):
-            for flags, offset, _, size in self.segments:
+            for flags, offset, _, size in self.segments[:MAX_SEARCHED]:
                 if not flags & EXECUTABLE:
                     yield offset, min(size, SEARCHED)
             return
@@ -79,6 +80,7 @@ class _Elf:
         for name, _, _, _, offset, size in sections:
             if names[name : name + len(SECTION) + 1] == SECTION + b"\0":
                 yield offset, min(size, SEARCHED)
+                return
 
     def at(self, offset: int, size: int) -> bytes:
         """Bytes of the file, fewer at its end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from builder.attest.packages import rpmheader
-from builder.attest.packages.package import Files, Package, System
+from builder.attest.packages.package import Files, Package, System, Unreadable
 from builder.attest.packages.rpmheader import (
     ARCH,
     EPOCH,
@@ -24,6 +24,8 @@ from builder.attest.purl import package_url
 FOLDERS = ("usr/lib/sysimage/rpm", "var/lib/rpm", "usr/share/rpm")
 MANIFEST = "var/lib/rpmmanifest/container-manifest-2"  # of images without rpm: a line for each package
 MAX_MANIFEST = 16 << 20
+MAX_PACKAGES = 200_000
+MAX_HEADERS = 1 << 30  # bytes of all of them
 KEYS = "gpg-pubkey"  # keys are kept as if they were packages
 
 
@@ -36,11 +38,21 @@ def read(files: Files, system: System) -> Iterator[Package]:
             if file is None:
                 continue
             with file:
-                for header in reader(file):
+                for header in _bounded(reader(file)):
                     yield from _package(rpmheader.parse(header), system, path)
             return
     if (data := files.read(MANIFEST, MAX_MANIFEST)) is not None:
         yield from _listed(data, system)
+
+
+def _bounded(headers: Iterator[bytes]) -> Iterator[bytes]:
+    """The headers, as many as can be: entries of a database may lead to the same bytes again and again."""
+    size = 0
+    for number, header in enumerate(headers):
+        size += len(header)
+        if number >= MAX_PACKAGES or size > MAX_HEADERS:
+            raise Unreadable("it has more packages than are read")
+        yield header
 
 
 def _package(header: dict[int, str], system: System, found: str) -> Iterator[Package]:

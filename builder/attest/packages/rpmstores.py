@@ -15,7 +15,6 @@ from builder.attest.packages.package import Unreadable
 MAX_DATABASE = 1 << 30  # bytes
 MAX_SQLITE = 256 << 20  # bytes, as it is held in memory
 MAX_HEADER = 64 << 20  # bytes of one package's
-MAX_PACKAGES = 200_000
 WORK = 200_000_000  # steps of SQLite's machine
 PAGE = 4096
 
@@ -54,9 +53,7 @@ def read_sqlite(file: BinaryIO) -> Iterator[bytes]:
         kinds = connection.execute("SELECT type FROM sqlite_master WHERE name = 'Packages'").fetchall()
         if kinds != [("table",)]:
             raise Unreadable("it has no table of packages")
-        for number, (blob,) in enumerate(connection.execute("SELECT blob FROM Packages ORDER BY hnum")):
-            if number >= MAX_PACKAGES:
-                raise Unreadable("it has more packages than are read")
+        for (blob,) in connection.execute("SELECT blob FROM Packages ORDER BY hnum"):
             if isinstance(blob, bytes):
                 yield blob
     except (sqlite3.Error, sqlite3.Warning) as error:

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from builder.attest.packages import find, npm, rpmstores
+from builder.attest.packages import find, npm, rpm, rpmstores
 from builder.attest.spdx import Image, document
 from tests.support.packages import found_in, go_program, rpm_bdb, rpm_ndb, rpm_package, rpm_sqlite
 
@@ -91,6 +91,33 @@ def test_there_are_no_more_packages_than_are_of_use(monkeypatch: pytest.MonkeyPa
 
     assert len(found.packages) == 5
     assert found.notes == ("only 5 packages are told of",)
+
+
+def test_entries_that_lead_to_the_same_bytes_again_and_again_are_not_all_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rpm, "MAX_HEADERS", 10 * len(HEADER))
+
+    found = found_in({"var/lib/rpm/rpmdb.sqlite": rpm_sqlite([HEADER] * 50)})
+
+    assert found.notes == ("the packages of rpm could not be read: it has more packages than are read",)
+
+
+def test_a_database_is_left_after_so_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpmstores, "WORK", 5_000)
+
+    found = found_in({"var/lib/rpm/rpmdb.sqlite": rpm_sqlite([rpm_package(f"p{n}") for n in range(9000)])})
+
+    assert found.notes == ("the packages of rpm could not be read: it is damaged: interrupted",)
+
+
+def test_all_that_packages_say_of_themselves_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "MOST_TEXT", 1000)
+
+    found = found_in({"lib/apk/db/installed": "".join(f"P:p{n}\nV:1\nT:{'x' * 90}\n\n" for n in range(50))})
+
+    assert 0 < len(found.packages) < 10
+    assert found.notes == ("packages say more of themselves than is told",)
 
 
 def test_what_packages_say_of_themselves_is_bounded_and_printable() -> None:
