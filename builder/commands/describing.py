@@ -15,6 +15,7 @@ from builder.commands.gotemplate import Template
 from builder.commands.images import NO_TRUNC, QUIET
 from builder.commands.store import GLOBAL_FLAGS
 from builder.errors import BuildError, UsageError
+from builder.ui.words import clean
 
 COLUMNS = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 EXACT_COLUMNS = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
@@ -86,12 +87,17 @@ def inspect(parsed: Parsed, environ: Environ) -> int:
             failures.append(error)
     if template is not None:
         for image in found:
-            sys.stdout.write(template.render(image) + "\n")
+            sys.stdout.write(_shown(template.render(image)) + "\n")
     elif form == "json":
         sys.stdout.write(json_of(found) + "\n")
     else:
         sys.stdout.write(json.dumps(found, indent=4) + "\n")
     return finish(failures)
+
+
+def _shown(text: str) -> str:
+    """What an image says, as it is; where a terminal would act on it, made harmless."""
+    return "\n".join(map(clean, text.split("\n"))) if sys.stdout.isatty() else text
 
 
 COMMANDS = {

@@ -40,7 +40,8 @@ def diff(parsed: Parsed, environ: Environ) -> int:
     from builder.images.packages import is_database
 
     store = open_store_of(parsed, environ)
-    one, other = (read_contents(store, name, platform, is_database) for name in parsed.words)
+    one = read_contents(store, parsed.words[0], platform, is_database)
+    other = read_contents(store, parsed.words[1], platform, is_database, like=one)
     found = compare(one, other, times=not parsed.switch("ignore-times"))
     if as_json:
         print_document(_diff_object(parsed.words, (one, other), found))
@@ -126,7 +127,7 @@ def _field_lines(field: Change) -> Iterator[str]:
         yield "C History:"
         for line in difflib.unified_diff(field.before, field.after, n=0, lineterm=""):
             if not line.startswith(("---", "+++", "@@")):
-                yield f"    {cut(line, WIDEST_STEP, full=False)}"
+                yield f"    {cut(one_line(line), WIDEST_STEP, full=False)}"
         return
     yield one_line(f"{_sign(field)} {field.name}: {_versions(field, as_json=True)}")
 

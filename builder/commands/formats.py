@@ -52,8 +52,7 @@ def show(rows: Sequence[Row], form: str, default: str, headings: Mapping[str, st
         )
     text = form.removeprefix("table").strip() if is_table else form
     template = Template((text or default).replace("\\t", "\t").replace("\\n", "\n"))
-    harmless = [_harmless(row) for row in rows]
-    lines = [template.render(row) for row in harmless]
+    lines = [template.render(_harmless(row) if is_table or sys.stdout.isatty() else row) for row in rows]
     if is_table:
         lines = align([template.render(headings, HEADING_FUNCTIONS), *lines])
     elif not rows:
@@ -142,7 +141,7 @@ def short_id(ident: str, *, full: bool) -> str:
 
 def cut(text: str, width: int, *, full: bool) -> str:
     """A text of at most so many characters, an ellipsis at its end where it was longer."""
-    text = one_line(text.replace("\t", " "))
+    text = text.replace("\t", " ")
     return text if full or len(text) <= width else text[: width - 1] + "…"
 
 

@@ -92,7 +92,7 @@ def _layers_lines(
         yield f"Layer {layer.number}  {short_id(layer.descriptor.digest, full=False)}  {told}{wasted}"
         step = layer.step.created_by or layer.step.comment
         if step:
-            yield f"  {cut(step, WIDEST_STEP, full=False)}"
+            yield f"  {cut(one_line(step), WIDEST_STEP, full=False)}"
         from builder.images.waste import grow
 
         yield from _branch_lines(grow(each.changes), depth, "    ")

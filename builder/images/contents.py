@@ -75,12 +75,18 @@ class Contents:
 
 
 def read_contents(
-    store: Store, wanted: str, platform: Platform | None = None, keep: Wanted | None = None
+    store: Store,
+    wanted: str,
+    platform: Platform | None = None,
+    keep: Wanted | None = None,
+    like: Contents | None = None,
 ) -> Contents:
     """An image's layers, read. keep: of which paths the bytes are wanted, too.
 
+    like: what was read, with the same `keep`, of an image that may share layers: those are not read again.
     Raises ImageError for an image or a layer that is not there, or is damaged or hostile.
     """
+    known = {(layer.descriptor.digest, layer.diff_id): layer for layer in like.layers} if like else {}
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         found = find_image(store, wanted, platform)
         documents.check_layers(found.manifest, found.config, wanted)
@@ -90,6 +96,9 @@ def read_contents(
         room = MAX_HELD_IN_ALL
         pairs = zip(found.manifest.layers, found.config.rootfs.diff_ids, steps, strict=False)
         for number, (descriptor, diff_id, step) in enumerate(pairs, 1):
+            if (same := known.get((descriptor.digest, diff_id))) is not None:
+                layers.append(Layer(number, descriptor, diff_id, step, same.entries, same.texts))
+                continue
             sink = _Holding(keep, room) if keep is not None else None
             entries = _scan(store, descriptor, diff_id, wanted, sink)
             room -= sum(map(len, sink.texts.values())) if sink is not None else 0

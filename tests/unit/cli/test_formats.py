@@ -80,3 +80,14 @@ def test_a_format_that_is_none_is_refused_though_there_are_no_rows() -> None:
         formats.show([], "yaml", "", HEADINGS)
     with pytest.raises(UsageError, match=r"there is no field \.Nope"):
         formats.show([], "{{.Nope}}", "", HEADINGS)
+
+
+def test_a_template_gives_texts_as_they_are_but_for_terminals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats.show(ROWS[1:], "{{.Name}}", "", HEADINGS)
+    assert capsys.readouterr().out == "\x1b[31mx\n"
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    formats.show(ROWS[1:], "{{.Name}}", "", HEADINGS)
+    assert capsys.readouterr().out == "x\n"

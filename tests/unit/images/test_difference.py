@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from builder.digest import Digest
 from builder.images.contents import read_contents
 from builder.images.difference import Difference, compare
 from builder.images.packages import is_database
@@ -136,6 +137,17 @@ def test_layers_below_the_first_that_differs_are_shared(store: Store, layout: La
     )
 
     assert found.shared == 1
+
+
+def test_layers_that_two_images_share_are_read_once(store: Store, layout: LayoutMaker) -> None:
+    add_image(store, layout, image_of_tars(layout, [tar_of(*BASE)]), "one")
+    add_image(store, layout, image_of_tars(layout, [tar_of(*BASE), tar_of(("x", {}))]), "other")
+    one = read_contents(store, "one", keep=is_database)
+    store.blobs.remove(Digest(one.layers[0].descriptor.digest))
+
+    other = read_contents(store, "other", keep=is_database, like=one)
+
+    assert files(compare(one, other)) == [("x", "added", ())]
 
 
 def test_fields_of_the_config_are_told_one_by_one(store: Store, layout: LayoutMaker) -> None:
