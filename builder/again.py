@@ -93,6 +93,19 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
     return asked
 
 
+def completed(typed: BuildRequest, plain: Mapping[str, Any], environ: Mapping[str, str]) -> BuildRequest:
+    """A request that was typed, with a record's outputs and time, where it has none of its own."""
+    outputs, epoch = plain.get("outputs"), plain.get("epoch")
+    if typed.outputs or not isinstance(outputs, list):
+        return typed
+    if isinstance(epoch, str) and prepare.EPOCH not in prepare.build_args(typed, environ):
+        typed = typed.but(build_args={**typed.build_args, prepare.EPOCH: epoch})
+    try:
+        return typed.but(outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in outputs))
+    except (TypeError, ValueError):
+        return typed
+
+
 def _lacking(plain: Mapping[str, Any], given: BuildRequest) -> list[str]:
     """What was given to the build, and is not given now, as it is typed."""
     there = {

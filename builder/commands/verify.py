@@ -90,20 +90,24 @@ def _split(parsed: Parsed) -> tuple[str, list[str]]:
 def _request(
     parsed: Parsed, environ: Mapping[str, str], verification: Verification, words: list[str]
 ) -> BuildRequest:
-    """What is built again: as it is typed where the context is, else as it is recorded."""
+    """What is built again: as it is typed where the context is, else as it is recorded.
+
+    How the image is written and its time are as they are recorded, where nobody typed them.
+    """
     parsed.words = words or ["."]
     request = build.request_of(parsed, environ)
+    from builder.verify.recorded import complete, find_request
+
+    store, digest = verification.store, verification.row["digest"]
     if words:
-        return request
+        return complete(store, digest, request, environ)
     for flag in PASSED:
         if flag.name in parsed and flag.name not in BESIDE:
             raise UsageError(
                 f"--{flag.name} goes with a CONTEXT: without one, the build is as its record says",
                 hint=f"`pybuild verify {verification.wanted} CONTEXT` with all flags of the build",
             )
-    from builder.verify.recorded import find_request
-
-    return find_request(verification.store, verification.row["digest"], verification.wanted, request)
+    return find_request(store, digest, verification.wanted, request)
 
 
 def _build(request: BuildRequest, outset: Outset, mode: str, environ: Mapping[str, str]) -> BuildResult:

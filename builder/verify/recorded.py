@@ -11,6 +11,8 @@ from builder.errors import BuildError
 from builder.events import BuildFinished
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.request import BuildRequest
     from builder.store.root import Store
 
@@ -24,6 +26,20 @@ def find_request(store: Store, digest: str, shown: str, given: BuildRequest) -> 
     given: what records do not keep, and the store. Raises BuildError where there is no such build, or where
     its record and what is given are not enough.
     """
+    plain = _find(store, digest)
+    if plain is None:
+        raise BuildError(f"no build of {shown} is recorded", code="no-build", hint=HINT)
+    return again.request_of(plain, given)
+
+
+def complete(store: Store, digest: str, typed: BuildRequest, environ: Mapping[str, str]) -> BuildRequest:
+    """A request that was typed; what nobody typed of the image's form and time is the record's, if any."""
+    plain = _find(store, digest)
+    return typed if plain is None else again.completed(typed, plain, environ)
+
+
+def _find(store: Store, digest: str) -> dict[str, Any] | None:
+    """What the record of the last such build has; None where there is none."""
     builds = os.path.join(store.folder, "builds")
     try:
         names = sorted(os.listdir(builds), reverse=True)
@@ -32,8 +48,8 @@ def find_request(store: Store, digest: str, shown: str, given: BuildRequest) -> 
     for name in names:
         folder = os.path.join(builds, name)
         if _image_of(folder) == digest:
-            return again.request_of(_plain_of(folder), given)
-    raise BuildError(f"no build of {shown} is recorded", code="no-build", hint=HINT)
+            return _plain_of(folder)
+    return None
 
 
 def _image_of(folder: str) -> str:

@@ -228,6 +228,17 @@ def test_what_is_typed_is_built_where_a_context_is_named(pybuild: Pybuild, conte
     assert not verified(pybuild, *out, "app", str(context), env=EPOCH)["reproduced"]
 
 
+def test_how_the_image_is_written_is_as_recorded_where_nobody_typed_it(
+    pybuild: Pybuild, context: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo 1 > /a\n")
+    pybuild.build(context, *EXACT, env=EPOCH)
+
+    assert verified(pybuild, "app", "--twice", str(context))["reproduced"]
+    assert verified(pybuild, "app", str(context), env={"SOURCE_DATE_EPOCH": "5"})["onlyTimes"]
+    assert verified(pybuild, "-o", "type=image", "app", str(context), env=EPOCH)["onlyTimes"]
+
+
 def test_what_a_record_does_not_keep_has_to_be_typed(pybuild: Pybuild, context: Path) -> None:
     (context / "Dockerfile").write_text(
         "FROM busybox\nARG WORD\nRUN --mount=type=secret,id=key cat /run/secrets/key > /a; echo $WORD >> /a\n"
