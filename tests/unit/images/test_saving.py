@@ -11,6 +11,7 @@ from builder import images
 from builder.errors import BuildError, ImageError
 from builder.images.saving import save
 from builder.oci import spec
+from builder.oci.archive import SMALL
 from builder.oci.names import Names
 from builder.oci.spec import Platform
 from builder.store.root import Store, open_store
@@ -184,7 +185,7 @@ def test_a_layouts_folder_is_loaded_and_nothing_else_is(
     layout.name(row, "1", **{spec.IMAGE_NAME: "docker.io/library/app:1"})
     other = tmp_path / "other"
     other.mkdir()
-    (other / "secret").write_text("x")
+    (other / "secret").write_bytes(bytes(SMALL + 1))
 
     (loaded,) = images.load(store, str(layout.folder))
 
