@@ -42,6 +42,7 @@ def turning() -> bytes:
         ("var/lib/rpm/rpmdb.sqlite", endless()),
         ("var/lib/rpm/rpmdb.sqlite", rpm_sqlite([b"\xff" * 16])),
         ("var/lib/rpm/rpmdb.sqlite", rpm_sqlite([struct.pack(">II", 0xFFFFFFFF, 0xFFFFFFFF)])),
+        ("var/lib/rpm/rpmdb.sqlite", rpm_sqlite([struct.pack(">II", 10, 0)])),
         ("var/lib/rpm/Packages.db", rpm_ndb([HEADER])[:5000].replace(b"BlbS", b"xxxx")),
         ("var/lib/rpm/Packages.db", b"RpmP" + struct.pack("<III", 0, 0, 0xFFFFFFFF) + bytes(16)),
         ("var/lib/rpm/Packages.db", rpm_ndb([HEADER]).replace(struct.pack("<I", len(HEADER)), b"\xff" * 4)),
@@ -60,6 +61,12 @@ def test_what_cannot_be_read_is_noted_and_the_rest_is_told(path: str, data: byte
     assert [package.name for package in found.packages] == ["musl"]
     assert len(found.notes) == 1
     assert "could not be read" in found.notes[0]
+
+
+def test_what_is_no_table_of_packages_is_not_asked() -> None:
+    found = found_in({"var/lib/rpm/rpmdb.sqlite": endless()})
+
+    assert found.notes == ("the packages of rpm could not be read: it has no table of packages",)
 
 
 def test_the_notes_are_in_the_document() -> None:
