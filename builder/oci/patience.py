@@ -16,6 +16,7 @@ import httpx
 from builder.errors import ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Any
 
 HEAD_SECONDS = 30.0  # for the head of an answer, once all was sent
@@ -77,3 +78,24 @@ class Pace:
                 hint="try again later, or from a mirror",
             )
         self._began, self._bytes = monotonic(), 0
+
+
+async def pieces(response: httpx.Response, size: int, pace: Pace) -> AsyncIterator[bytes]:
+    """The body as it was sent, in pieces of `size` bytes or more; also what came before a connection broke.
+
+    Raises ImageError where it does not come at a pace, and what httpx raises.
+    """
+    buffer = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            pace.note(len(chunk))
+            buffer += chunk
+            if len(buffer) >= size:
+                yield bytes(buffer)
+                buffer.clear()
+    except httpx.HTTPError:
+        if buffer:
+            yield bytes(buffer)
+        raise
+    if buffer:
+        yield bytes(buffer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiofiles
@@ -32,7 +32,7 @@ from builder.oci.answers import (
     unreachable,
 )
 from builder.oci.documents import MAX_MANIFEST
-from builder.oci.patience import Pace
+from builder.oci.patience import Pace, pieces
 from builder.oci.reference import Reference, is_tag
 from builder.oci.spec import Descriptor
 from builder.oci.transport import Transport
@@ -288,7 +288,7 @@ async def _receive(
 ) -> None:
     """Write a body behind what is there, hashing it; stops at once at a byte too many."""
     async with aiofiles.open(ingest.fileno(), "wb", buffering=0, closefd=False) as file:
-        async for piece in _pieces(response, pace):
+        async for piece in pieces(response, PIECE, pace):
             if ingest.size + len(piece) > descriptor.size:
                 raise ImageError(
                     f"blob {descriptor.digest} is longer than the {descriptor.size} bytes of its manifest",
@@ -302,24 +302,6 @@ async def _receive(
                 raise store_error(error, ingest.folder, "writing a blob") from error
             ingest.feed(piece)
             done(ingest.size)
-
-
-async def _pieces(response: httpx.Response, pace: Pace) -> AsyncIterator[bytes]:
-    """The body in pieces of PIECE bytes; also what came before a connection broke."""
-    buffer = bytearray()
-    try:
-        async for chunk in response.aiter_raw():
-            pace.note(len(chunk))
-            buffer += chunk
-            if len(buffer) >= PIECE:
-                yield bytes(buffer)
-                buffer.clear()
-    except httpx.HTTPError:
-        if buffer:
-            yield bytes(buffer)
-        raise
-    if buffer:
-        yield bytes(buffer)
 
 
 def _scope(reference: Reference) -> str:

@@ -31,7 +31,7 @@ from builder.compiler.lock import COMMAND
 from builder.compiler.remotes import redact
 from builder.digest import Digest, from_hex, of_value
 from builder.errors import BuildError, ImageError
-from builder.oci import answers, clients, compression, transport
+from builder.oci import answers, clients, compression, patience, transport
 from builder.ops.source import Http
 from builder.snapshots.snapshot import FILE, Entry, LayerId
 from builder.sources import offline
@@ -155,7 +155,7 @@ class Download:
         sha, size = hashlib.sha256(), 0
         total = response.headers.get("content-length", "")
         expected = int(total) if total.isascii() and total.isdecimal() and len(total) < 16 else 0
-        async for block in response.aiter_raw(BLOCK):
+        async for block in patience.pieces(response, BLOCK, patience.Pace(self.shown)):
             size += len(block)
             if size > MAX_SIZE:
                 raise BuildError(f"{self.shown} does not end", code="too-large")
@@ -214,7 +214,7 @@ async def _opened(
             client = clients.client_for(target)
             await stack.enter_async_context(client)
             request = client.build_request("GET", target, headers=sent)
-            response = await client.send(request, stream=True)
+            response = await patience.send(client, request)
             stack.push_async_callback(response.aclose)
             location = response.headers.get("location")
             if response.status_code not in REDIRECTS or not location:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -138,11 +139,16 @@ def test_a_document_without_end_is_not_read_whole(maker: LayoutMaker) -> None:
     """The index, and a manifest whose size the index tells."""
     row = maker.image(tag="x")
     os.truncate(maker.path(row["digest"]), 64 << 20)
-    with pytest.raises(ImageError, match="has more than 1000 bytes"):
-        Layout(maker.folder).read(Descriptor("", row["digest"], row["size"]), 1000)
-    os.truncate(maker.folder / "index.json", 64 << 20)
-    with pytest.raises(ImageError, match=r"index\.json has more than"):
-        Layout(maker.folder)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="has more than 1000 bytes"):
+            Layout(maker.folder).read(Descriptor("", row["digest"], row["size"]), 1000)
+        os.truncate(maker.folder / "index.json", 64 << 20)
+        with pytest.raises(ImageError, match=r"index\.json has more than"):
+            Layout(maker.folder)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_fifo_in_the_place_of_a_blob_does_not_hang(maker: LayoutMaker) -> None:

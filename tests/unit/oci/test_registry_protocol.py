@@ -224,6 +224,7 @@ async def test_a_manifest_without_end_is_refused() -> None:
             await get_manifest(fake)
 
 
+@pytest.mark.hostile("CVE-2025-66418", "CVE-2025-66471")
 async def test_an_encoded_body_is_refused() -> None:
     async with fake_registry(lambda _asked: Answer(200, MANIFEST, {"content-encoding": "gzip"})) as fake:
         with pytest.raises(ImageError, match="Content-Encoding"):

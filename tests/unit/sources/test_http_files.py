@@ -11,7 +11,7 @@ import pytest
 
 from builder.compiler.remotes import read_file
 from builder.errors import BuildError
-from builder.oci import answers
+from builder.oci import answers, patience
 from builder.ops.source import Http
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, Entry, LayerId
@@ -19,6 +19,8 @@ from builder.solver.cache import Cache
 from builder.sources import http
 from builder.sources.shelf import Shelf
 from builder.store.root import open_store
+from tests.support.hostileregistry import Asked as HostileAsked
+from tests.support.hostileregistry import Wire, hostile_registry
 from tests.support.web import Answer, Asked, Web
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -295,6 +297,31 @@ async def test_an_answer_that_grows_without_end_is_refused(
 
     with pytest.raises(BuildError, match="/a does not end"):
         await fetch(shelf, f"{web.url}/a")
+
+
+@pytest.mark.hostile("DoS")
+@pytest.mark.parametrize(
+    ("head", "piece", "message"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "/a is too slow: [0-9]+ bytes in"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", "/a cannot be fetched: the server does not answer"),
+    ],
+    ids=["body", "head"],
+)
+async def test_a_server_that_trickles_is_not_waited_for(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes, message: str
+) -> None:
+    monkeypatch.setattr(patience, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
+
+    def trickle(_asked: HostileAsked, wire: Wire) -> None:
+        wire.send(head)
+        wire.drip(piece, 0.02)
+
+    with hostile_registry(b"") as server:
+        server.on("/a", trickle)
+        with pytest.raises(BuildError, match=message):
+            await fetch(shelf, f"http://{server.host}/a")
 
 
 async def test_nobody_there_is_told_in_words(shelf: Shelf) -> None:
