@@ -4,7 +4,8 @@
 
 A registry that has the referrers API lists artifacts by itself. Where it has none, an index under a tag made
 of the image's digest does: what it lists already stays in it. Signatures are layers of one manifest under
-such a tag: those that are there stay, too. Who writes at the same time may still lose: registries have no locks.
+such a tag: those that are there stay, too. Who writes at the same time may still lose, as registries have no
+locks.
 """
 
 from __future__ import annotations
