@@ -41,9 +41,10 @@ def show(rows: Sequence[Row], form: str, default: str, headings: Mapping[str, st
 
     headings: what columns of fields are called. Raises UsageError for a format that is none.
     """
+    rows = [dict(sorted(row.items())) for row in rows]  # as Go writes maps
     if form == "json":
         for row in rows:
-            sys.stdout.write(json_of(dict(sorted(row.items()))) + "\n")
+            sys.stdout.write(json_of(row) + "\n")
         return
     is_table = form in ("", "table") or form.startswith("table ")
     if not is_table and "{{" not in form:

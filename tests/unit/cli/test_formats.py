@@ -66,11 +66,13 @@ def test_a_table_can_have_columns_of_ones_own(capsys: pytest.CaptureFixture[str]
 
 def test_a_template_gives_a_line_per_row_and_json_all_fields(capsys: pytest.CaptureFixture[str]) -> None:
     formats.show(ROWS, "{{.ID}}={{.Size}}", "", HEADINGS)
+    formats.show([{"Size": "1kB", "Name": "n", "ID": "abc"}], "{{json .}}", "", HEADINGS)
     formats.show(ROWS[:1], "json", "", HEADINGS)
 
     assert capsys.readouterr().out.splitlines() == [
         "abc=1kB",
         "d=0B",
+        '{"ID":"abc","Name":"n","Size":"1kB"}',
         '{"ID":"abc","Name":"a-rather-long-name","Size":"1kB"}',
     ]
 
