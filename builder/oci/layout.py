@@ -141,18 +141,19 @@ class Layout:
     def copy(self, descriptor: Descriptor, blobs: BlobStore) -> None:
         """Copy a blob into a store, verified. Bounded memory."""
         what = f"{descriptor.digest} of the image layout {self.folder}"
-        with _open_file(self.folder, _path(descriptor.digest), what) as file, blobs.ingest() as ingest:
+        with _open_file(self.folder, _path(descriptor.digest), what) as file:
             if os.fstat(file.fileno()).st_size != descriptor.size:
                 raise _damaged(what)
-            try:
-                while data := file.read(CHUNK):
-                    stop.check()
-                    ingest.write(data)
-                ingest.commit(expected=digests.parse(descriptor.digest), size=descriptor.size)
-            except WrongContent as error:
-                raise _damaged(what) from error
-            except OSError as error:
-                raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
+            with blobs.ingest() as ingest:
+                try:
+                    while data := file.read(CHUNK):
+                        stop.check()
+                        ingest.write(data)
+                    ingest.commit(expected=digests.parse(descriptor.digest), size=descriptor.size)
+                except WrongContent as error:
+                    raise _damaged(what) from error
+                except OSError as error:
+                    raise ImageError(f"{what} cannot be read: {reason_of(error)}") from error
 
     def __repr__(self) -> str:
         return f"Layout({str(self.folder)!r})"

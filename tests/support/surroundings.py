@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.machine import CHECKOUT
 from tests.support.workshop import NOISE
@@ -114,12 +115,12 @@ class Surroundings:
                 seen.append((str(path), status.st_mode, status.st_uid, status.st_gid, content))
         return seen
 
-    def names(self) -> list[object]:
+    def names(self) -> list[dict[str, Any]]:
         """What the store has names for."""
         index = self.root / "index.json"
         if not index.exists():
             return []
-        rows: list[object] = json.loads(index.read_bytes())["manifests"]
+        rows: list[dict[str, Any]] = json.loads(index.read_bytes())["manifests"]
         return sorted(rows, key=repr)
 
     def _environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -467,6 +468,34 @@ def test_a_token_is_asked_for_elsewhere_only_for_what_was_asked(
     assert all(
         "push" not in asked.path.partition("?")[2].replace("x:push", "") for asked in registry.elsewhere
     )
+
+
+@pytest.mark.hostile("CVE-2014-9358", "CVE-2024-3727")
+def test_tags_that_are_paths_or_options_name_nothing(place: Surroundings, registry: HostileRegistry) -> None:
+    odd = ["../../etc", "1/../../x", "--root=/", "\x1b[2J", "a b", "1@sha256:" + "a" * 64, "", "x" * 200, "٣"]
+    registry.on(TAGS, answers(200, json.dumps({"tags": [*odd, "1"]}).encode()))
+    before = place.picture()
+
+    ended = place.run("pull", "--all-tags", f"{registry.host}/app")
+
+    assert ended.status == 0, ended.err
+    place.check(ended, before)
+    named = [row["annotations"].get("org.opencontainers.image.ref.name", "") for row in place.names()]
+    assert [name for name in named if name.startswith(f"{registry.host}/")] == [f"{registry.host}/app:1"]
+
+
+@pytest.mark.hostile("DoS")
+@pytest.mark.parametrize("where", ["", "http://OTHER"])
+def test_pages_of_tags_without_end_are_not_turned_for_ever(
+    place: Surroundings, registry: HostileRegistry, where: str
+) -> None:
+    link = f'<{where.replace("OTHER", registry.other)}/v2/app/tags/list?n=1>; rel="next"'
+    registry.on(TAGS, answers(200, b'{"tags":["1"]}', ("link", link)))
+
+    ended = place.attack("pull", "--all-tags", f"{registry.host}/app")
+
+    assert "too many tags" in ended.message
+    assert registry.elsewhere == []
 
 
 def test_the_store_is_usable_after_all_of_it(place: Surroundings, registry: HostileRegistry) -> None:
