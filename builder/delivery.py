@@ -15,7 +15,7 @@ from builder.request import OutputSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.exporters.merged import Files, Wrap
     from builder.oci.finished import Finished
@@ -34,7 +34,7 @@ class Delivered:
 
     image: the first image made, None where only trees were asked for; made: all images, by `Export.way`;
     names: as people write them; full_names: with registry and all, as buildx tells them; stored: whether
-    the store has one of them.
+    the store has one of them; further: what the metadata have besides.
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class Delivered:
         self.names: tuple[str, ...] = ()
         self.full_names: tuple[str, ...] = ()
         self.stored = False
+        self.further: Mapping[str, object] = {}
 
     def note(self, export: Export, image: Finished) -> None:
         """Remember what was made for an output."""
@@ -200,7 +201,7 @@ def metadata(delivered: Delivered) -> dict[str, object]:
         found["containerimage.config.digest"] = image.config
     if delivered.full_names:
         found["image.name"] = ",".join(delivered.full_names)
-    return found
+    return found | dict(delivered.further)
 
 
 def referred(result: BuildResult, record: str) -> BuildResult:

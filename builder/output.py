@@ -56,8 +56,8 @@ async def deliver(
 ) -> Delivered:
     """Make all outputs, one after the other. Raises BuildError; what was there before stays then.
 
-    built: one for each platform, in the order asked for. inline: a cache, as JSON, for the config of the image
-    of each. attesting: makes what is told of the images, where anything is.
+    built: one for each platform, in the order asked for. inline: a cache, as JSON, for the config of the
+    image of each. attesting: makes what is told of the images, where anything is.
     """
     further = [{INLINE: msgspec.Raw(data)} for data in inline] if inline else [{} for _ in built]
     delivered = Delivered()
@@ -81,6 +81,8 @@ async def deliver(
             from builder.pushing import push_output
 
             await push_output(export, image, parts.store, parts.emit)
+    if attesting:
+        delivered.further = attesting.metadata()
     return delivered
 
 

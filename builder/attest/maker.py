@@ -26,7 +26,7 @@ from builder.attest.statement import Carried, Statement, attestation_manifest, r
 from builder.errors import BuildError
 from builder.events import Warned
 from builder.oci.beside import SIGNATURES, tag_of
-from builder.oci.image import index_of
+from builder.oci.image import index_of, platform_of
 from builder.ops.exec import Exec
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Attesting:
         self._parts = parts
         self._key = key
         self._inventories: dict[Snapshot, Inventory] = {}
+        self._told: dict[str, dict[str, Any]] = {}
 
     async def manifests(
         self,
@@ -118,6 +119,14 @@ class Attesting:
 
         return wrap
 
+    def metadata(self) -> dict[str, object]:
+        """What --metadata-file has of provenance, as buildx has it: without steps and times."""
+        key = "buildx.build.provenance"
+        found = {name: provenance.without_details(told) for name, told in self._told.items()}
+        if len(found) == 1:
+            return {key: next(iter(found.values()))}
+        return {f"{key}/{name}": told for name, told in found.items()}
+
     async def _encoded(
         self, export: Export, image: Finished, program: Program, snapshot: Snapshot
     ) -> list[tuple[str, bytes]]:
@@ -141,6 +150,7 @@ class Attesting:
                 self._wanted.mode, self._wanted.version, self._wanted.builder_id, self._wanted.reproducible
             )
             told = self._provenance(wanted, image, program, snapshot)
+            self._told[str(platform_of(program.config))] = told
             found.append(Statement(provenance.predicate_type(wanted), told, self._wanted.filename))
         return found
 

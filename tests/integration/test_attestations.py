@@ -299,6 +299,21 @@ def test_what_the_sbom_cannot_read_is_said(pybuild: Pybuild, context: Path, tmp_
     assert said in told["comment"]
 
 
+def test_the_metadata_file_has_the_provenance_without_steps_and_times(
+    pybuild: Pybuild, plain: Path, tmp_path: Path
+) -> None:
+    told = tmp_path / "metadata.json"
+    for version in ("v1", "v0.2"):
+        pybuild.build(plain, "-t", "app:1", f"--provenance=version={version}", "--metadata-file", str(told))
+
+        found = json.loads(told.read_text())
+        assert found["containerimage.descriptor"]["mediaType"].endswith("index.v1+json")
+        provenance = json.dumps(found["buildx.build.provenance"])
+        assert "pkg:docker/busybox@latest" in provenance
+        assert "llbDefinition" not in provenance
+        assert "invocationI" not in provenance
+
+
 # ── as files ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -100,7 +100,7 @@ def test_flags_without_a_meaning_here_are_accepted(words: list[str]) -> None:
         (["--ssh=own=", "."], "SSH_AUTH_SOCK is not set"),
         (["--ssh=a=/etc/passwd", "--ssh=a=/etc/passwd", "."], "a is given twice"),
         (["-m", "4m", "."], "--memory 4m: the least is 6m"),
-        (["--provenance=mode=max", "."], "attestations"),
+        (["--provenance=mode=most", "."], "no mode 'most'"),
         (["--build-arg", "=x", "."], "the name before = is empty"),
         (["--iidfile", "x", "-o", "out", "."], "--iidfile"),
         (["--no-cache=perhaps", "."], "true or false"),
