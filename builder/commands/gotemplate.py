@@ -2,6 +2,7 @@
 
     {{.Name}} {{.Config.Env}} {{$.Id}} {{.}}        fields, nested, of the whole, the value itself
     {{json .X}} {{index .X 0}} {{.X | join ","}}    functions (see `gofunctions`), pipes, parentheses
+    {{(index .X 0).Name}}                           fields of what is in parentheses
     {{if .X}}…{{else if .Y}}…{{else}}…{{end}}       and {{with .X}}…{{end}}
     {{range .X}}…{{end}}  {{range $k, $v := .X}}…{{end}}
     {{- … -}} {{/* … */}}                           white space cut off, comments
@@ -50,6 +51,13 @@ class Pipe(NamedTuple):
 
     commands: tuple[tuple[Any, ...], ...]
     text: str
+
+
+class Access(NamedTuple):
+    """Fields of what a pipe in parentheses comes to."""
+
+    pipe: Pipe
+    fields: tuple[str, ...]
 
 
 class Branch(NamedTuple):
@@ -166,13 +174,17 @@ def _parse_pipe(text: str) -> Pipe:
 
 
 def _tokens(text: str) -> list[Token]:
-    found, at = [], 0
+    found: list[Token] = []
+    at = 0
     end = len(text.rstrip())
     while at < end:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             raise _fault(f"{text[at:].strip()[:20]!r} is not understood", text)
-        found.append(Token(match.lastgroup, match[match.lastgroup]))
+        kind, word = match.lastgroup, match[match.lastgroup]
+        if kind == "dotted" and found and found[-1].text == ")" and match.start(kind) == at:
+            kind = "access"  # (…).Field: a blank would part them
+        found.append(Token(kind, word))
         at = match.end()
     return found
 
@@ -190,7 +202,11 @@ def _pipe(tokens: Sequence[Token], text: str) -> tuple[Pipe, Sequence[Token]]:
             if not tokens:
                 raise _fault("a ( has no )", text)
             tokens = tokens[1:]
-            terms.append(inner)
+            if tokens and tokens[0].kind == "access":
+                terms.append(Access(inner, tuple(tokens[0].text[1:].split("."))))
+                tokens = tokens[1:]
+            else:
+                terms.append(inner)
         elif token.kind == "sign":
             raise _fault(f"{token.text!r} is not expected", text)
         else:
@@ -272,6 +288,8 @@ def _term(
 ) -> object:
     if isinstance(term, Pipe):
         return _value(term, here, names, functions)
+    if isinstance(term, Access):
+        return _fields(_value(term.pipe, here, names, functions), term.fields, text)
     match term.kind:
         case "string":
             return _string(term.text, text)
@@ -284,9 +302,12 @@ def _term(
     start, *fields = term.text.split(".")
     if start and start not in names:
         raise _fault(f"the variable {start} is not set", text)
-    value = names[start] if start else here
+    return _fields(names[start] if start else here, [field for field in fields if field], text)
+
+
+def _fields(value: object, fields: Sequence[str], text: str) -> object:
     parent = ""
-    for field in filter(None, fields):
+    for field in fields:
         value = _field(value, field, parent, text)
         parent = field
     return value

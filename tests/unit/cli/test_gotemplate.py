@@ -15,6 +15,7 @@ IMAGE: dict[str, Any] = {
     "RepoTags": ["app:1", "app:2"],
     "Size": 1234,
     "Ready": True,
+    "Parts": [{"Name": "one", "Of": {"Id": "x"}}, {"Name": "two"}],
     "Config": {
         "Env": ["A=1", "B=2"],
         "Entrypoint": None,
@@ -35,6 +36,7 @@ IMAGE: dict[str, Any] = {
         ("{{.Config.Labels}} {{.RepoTags}}", "map[a.x:1 b:2] [app:1 app:2]"),
         ('{{index .Config.Labels "a.x"}}/{{index .Config.Labels "no"}}', "1/"),
         ("{{.Config.Labels.nope}}", "<no value>"),
+        ("{{(index .Parts 1).Name}} {{(index .Parts 0).Of.Id | upper}}", "two X"),
         ("{{index .RepoTags 1}} {{len .RepoTags}} {{len .Id}}", "app:2 2 10"),
         ('{{join .RepoTags ","}} {{.RepoTags | len}}', "app:1,app:2 2"),
         ('{{(index .RepoTags 0) | upper | printf "%-8s|"}}', "APP:1   |"),
@@ -82,6 +84,8 @@ def test_a_template_gives_what_docker_gives(template: str, expected: str) -> Non
         ("{{(.Id}}", r"a \( has no \)"),
         ("{{.Id)}}", r"'\)' is not expected"),
         ("{{.Id & .Size}}", "is not understood"),
+        ("{{(index .Parts 0) .Id}}", "only a function can be given values"),
+        ("{{(index .Parts 0).Nope}}", "there is no field .Nope"),
         ("{{lt .Id .Size}}", "cannot be compared"),
     ],
 )
