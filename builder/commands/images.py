@@ -9,7 +9,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from builder.commands import values
-from builder.commands.arguments import Environ, conditions_of, expect, finish, open_store_of
+from builder.commands.arguments import (
+    PLATFORM,
+    Environ,
+    conditions_of,
+    expect,
+    finish,
+    open_store_of,
+    platform_of,
+)
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.formats import FORMAT, NONE, SHOWN, UNKNOWN, local_time, short_id, show, since, size
 from builder.commands.store import GLOBAL_FLAGS
@@ -91,11 +99,11 @@ def remove(parsed: Parsed, environ: Environ) -> int:
     from builder import images
 
     expect(parsed, "pybuild rmi", 1, None)
-    store = open_store_of(parsed, environ)
+    store, platform = open_store_of(parsed, environ), platform_of(parsed)
     failures: list[BuildError] = []
     for wanted in parsed.words:
         try:
-            done = images.remove(store, [wanted], force=parsed.switch("force"))
+            done = images.remove(store, [wanted], force=parsed.switch("force"), platform=platform)
         except BuildError as error:
             failures.append(error)
             continue
@@ -146,6 +154,7 @@ COMMANDS = {
         flags=(
             JSON_OR_NOT, Flag(name="force", short="f", kind="switch", group="How",
                               help="remove an image with all its names"),
+            PLATFORM.but(help="of images of several platforms, the one alone (default: all of it)"),
             Flag(name="no-prune", kind="switch"), *GLOBAL_FLAGS,
         ),
         run=remove, usage="pybuild rmi [FLAGS] IMAGE...",

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from builder import digest as digests
+from builder.attest.statement import REFERENCE_DIGEST
 from builder.images.find import (
     Found,
     entries_of,
@@ -20,7 +21,6 @@ from builder.oci.held import is_attestation
 from builder.oci.spec import Descriptor, History, Platform
 from builder.store.root import Store
 
-REFERS_TO = "vnd.docker.reference.digest"  # whose attestation an index's entry is
 _CONFIG = {
     "User": "", "ExposedPorts": None, "Env": None, "Entrypoint": None, "Cmd": None, "Volumes": None,
     "WorkingDir": "", "Labels": None, "OnBuild": None, "StopSignal": "",
@@ -102,7 +102,7 @@ def _summary(store: Store, entry: Descriptor, wanted: str) -> dict[str, Any]:
     }
     if is_attestation(entry):
         told["Kind"] = "attestation"
-        told["AttestationData"] = {"For": entry.annotations.get(REFERS_TO, "")}
+        told["AttestationData"] = {"For": entry.annotations.get(REFERENCE_DIGEST, "")}
     elif there and entry.media_type in documents.MANIFEST_TYPES:
         data = store.blobs.read(digests.parse(entry.digest), documents.MAX_MANIFEST)
         manifest = documents.parse_manifest(data, wanted, entry.media_type)

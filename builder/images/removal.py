@@ -9,37 +9,49 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from builder import digest as digests
+from builder.attest.statement import REFERENCE_DIGEST
 from builder.digest import Digest
 from builder.errors import ImageError, StoreError
-from builder.images.find import find_row, names_of
+from builder.images.find import Found, entries_of, every_image_of, find_row, image_of, names_of
 from builder.oci import documents, reference
 from builder.oci.beside import subject_of
-from builder.oci.held import MAX_NESTING
+from builder.oci.held import MAX_NESTING, is_attestation
 from builder.oci.names import Names, Row, name_of, read_pulled, stored_name
 from builder.oci.reference import InvalidReference, Reference
-from builder.oci.spec import Index
+from builder.oci.spec import Index, Platform
 from builder.store.gc import Removed, remove_unreferenced
 from builder.store.root import Store
 
 
-def remove(store: Store, wanted: Iterable[str], *, force: bool = False) -> list[dict[str, str]]:
+def remove(
+    store: Store, wanted: Iterable[str], *, force: bool = False, platform: Platform | None = None
+) -> list[dict[str, str]]:
     """Remove names, and images that lose their last one: [{"Untagged": name} | {"Deleted": digest}].
 
     An id stands for all names of its image; with several it needs `force`. Blobs that other images or the
-    cache need stay. Raises ImageError at the first that is not there.
+    cache need stay. platform: of an image of several that one alone, and the others stay under the name.
+    Raises ImageError at the first that is not there.
     """
     done: list[dict[str, str]] = []
     for text in wanted:
-        done += _remove_one(store, text, force=force)
+        if platform is not None and (several := _of_several(store, text, platform)) is not None:
+            done += _remove_platform(store, several, text)
+        else:
+            done += _remove_one(store, text, force=force)
     return done
 
 
-def live_blobs(store: Store) -> set[Digest]:
-    """All blobs that images, remembered references and layers need."""
+def live_blobs(store: Store, without: tuple[str, frozenset[str]] = ("", frozenset())) -> set[Digest]:
+    """All blobs that images, remembered references and layers need.
+
+    without: an index and some of what it lists, which do not count as listed there.
+    """
     from builder.snapshots.layers import LayerStore
 
     rows = [*Names(store).rows(), *read_pulled(store.folder).values()]
-    live = {digest for row in rows for digest in _blobs_of(store, row)}
+    live: set[Digest] = set()
+    for row in rows:
+        live |= _blobs_of(store, row, without=without[1] if row["digest"] == without[0] else frozenset())
     layers = LayerStore(store.root / "layers", store.blobs)
     for layer in layers.all():
         live.update(layers.blob_digests(layer))
@@ -89,6 +101,30 @@ def _remove_beside(store: Store, names: Names, gone: set[Digest]) -> set[Digest]
     return found
 
 
+def _of_several(store: Store, wanted: str, platform: Platform) -> Found | None:
+    """The image for a platform in an index that has others, too; None where it is all that there is."""
+    row = find_row(store, wanted)
+    found = image_of(store, row, wanted, platform)
+    return found if len(every_image_of(store, row, wanted)) > 1 else None
+
+
+def _remove_platform(store: Store, found: Found, wanted: str) -> list[dict[str, str]]:
+    """Remove an image of an index, and what tells of it, and leave the index as it is."""
+    gone = {found.descriptor.digest}
+    for entry in entries_of(store, found.row, wanted):
+        if is_attestation(entry) and entry.annotations.get(REFERENCE_DIGEST) in gone:
+            gone.add(entry.digest)
+    without = (str(found.row["digest"]), frozenset(gone))
+    blobs = {blob for digest in gone for blob in _blobs_of(store, {"digest": digest})}
+    swept = remove_unreferenced(store, sorted(blobs), lambda: live_blobs(store, without))
+    if found.descriptor.digest not in swept.digests:
+        why = "while a build runs" if swept.busy else "as another image needs it"
+        raise ImageError(
+            f"image {wanted} for {found.descriptor.platform} cannot be removed {why}", code="image-in-use"
+        )
+    return _deleted({"digest": found.descriptor.digest}, swept)
+
+
 def _check_is_whole(names: Names, row: Row, wanted: str) -> None:
     if all(known["digest"] != row["digest"] for known in names.rows()):
         raise ImageError(
@@ -126,9 +162,10 @@ def _as_name(text: str) -> Reference | None:
         return None
 
 
-def _blobs_of(store: Store, row: Row, depth: int = 0) -> set[Digest]:
+def _blobs_of(store: Store, row: Row, depth: int = 0, without: frozenset[str] = frozenset()) -> set[Digest]:
     """All blobs of an image, those of an index's images included; what is missing or damaged has none.
 
+    without: what an index lists and is not to count.
     Raises StoreError where the disk or a limit is in the way: what is there needs what it needs.
     """
     try:
@@ -144,6 +181,7 @@ def _blobs_of(store: Store, row: Row, depth: int = 0) -> set[Digest]:
     found = {digest}
     if isinstance(document, Index):
         for child in document.manifests if depth < MAX_NESTING else ():
-            found |= _blobs_of(store, {"digest": child.digest, "size": child.size}, depth + 1)
+            if child.digest not in without:
+                found |= _blobs_of(store, {"digest": child.digest}, depth + 1, without)
         return found
     return found | {digests.parse(d.digest) for d in (document.config, *document.layers)}

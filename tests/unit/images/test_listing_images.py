@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from builder import images
+from builder.attest.statement import REFERENCE_DIGEST
 from builder.digest import Digest
 from builder.errors import ImageError, UsageError
-from builder.images.describe import REFERS_TO
 from builder.oci import reference, spec
 from builder.oci.names import Names
 from builder.oci.spec import Platform
+from builder.store import locks
 from builder.store.root import Store, open_store
 from tests.support.layouts import LayoutMaker, Row
 
@@ -130,7 +131,7 @@ def several(store: Store, layout: LayoutMaker) -> Row:
                 {
                     **statement,
                     "platform": {"os": "unknown", "architecture": "unknown"},
-                    "annotations": {REFERS_TO: one["digest"]},
+                    "annotations": {REFERENCE_DIGEST: one["digest"]},
                 },
             ],
         },
@@ -198,3 +199,41 @@ def test_removing_an_index_removes_all_that_it_lists(store: Store, several: Row)
     assert Digest(several["digest"]) not in left
     assert {"Deleted": several["digest"]} in done
     assert len(left) == 2, "config and layer of the image that no manifest names"
+
+
+def test_one_platform_of_an_index_goes_with_what_tells_of_it(
+    store: Store, several: Row, layout: LayoutMaker
+) -> None:
+    amd, arm, _, statement = layout.manifest(several)["manifests"]
+
+    done = images.remove(store, ["multi:1"], platform=Platform("amd64", "linux"))
+
+    assert done[0] == {"Deleted": amd["digest"]}
+    assert {"Deleted": statement["digest"]} in done
+    (listed,) = images.list_images(store)
+    assert (listed.name, listed.id, listed.platform) == ("multi:1", several["digest"], "linux/arm64")
+    for layer in layout.manifest(arm)["layers"]:
+        store.blobs.verify(layer["digest"])
+    with pytest.raises(ImageError, match="not in the store for linux/amd64"):
+        images.remove(store, ["multi:1"], platform=Platform("amd64", "linux"))
+    assert images.remove(store, ["multi:1"], platform=Platform("arm64", "linux"))[0] == {
+        "Untagged": "multi:1"
+    }, "the last image of an index is all of it"
+
+
+def test_a_platform_that_another_image_needs_stays(store: Store, several: Row, layout: LayoutMaker) -> None:
+    amd = layout.manifest(several)["manifests"][0]
+    Names(store).add({key: amd[key] for key in ("mediaType", "digest", "size")}, [reference.parse("alone")])
+    before = set(store.blobs.digests())
+
+    with pytest.raises(ImageError, match="as another image needs it"):
+        images.remove(store, ["multi:1"], platform=Platform("amd64", "linux"))
+    with (
+        locks.shared(store.folder, locks.BUILDS),
+        pytest.raises(ImageError, match="while a build runs"),
+    ):
+        images.remove(store, ["multi:1"], platform=Platform("arm64", "linux"))
+
+    assert {amd["digest"], *(layer["digest"] for layer in layout.manifest(amd)["layers"])} <= before
+    assert amd["digest"] in set(store.blobs.digests())
+    assert images.inspect(store, "alone")["Architecture"] == "amd64"
