@@ -55,7 +55,7 @@ def lay_image(folder: Path, megabytes: int) -> None:
         files = folder / f"layer{number}"
         write_files(files, max(1, count * megabytes // 300), size)
         tar = io.BytesIO()
-        with tarfile.open(fileobj=tar, mode="w") as archive:
+        with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             archive.add(files, f"layer{number}")
         shutil.rmtree(files)
         diff_ids.append(_digest(tar.getvalue()))

@@ -6,15 +6,16 @@ together. It never makes an image, and knows nothing of how one is found.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from builder import origins
 from builder.events import ExportFinished, ExportStarted, Log, Progress
 from builder.oci.connections import open_transport
-from builder.oci.origins import origins
 from builder.oci.push import Push
 from builder.oci.reference import Reference
 from builder.oci.upload import Uploader
@@ -60,16 +61,18 @@ class Pushing:
         """
         for together in _by_repository(names):
             told = _Told(", ".join(name.familiar() for name in together), self._emit)
+            digests = [blob.digest for blob in parcel.blobs]
             push = Push(
                 self._uploader,
                 self._store.blobs,
                 parcel,
                 told,
                 held=held or {},
-                sources=partial(origins, self._store),
+                sources=partial(origins.find, self._store, digests),
             )
             push.check()
             await push.push(together)
+            await asyncio.to_thread(origins.note, self._store, together[0], digests)
             told.end()
 
     async def push_beside(

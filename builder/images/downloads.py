@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import msgspec
 
 from builder import digest as digests
-from builder import stop
+from builder import origins, stop
 from builder.digest import Digest, of_value
 from builder.errors import ImageError
 from builder.events import ExportFinished, ExportStarted, Progress
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-UNPACKERS = 4  # layers unpacked while they are downloaded, at a time
+UNPACKERS = max(2, min(4, os.cpu_count() or 1))  # layers unpacked while they are downloaded, at a time
 MAX_NESTING = 3  # an index may name indexes, but not for ever
 MAX_CHILDREN = 1000
 
@@ -123,7 +123,7 @@ async def _hands(store: Store) -> AsyncIterator[Hands]:
 
 
 class _Pull:
-    """One name on its way. `_came`: whether any bytes had to."""
+    """One name on its way. `_came`: whether any bytes had to; `_brought`: the blobs that it has there."""
 
     def __init__(
         self,
@@ -142,6 +142,7 @@ class _Pull:
         self._hands = hands
         self._emit = emit
         self._came = False
+        self._brought: set[str] = set()
 
     async def pull(self) -> Pulled:
         """Do it. Raises ImageError or StoreError."""
@@ -272,6 +273,7 @@ class _Pull:
     async def _bring_blob(self, blob: Descriptor, growing: Growing | None = None) -> None:
         try:
             await self._place.bring(blob, self._store, self._progress, growing)
+            self._brought.add(blob.digest)
         except ImageError as error:
             if error.code == "image-not-found" and blob.urls:
                 error.hint = "the image says that it is to be got elsewhere, and no such address is followed"
@@ -285,17 +287,21 @@ class _Pull:
     def _name_it(
         self, top: Descriptor, image: Descriptor, snapshot: tuple[LayerId, ...] | None, begun: float
     ) -> bool:
-        """Put names, and the layers' record, behind a barrier; whether any of it is new."""
+        """Put names behind a barrier of the blobs, and note all else; whether any of it is new."""
         if snapshot is not None:
             self._record(image, snapshot, time.time() - begun)
         names = Names(self._store)
         before = names.find(self._name)
         names.add(_row(top), () if self._name.digest else (self._name,))
         names.remember(str(self._name), str(self._wanted.platform), _row(image))
+        origins.note(self._store, self._name, self._brought)
         return self._came or before is None or before["digest"] != top.digest
 
     def _record(self, image: Descriptor, snapshot: tuple[LayerId, ...], seconds: float) -> None:
-        """Make the image be what a FROM finds in the cache."""
+        """Make the image be what a FROM finds in the cache.
+
+        Until a build puts a barrier behind them its layers count in this boot only: blobs are what is kept.
+        """
         layers = self._hands.layers
         op = Image(str(self._name), image.digest)
         key = combine(of_value(op.plain()), ())
@@ -303,8 +309,6 @@ class _Pull:
         cache = Cache(os.path.join(self._store.folder, "cache"), layers.exists)
         if cache.get(key) is None:
             cache.put(key, Record(snapshot, seconds, f"FROM {self._familiar}"))
-        layers.barrier(snapshot)
-        cache.promote(key)
 
 
 def _row(descriptor: Descriptor) -> Row:
