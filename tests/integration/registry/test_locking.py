@@ -402,3 +402,26 @@ def test_a_cache_in_a_registry_is_left_out_with_a_word(world: World, pybuild: Py
     done = pybuild.build(context, "--offline", "--cache-from", f"{world.registry.host}/cache:1")
 
     assert "is left out: --offline asks no registry" in done.stderr
+
+
+# ── built again ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("how", ["by its lock file", "by an index's digest"])
+def test_an_image_on_a_pinned_base_is_verified_without_its_registry(
+    world: World, pybuild: Pybuild, how: str
+) -> None:
+    world.push("several", "amd64", "arm64")
+    context = world.write("FROM {registry}/base:1\nENV a=b\n")
+    if how == "by its lock file":
+        pybuild("lock", context)
+    else:
+        index = json.loads((world.folder / "layout-several/index.json").read_bytes())
+        world.write("FROM {registry}/base:1@" + index["manifests"][0]["digest"] + "\nENV a=b\n")
+    exact = ("-o", "type=image,name=app,rewrite-timestamp=true")
+    pybuild.build(context, *exact, env={"SOURCE_DATE_EPOCH": "1"})
+    world.push("second")
+
+    done = pybuild("verify", "-q", "--offline", "--twice", "app")
+
+    assert "app is reproduced" in done.stdout
