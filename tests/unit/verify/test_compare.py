@@ -89,7 +89,8 @@ def test_times_alone_are_told_apart_from_all_else() -> None:
 
 
 def test_configs_differ_by_field() -> None:
-    one, other = picture(BASE, config={"Env": ["a=1"], "Cmd": ["x"]}), picture(BASE, config={"Env": ["a=2", "b=1"]})
+    one = picture(BASE, config={"Env": ["a=1"], "Cmd": ["x"]})
+    other = picture(BASE, config={"Env": ["a=2", "b=1"]})
 
     (report,) = verdict(one, other).reports
 
