@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_HELD = 32 << 20  # bytes of one file,
 MAX_HELD_IN_ALL = 128 << 20  # and of all
+MAX_ENTRIES = 2_000_000  # of all layers together; large images have some hundred thousand
+MAX_LAYERS = 1000
 CHUNK = 1 << 18
 
 Wanted = Callable[[str], bool]
@@ -86,25 +88,53 @@ def read_contents(
     like: what was read, with the same `keep`, of an image that may share layers: those are not read again.
     Raises ImageError for an image or a layer that is not there, or is damaged or hostile.
     """
-    known = {(layer.descriptor.digest, layer.diff_id): layer for layer in like.layers} if like else {}
+    reading = _Reading(store, wanted, keep, like)
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         found = find_image(store, wanted, platform)
         documents.check_layers(found.manifest, found.config, wanted)
+        if len(found.manifest.layers) > MAX_LAYERS:
+            raise ImageError(f"image {wanted} has more than {MAX_LAYERS} layers", code="too-large")
         steps = [entry for entry in found.config.history if not entry.empty_layer]
         steps += [History()] * (len(found.manifest.layers) - len(steps))
-        layers = []
-        room = MAX_HELD_IN_ALL
         pairs = zip(found.manifest.layers, found.config.rootfs.diff_ids, steps, strict=False)
-        for number, (descriptor, diff_id, step) in enumerate(pairs, 1):
-            if (same := known.get((descriptor.digest, diff_id))) is not None:
-                layers.append(Layer(number, descriptor, diff_id, step, same.entries, same.texts))
-                continue
-            sink = _Holding(keep, room) if keep is not None else None
-            entries = _scan(store, descriptor, diff_id, wanted, sink)
-            room -= sum(map(len, sink.texts.values())) if sink is not None else 0
-            texts = sink.texts if sink is not None else {}
-            layers.append(Layer(number, descriptor, diff_id, step, entries, texts))
-    return Contents(found, layers)
+        for descriptor, diff_id, step in pairs:
+            reading.add(descriptor, diff_id, step)
+    return Contents(found, reading.layers)
+
+
+class _Reading:
+    """The layers of one image, each blob read once."""
+
+    def __init__(self, store: Store, name: str, keep: Wanted | None, like: Contents | None) -> None:
+        self._store = store
+        self._name = name
+        self._keep = keep
+        self._room = MAX_HELD_IN_ALL
+        self._entries = 0
+        self._known = (
+            {(layer.descriptor.digest, layer.diff_id): layer for layer in like.layers} if like else {}
+        )
+        self.layers: list[Layer] = []
+
+    def add(self, descriptor: Descriptor, diff_id: str, step: History) -> None:
+        """Read the next layer. Raises ImageError."""
+        number, key = len(self.layers) + 1, (descriptor.digest, diff_id)
+        same = self._known.get(key)
+        if same is not None:
+            layer = Layer(number, descriptor, diff_id, step, same.entries, same.texts)
+        else:
+            sink = _Holding(self._keep or _nothing, self._room)
+            entries = _scan(self._store, descriptor, diff_id, self._name, sink)
+            self._room -= sum(map(len, sink.texts.values()))
+            layer = self._known[key] = Layer(number, descriptor, diff_id, step, entries, sink.texts)
+        self._entries += len(layer.entries)
+        if self._entries > MAX_ENTRIES:
+            raise ImageError(f"image {self._name} has more than {MAX_ENTRIES} paths", code="too-large")
+        self.layers.append(layer)
+
+
+def _nothing(_path: str) -> bool:
+    return False
 
 
 def shown_size(store: Store, wanted: str, platform: Platform | None = None) -> int:
@@ -127,9 +157,7 @@ def size_of_entry(entry: Entry) -> int:
     return entry.size if entry.kind == FILE and entry.hardlink is None else 0
 
 
-def _scan(
-    store: Store, descriptor: Descriptor, diff_id: str, name: str, sink: _Holding | None
-) -> list[Entry]:
+def _scan(store: Store, descriptor: Descriptor, diff_id: str, name: str, sink: _Holding) -> list[Entry]:
     documents.compression_of(descriptor, name)
     digest = digests.parse(descriptor.digest)
     if store.blobs.stat(digest) is None:

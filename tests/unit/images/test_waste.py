@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from builder.errors import ImageError
+from builder.images import contents
 from builder.images.contents import read_contents, shown_size
 from builder.images.waste import Report, grow, report
+from builder.oci import layer as layers
 from builder.store.root import Store, open_store
 from tests.support.archives import Member, add_image, image_of_tars, tar_of
 from tests.support.layouts import LayoutMaker
@@ -173,4 +176,32 @@ def test_a_layer_that_is_not_there_is_told(store: Store, layout: LayoutMaker) ->
     store.blobs.remove(layout.manifest(row)["layers"][0]["digest"])
 
     with pytest.raises(ImageError, match="of app is not in the store"):
+        read_contents(store, "app")
+
+
+def test_a_layer_that_is_listed_often_is_read_once(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_image(store, layout, image_of_tars(layout, [tar_of(("a", file(10)))] * 3), "app")
+    read = []
+
+    def scan(*given: Any, **named: Any) -> Any:
+        read.append(named["name"])
+        return layers.scan(*given, **named)
+
+    monkeypatch.setattr(contents, "scan", scan)
+    found = report(read_contents(store, "app"))
+
+    assert len(read) == 1
+    assert wasted(found) == [("/a", 10, 1, 1, 2, "changed"), ("/a", 10, 1, 2, 3, "changed")]
+
+
+@pytest.mark.parametrize(("limit", "message"), [("MAX_ENTRIES", "paths"), ("MAX_LAYERS", "layers")])
+def test_what_an_image_lists_is_bounded(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch, limit: str, message: str
+) -> None:
+    monkeypatch.setattr(contents, limit, 2)
+    add_image(store, layout, image_of_tars(layout, [tar_of(("a", file(1)))] * 3), "app")
+
+    with pytest.raises(ImageError, match=f"has more than 2 {message}"):
         read_contents(store, "app")
