@@ -8,7 +8,7 @@ from builder.attest.packages.package import Files, Package, System, stanzas
 from builder.attest.purl import package_url
 
 PLACES = ("lib/apk/db/installed", "usr/lib/apk/db/installed")  # apk-tools 2 and 3
-MAX_INSTALLED = 256 << 20
+MAX_INSTALLED = 32 << 20
 FIELDS = frozenset("PVALTUom")
 
 

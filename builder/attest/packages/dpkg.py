@@ -9,8 +9,8 @@ from builder.attest.packages.package import Files, Package, System, stanzas
 from builder.attest.purl import package_url
 
 STATUS, FOLDER = "var/lib/dpkg/status", "var/lib/dpkg/status.d"
-MAX_STATUS = 256 << 20
-MAX_STANZA = 8 << 20
+MAX_STATUS = 32 << 20
+MAX_STANZA = 4 << 20
 FIELDS = frozenset(
     ("Package", "Version", "Architecture", "Source", "Maintainer", "Homepage", "Description", "Status")
 )

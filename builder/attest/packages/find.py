@@ -18,7 +18,7 @@ from builder.attest.packages.system import read_system
 from builder.snapshots.snapshot import FILE, FOLDER, Entry, LayerId
 from builder.snapshots.tree import TooManyLinks, Tree
 
-MOST_PACKAGES = 100_000
+MOST_PACKAGES = 50_000
 MOST_TEXT = 32 << 20  # characters of all that packages say of themselves
 MOST_NOTES = 100
 MOST_FILES = 200_000  # files that are looked into

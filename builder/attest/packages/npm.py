@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from builder.attest.packages.package import Files, Package, Unreadable
 from builder.attest.purl import package_url
 
+T = TypeVar("T")
+NONE = msgspec.Raw(b"{}")
 MODULES = "node_modules/"
 MANIFEST = "package.json"
 LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 INSTALLED = ".package-lock.json"  # npm's own note of what is in node_modules
-MAX_MANIFEST = 4 << 20
-MAX_LOCK = 64 << 20
+MAX_MANIFEST = 1 << 20
+MAX_LOCK = 8 << 20
 MAX_DEPTH = 64  # of dependencies in dependencies
+
+
+class _Lock(msgspec.Struct):
+    packages: dict[str, msgspec.Raw] | None = None
+    dependencies: msgspec.Raw = NONE
+
+
+class _Licence(msgspec.Struct):
+    type: str = ""
+
+
+class _Locked(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+    license: str | _Licence = ""
+    dev: bool = False
+    link: bool = False
+    dependencies: msgspec.Raw = NONE
+
+    def package(self, name: str, path: str) -> Iterator[Package]:
+        """The package under a name, if it has a version."""
+        licence = self.license if isinstance(self.license, str) else self.license.type
+        if name and self.version:
+            yield _package(name, self.version, path, {"license": licence})
 
 
 def is_manifest(path: str) -> bool:
@@ -43,34 +69,38 @@ def read(files: Files, path: str) -> Iterator[Package]:
 
 def read_lock(files: Files, path: str) -> Iterator[Package]:
     """The packages that a lock file names, but for those of development. Raises Unreadable."""
-    document = _document(files, path, MAX_LOCK)
-    packages = document.get("packages")
-    if isinstance(packages, dict):
-        for place, entry in packages.items():
-            name = place.rpartition(MODULES)[2]
-            if place and isinstance(entry, dict) and not entry.get("dev") and not entry.get("link"):
-                yield from _locked(entry.get("name") or name, entry, path)
+    data = files.read(path, MAX_LOCK)
+    lock = _decoded(data, _Lock) if data is not None else _Lock()
+    if lock is None:
+        raise Unreadable("it is no lock file that can be read")
+    if lock.packages is None:
+        yield from _nested(lock.dependencies, path)
         return
-    yield from _nested(document.get("dependencies"), path)
+    for place, raw in lock.packages.items():
+        entry = _decoded(raw, _Locked)
+        if place and entry is not None and not entry.dev and not entry.link:
+            yield from entry.package(entry.name or place.rpartition(MODULES)[2], path)
 
 
-def _nested(dependencies: object, path: str) -> Iterator[Package]:
+def _nested(dependencies: msgspec.Raw, path: str) -> Iterator[Package]:
     """The packages of a lock file of npm 6 and before."""
     pending = [(dependencies, 0)]
     while pending:
-        entries, depth = pending.pop()
-        if not isinstance(entries, dict) or depth > MAX_DEPTH:
-            continue
-        for name, entry in entries.items():
-            if isinstance(entry, dict) and not entry.get("dev"):
-                yield from _locked(name, entry, path)
-                pending.append((entry.get("dependencies"), depth + 1))
+        raw, depth = pending.pop()
+        entries = _decoded(raw, dict[str, msgspec.Raw]) if depth <= MAX_DEPTH else None
+        for name, one in (entries or {}).items():
+            entry = _decoded(one, _Locked)
+            if entry is not None and not entry.dev:
+                yield from entry.package(name, path)
+                pending.append((entry.dependencies, depth + 1))
 
 
-def _locked(name: object, entry: dict[str, Any], path: str) -> Iterator[Package]:
-    version = entry.get("version")
-    if isinstance(name, str) and name and isinstance(version, str):
-        yield _package(name, version, path, entry)
+def _decoded(data: bytes | msgspec.Raw, kind: type[T]) -> T | None:
+    """JSON as a value of a type, of which no more is made than the type asks for; None where it is none."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def _document(files: Files, path: str, limit: int) -> dict[str, Any]:

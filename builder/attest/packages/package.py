@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
@@ -10,6 +10,7 @@ import msgspec
 
 LONGEST = {"name": 512, "version": 512, "license": 1024, "supplier": 512, "homepage": 2048}
 MAX_SUMMARY = 1024
+MAX_LINE = 64 << 10
 
 
 class Unreadable(Exception):
@@ -74,8 +75,8 @@ def stanzas(data: bytes, wanted: frozenset[str], mark: str = ":") -> Iterator[di
     """Blocks of `Name: value` lines, parted by empty lines; of a value its first line, of names those
     wanted."""
     fields: dict[str, str] = {}
-    for raw in data.split(b"\n"):
-        line = raw.decode("utf-8", "replace").rstrip("\r")
+    for raw in io.BytesIO(data):
+        line = raw[:MAX_LINE].decode("utf-8", "replace").rstrip("\r\n")
         if not line.strip():
             if fields:
                 yield fields
@@ -88,8 +89,3 @@ def stanzas(data: bytes, wanted: frozenset[str], mark: str = ":") -> Iterator[di
             fields.setdefault(name, value.strip())
     if fields:
         yield fields
-
-
-def folder_of(path: str) -> str:
-    """The folder that holds a path."""
-    return os.path.dirname(path)

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from builder.attest.packages.package import Unreadable
 
 MAX_DATABASE = 1 << 30  # bytes
-MAX_SQLITE = 256 << 20  # bytes, as it is held in memory
-MAX_HEADER = 64 << 20  # bytes of one package's
+MAX_SQLITE = 96 << 20  # bytes, as it is held in memory, and twice for a moment
+MAX_HEADER = 32 << 20  # bytes of one package's
 WORK = 200_000_000  # steps of SQLite's machine
 PAGE = 4096
 
@@ -47,6 +47,7 @@ def read_sqlite(file: BinaryIO) -> Iterator[bytes]:
     connection = sqlite3.connect(":memory:")
     try:
         connection.deserialize(data)
+        data.clear()
         connection.set_progress_handler(_Work(), _Work.STEP)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_HEADER)
         connection.execute("PRAGMA trusted_schema=OFF")
