@@ -303,7 +303,7 @@ class _Upload:
 
     async def _pieces(self, start: int, length: int) -> AsyncIterator[bytes]:
         """A part of the blob's bytes. Raises ImageError if it is shorter than it should be."""
-        with await asyncio.to_thread(self._open_blob) as file:
+        with await self._opened() as file:
             file.seek(start)
             left = length
             while left:
@@ -314,9 +314,23 @@ class _Upload:
                 yield data
                 self._progress(self._item, start + length - left, self._descriptor.size)
 
+    async def _opened(self) -> BinaryIO:
+        """The blob's bytes; who is cancelled while a thread opens them leaves no file open."""
+        opening = asyncio.get_running_loop().run_in_executor(None, self._open_blob)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
+
     async def _refused(self, response: httpx.Response) -> ImageError:
         what = f"blob {self._descriptor.digest} for {self._reference.familiar()}"
         return await _refused(response, self._reference, what)
+
+
+def _close(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _wait(setback: _Setback) -> None:

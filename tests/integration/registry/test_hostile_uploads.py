@@ -59,6 +59,18 @@ def begin_at(location: str | Callable[[HostileRegistry], str]) -> Arrange:
     return arrange
 
 
+def log_in_first(registry: HostileRegistry) -> None:
+    """Who is known here is to send the bytes next door."""
+
+    def script(asked: Asked, wire: Wire) -> None:
+        if "authorization" not in asked.headers:
+            challenged(asked, wire)
+        else:
+            wire.answer(202, b"", ("location", f"http://{registry.other}/take/it"), ("range", "0-0"))
+
+    registry.on(BEGIN, script)
+
+
 def silence(_asked: Asked, wire: Wire) -> None:
     wire.wait()
 
@@ -97,6 +109,7 @@ CASES: dict[str, tuple[Arrange, str]] = {
     "a place that is none": (begin_at("http://[::1"), "redirects|valid"),
     "a place with a password": (begin_at(lambda r: f"http://u:p@{r.other}/x"), "redirects|password|answers"),
     "a place elsewhere": (begin_at(lambda r: f"http://{r.other}/take/it"), "answers 200"),
+    "a place elsewhere for who is known": (log_in_first, "answers 200"),
     "sent around": (on((PUT, answers(307, location="/v2/app/blobs/uploads/x?again"))), "redirects more than"),
     "standing beyond the end": (standing_at("0-99999999999999"), "answers 500"),
     "standing at no number": (standing_at("0-" + "9" * 5000), "answers 500"),
@@ -148,6 +161,7 @@ def test_a_push_to_who_means_harm_ends(place: Surroundings, registry: HostileReg
 
     assert re.search(message, ended.message), ended.message
     assert untagged.status == 0
+    assert bool(registry.elsewhere) == ("place elsewhere" in case or "with a password" in case)
     for asked in registry.elsewhere:
         told = " ".join(asked.headers.values())
         assert "authorization" not in asked.headers
