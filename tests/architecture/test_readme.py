@@ -18,6 +18,7 @@ from builder.commands import (
     lock,
     login,
     room,
+    transfers,
     verify,
 )
 from builder.commands.build_flags import FLAGS
@@ -43,7 +44,7 @@ def test_every_flag_that_is_told_is_there() -> None:
     others |= {"privileged", "user", "scope"}  # of podman and systemd-run
     commands = (bench.COMMAND, debug.COMMAND, explain.COMMAND, fsck.COMMAND, *room.COMMANDS.values())
     commands += (lock.COMMAND, verify.COMMAND, *login.COMMANDS.values())
-    for of_images in (archives, describing, diff, images, layers):
+    for of_images in (archives, describing, diff, images, layers, transfers):
         commands += tuple(of_images.COMMANDS.values())
     flags |= {flag.name for command in commands for flag in command.flags}
 
