@@ -142,7 +142,7 @@ def _package(package: Package, id_: str) -> Json:
 def _file(path: str, id_: str, evidence: Evidence) -> Json:
     told: Json = {
         "SPDXID": id_,
-        "fileName": f"/{_valid(path)}",
+        "fileName": f"./{_valid(path)}",
         "checksums": [
             {"algorithm": "SHA1", "checksumValue": evidence.sha1},
             {"algorithm": "SHA256", "checksumValue": evidence.sha256},

@@ -44,7 +44,7 @@ def test_the_files_that_tell_are_told_with_their_layer() -> None:
     told = document(IMAGE, found_in(FILES), EVIDENCE)
 
     (file,) = told["files"]
-    assert (file["fileName"], file["comment"]) == ("/lib/apk/db/installed", "layerID: sha256:layer")
+    assert (file["fileName"], file["comment"]) == ("./lib/apk/db/installed", "layerID: sha256:layer")
     assert [row["checksumValue"] for row in file["checksums"]] == ["1" * 40, "2" * 64]
     evident = [row for row in told["relationships"] if row["relationshipType"] == "OTHER"]
     assert {row["relatedSpdxElement"] for row in evident} == {file["SPDXID"]}
