@@ -107,9 +107,8 @@ class Steps:
             case Local() as op:
                 return {"source": {"identifier": f"local://{op.name}"}}
             case Git() as op:
-                return {
-                    "source": {"identifier": "git://" + address_of(op, self._redactor).partition("://")[2]}
-                }
+                scheme, _, rest = address_of(op, self._redactor).partition("://")
+                return {"source": {"identifier": f"git://{rest or scheme}"}}
             case Http() as op:
                 source: Json = {"identifier": address_of(op, self._redactor)}
                 if op.checksum:

@@ -109,7 +109,8 @@ def _fields(text: str, flag: str) -> dict[str, str]:
     for field in split_csv(text, flag):
         name, has_value, value = field.partition("=")
         if not has_value:
-            raise UsageError(f"{flag}: {field!r} is not KEY=VALUE")
+            hint = f"write {flag}=true, or {flag}=KEY=VALUE" if flag != "--attest" else None
+            raise UsageError(f"{flag}: {field!r} is not KEY=VALUE", hint=hint)
         found[name.strip().lower()] = value
     return found
 

@@ -136,6 +136,20 @@ def test_max_tells_of_steps_their_lines_and_the_dockerfile() -> None:
     assert request["args"] == {"build-arg:PLAIN": "value", "label:a": "b", "target": "x"}
 
 
+def test_repositories_are_told_however_their_address_is_written() -> None:
+    told = provenance("FROM scratch\nADD git@host.x:me/a.git#v1 /a\nADD https://u:p@host.x/b.git /b\n")
+
+    steps = told["buildDefinition"]["internalParameters"]["buildConfig"]["llbDefinition"]
+    sources = [
+        step["op"]["Op"]["source"]["identifier"]
+        for step in steps
+        if "source" in step.get("op", {}).get("Op", {})
+    ]
+    assert sources == ["git://git@host.x:me/a.git#v1", "git://***@host.x/b.git"]
+    uris = [one["uri"] for one in told["buildDefinition"]["resolvedDependencies"]]
+    assert uris == ["git@host.x:me/a.git#v1", "https://***@host.x/b.git"]
+
+
 def test_min_leaves_out_args_labels_secrets_and_steps() -> None:
     told = provenance(EVERYTHING, args={"PLAIN": "value"}, mode="min")
 
