@@ -40,11 +40,15 @@ def _reference_state(root: str, locator: str, platform: str) -> str | None:
     if reference.digest is not None:
         return f"pinned {reference.digest}"
     wanted = stored_name(reference)
-    for row in read_rows(root):
-        if name_of(row) == wanted:
-            return f"named {row['digest']}"
+    named = next((row for row in read_rows(root) if name_of(row) == wanted), None)
+    if named is not None and not named.get("platform"):
+        return f"named {named['digest']}"
     known = read_pulled(root).get(f"{reference} {platform}")
-    return f"remembered {known['digest']}" if known else None
+    remembered = f"remembered {known['digest']}" if known else None
+    if named is None:
+        return remembered
+    # A single image may be for another platform; then what a registry said counts (see sources.image).
+    return f"named {named['digest']}, {remembered or 'not remembered'}"
 
 
 def _layout_state(name: str) -> str | None:

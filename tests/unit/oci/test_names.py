@@ -132,6 +132,19 @@ def test_a_name_of_ours_goes_before_what_is_remembered(store: Store) -> None:
     assert state_of(store.folder, str(WEB), "linux/amd64", {}) == f"named {row(2)['digest']}"
 
 
+def test_an_image_of_ours_for_another_platform_does_not_hide_what_a_registry_says(store: Store) -> None:
+    platform = {"architecture": "arm64", "os": "linux"}
+    Names(store).add({**row(3), "platform": platform}, [WEB])
+    before = state_of(store.folder, str(WEB), "linux/amd64", {})
+    Names(store).remember(str(WEB), "linux/amd64", row(1))
+    between = state_of(store.folder, str(WEB), "linux/amd64", {})
+    Names(store).remember(str(WEB), "linux/amd64", row(2))
+
+    states = [before, between, state_of(store.folder, str(WEB), "linux/amd64", {})]
+    assert len(set(states)) == 3
+    assert all(state is not None and row(3)["digest"] in state for state in states)
+
+
 def test_the_state_of_a_layout_changes_with_its_index(tmp_path: Path, store: Store) -> None:
     layout = LayoutMaker(tmp_path / "layout")
     layouts = {"base": f"oci-layout://{layout.folder}:latest"}
