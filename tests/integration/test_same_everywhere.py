@@ -183,7 +183,9 @@ def test_every_output_is_the_same(name: str, tmp_path: Path, usual: dict[str, by
 @pytest.mark.root
 @needs_root()
 @needs("busybox")
-@pytest.mark.parametrize("name", ["umask-077", "timezone", "one-processor", "other-folders", "other-host"])
+@pytest.mark.parametrize(
+    "name", ["umask-077", "C-without-utf-8", "timezone", "one-processor", "other-folders", "other-host"]
+)
 def test_images_with_steps_are_the_same(name: str, tmp_path: Path, busybox_seed: Path, locales: Path) -> None:
     one = contents(build(tmp_path, "usual", WITH_STEPS, busybox_seed, locales))
 
