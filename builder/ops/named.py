@@ -100,7 +100,7 @@ def _git_parts(op: Git) -> dict[str, Any]:
         "folder": op.subdir,
         "--keep-git-dir": kept,
         "repository": op.remote if kept else "",
-        "ref": op.ref if kept else "",
+        "ref": (op.found_ref or op.ref) if kept else "",
         "submodules": op.submodules,
         "times of the commit": op.commit_times,
     }
