@@ -19,8 +19,8 @@ Open = Callable[[LayerId, Entry], BinaryIO]
 
 
 class Files(Protocol):
-    """What can be written: `entries` in canonical order, and `content` for the bytes of a FILE among them that
-    is no further name of another."""
+    """What can be written: `entries` in canonical order, and `content` for the bytes of a FILE among them
+    that is no further name of another."""
 
     entries: list[Entry]
 
