@@ -42,7 +42,7 @@ ATTRIBUTES = {
 _KINDS: dict[str, Kind] = {
     "uncompressed": "none", "none": "none", "gzip": "gzip", "estargz": "estargz", "zstd": "zstd",
 }  # fmt: skip
-_BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
+_BOOLEANS = {"true": True, "t": True, "1": True, "": True, "false": False, "f": False, "0": False}
 
 
 class Export(Value):

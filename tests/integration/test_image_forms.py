@@ -63,6 +63,7 @@ def test_all_layers_are_estargz_where_that_is_forced(pybuild: Pybuild, context: 
     assert read_image(two, "1").digest == image.digest
     large = Estargz(*_layer(one, image, 2))
     assert large.read("data/large") == (context / "large").read_bytes()
+    assert "nothing is damaged" in pybuild("fsck").stdout
 
 
 def _layer(layout: Path, image: ReadImage, number: int) -> tuple[bytes, dict[str, str]]:
