@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-UNPACKERS = max(2, min(4, os.cpu_count() or 1))  # layers unpacked while they are downloaded, at a time
+# Layers unpacked at a time: each takes two processors, one to decompress, and more than there are get into each
+# other's way. The others wait as they come, packed.
+UNPACKERS = max(1, min(4, (os.cpu_count() or 1) // 2))
 MAX_NESTING = 3  # an index may name indexes, but not for ever
 MAX_CHILDREN = 1000
 
@@ -93,6 +95,9 @@ async def pull(
     store: Store, names: Sequence[Reference], wanted: Wanted, connection: Connection, emit: Emit
 ) -> list[Pulled]:
     """Pull names one after the other. Raises ImageError or StoreError; what was pulled by then stays."""
+    # Each blob goes to the disk by itself, while others come: a barrier at the end would wait for all that was
+    # unpacked, too, which can be had again.
+    store.blobs.durable = True
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         sweep_ingest(store.folder)
         async with _hands(store) as hands:
