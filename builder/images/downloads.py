@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# Layers unpacked at a time: each takes two processors, one to decompress, and more than there are get into each
-# other's way. The others wait as they come, packed.
+# Layers unpacked at a time: each takes two processors, one to decompress, and more than there are get into
+# each other's way. The others wait as they come, packed.
 UNPACKERS = max(1, min(4, (os.cpu_count() or 1) // 2))
 MAX_NESTING = 3  # an index may name indexes, but not for ever
 MAX_CHILDREN = 1000
@@ -95,8 +95,8 @@ async def pull(
     store: Store, names: Sequence[Reference], wanted: Wanted, connection: Connection, emit: Emit
 ) -> list[Pulled]:
     """Pull names one after the other. Raises ImageError or StoreError; what was pulled by then stays."""
-    # Each blob goes to the disk by itself, while others come: a barrier at the end would wait for all that was
-    # unpacked, too, which can be had again.
+    # Each blob goes to the disk by itself, while others come: a barrier at the end would wait for all that
+    # was unpacked, too, which can be had again.
     store.blobs.durable = True
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         sweep_ingest(store.folder)
