@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.support.hostilelayers import (
 )
 from tests.support.layouts import LayoutMaker, digest_of, make_tar
 from tests.support.machine import needs_root
-from tests.support.surroundings import Ended, Surroundings
+from tests.support.surroundings import Ended, Surroundings, surroundings
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -38,11 +38,10 @@ CAPABILITY = "SCHILY.xattr.security.capability"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Surroundings:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     """One store for all of them, so that each finds it usable after the one before."""
-    folder = tmp_path_factory.mktemp("hostile") / "all"
-    folder.mkdir()
-    return Surroundings(folder)
+    with surroundings(tmp_path_factory.mktemp("hostile"), clock=0) as place:
+        yield place
 
 
 def build(place: Surroundings, layout: Path, step: str) -> tuple[str, ...]:
@@ -52,7 +51,7 @@ def build(place: Surroundings, layout: Path, step: str) -> tuple[str, ...]:
 
 
 def refused(place: Surroundings, layout: Path, message: str, step: str = 'RUN ["/none"]') -> Ended:
-    ended = place.attack(*build(place, layout, step), clock=0)
+    ended = place.attack(*build(place, layout, step))
     assert re.search(message, ended.message), ended.message
     return ended
 
@@ -331,7 +330,7 @@ def test_an_archive_that_means_harm_is_refused(place: Surroundings, tmp_path: Pa
     make, message = ARCHIVES[case]
     (tmp_path / "archive").write_bytes(make(tmp_path))
 
-    ended = place.attack("load", "-i", tmp_path / "archive", clock=0)
+    ended = place.attack("load", "-i", tmp_path / "archive")
 
     assert re.search(message, ended.message), ended.message
 
@@ -342,8 +341,8 @@ def test_the_store_is_usable_after_all_of_it(place: Surroundings, tmp_path: Path
     (place.folder / "work/context/Dockerfile").write_text("FROM base\nWORKDIR /w\n")
     context = f"base=oci-layout://{layout.folder}:1"
 
-    built = place.run("build", "--build-context", context, "-t", "good:1", "context", clock=0)
-    checked = place.run("fsck", clock=0)
+    built = place.run("build", "--build-context", context, "-t", "good:1", "context")
+    checked = place.run("fsck")
 
     assert built.status == 0, built.err
     assert checked.status == 0, checked.out + checked.err

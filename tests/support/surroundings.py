@@ -12,8 +12,8 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from typing import Any
 from tests.support.machine import CHECKOUT
 from tests.support.workshop import NOISE
 
-SECONDS = 120  # after which nothing may still be at work
 MEMORY = 300 << 20
-CLOCK = 1.0  # what the command's clocks are set to, so that a test can wait for their end
+# What the command's clocks are set to: so that a test can wait for their end, or that none has to.
+HASTY, PATIENT = 1.0, 20.0
 USER, PASSWORD = "canary", "canary-4711"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
@@ -45,10 +45,19 @@ class Ended:
         return str(found[0])
 
 
-class Surroundings:
-    """folder: all there is; root: the store in it."""
+@contextmanager
+def surroundings(folder: Path, clock: float = PATIENT) -> Iterator[Surroundings]:
+    """A place in a new folder below `folder`."""
+    place = folder / "all"
+    place.mkdir()
+    with closing(Surroundings(place, clock)) as opened:
+        yield opened
 
-    def __init__(self, folder: Path) -> None:
+
+class Surroundings:
+    """folder: all there is; root: the store in it. clock: what clocks are set to (`watched`). Close it."""
+
+    def __init__(self, folder: Path, clock: float) -> None:
         self.folder = folder
         self.root = folder / "store"
         for name in ("home", "tmp", "work", "work/context", "canary", "config"):
@@ -56,36 +65,46 @@ class Surroundings:
         (folder / "canary/secret").write_text(PASSWORD)
         (folder / "etc").mkdir()
         (folder / "etc/passwd").write_text("kept\n")
+        self._server = subprocess.Popen(
+            [sys.executable, str(CHECKOUT / "tests/support/watched.py"), str(clock)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment(),
+            cwd=folder / "work",
+        )
 
     def log_in(self, host: str) -> None:
         """Have credentials for a host in docker's file, in plain text."""
         document = {"auths": {host: {"auth": BASIC}}}
         (self.folder / "config/config.json").write_text(json.dumps(document))
 
-    def run(self, *words: str | os.PathLike[str], clock: float = CLOCK, stdin: bytes = b"") -> Ended:
-        """Run the command, whatever becomes of it. Raises TimeoutExpired where it does not end."""
-        report = self.folder.parent / f"{self.folder.name}.peak"
-        report.unlink(missing_ok=True)
-        watched = CHECKOUT / "tests/support/watched.py"
-        done = subprocess.run(
-            [sys.executable, str(watched), str(report), str(clock), *map(os.fspath, words)],
-            input=stdin,
-            capture_output=True,
-            env=self._environment(),
-            cwd=self.folder / "work",
-            timeout=SECONDS,
-            check=False,
-        )
-        err = done.stderr.decode(errors="replace")
+    def run(self, *words: str | os.PathLike[str], stdin: bytes = b"") -> Ended:
+        """Run the command, whatever becomes of it."""
+        notes = self.folder.parent / f"{self.folder.name}.notes"
+        notes.mkdir(exist_ok=True)
+        (notes / "in").write_bytes(stdin)
+        (notes / "peak").unlink(missing_ok=True)
+        request = json.dumps({"words": [os.fspath(word) for word in words], "folder": str(notes)})
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(request + "\n")
+        self._server.stdin.flush()
+        status = int(self._server.stdout.readline())
+        out, err = ((notes / name).read_text(errors="replace") for name in ("out", "err"))
+        assert status >= 0, f"it does not end: {err[:5000]}"
         assert NOISE.search(err) is None, err[:5000]
-        peak = int(report.read_text()) if report.exists() else 0
-        return Ended(done.returncode, done.stdout.decode(errors="replace"), err, peak)
+        peak = int((notes / "peak").read_text()) if (notes / "peak").exists() else 0
+        return Ended(status, out, err, peak)
 
-    def attack(self, *words: str | os.PathLike[str], clock: float = CLOCK, stdin: bytes = b"") -> Ended:
+    def close(self) -> None:
+        """End what runs the command."""
+        self._server.communicate()
+
+    def attack(self, *words: str | os.PathLike[str], stdin: bytes = b"") -> Ended:
         """Run the command, which is to fail, and hold it to what no input may change."""
-        before, names, began = self.picture(), self.names(), time.monotonic()
-        ended = self.run(*words, clock=clock, stdin=stdin)
-        assert time.monotonic() - began < SECONDS
+        before, names = self.picture(), self.names()
+        ended = self.run(*words, stdin=stdin)
         assert ended.status == 1, (ended.status, ended.out[:1000], ended.err[:5000])
         assert ended.message.isprintable()
         self.check(ended, before)

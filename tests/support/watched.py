@@ -1,16 +1,40 @@
-"""The command in a process that tells, when it ends, how much memory it took; on request with faster clocks.
+"""The command, again and again: each time in a process of its own that tells how much memory it took.
 
-`python watched.py REPORT SECONDS WORD...`: REPORT is where the peak is written, in bytes (the process's own
-resident set, VmHWM of proc(5)); SECONDS is what every clock that bounds a wait is set to, 0 to leave them.
+`python watched.py SECONDS` loads what the command loads, reads requests from standard input, a line of JSON
+each, and forks for each: so a run costs no start. SECONDS is what every clock that bounds a wait is set to, 0
+to leave them. A request is {"words": [...], "folder": ...}; standard input is the folder's file `in`, its
+output goes to `out` and `err`, and the peak of its resident set (VmHWM of proc(5)), in bytes, to `peak`. The
+answer is its exit status, or less than 0 where it had to be killed.
 """
 
 from __future__ import annotations
 
 import atexit
 import importlib
+import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
+from typing import NoReturn
 
+CEILING = 120  # seconds that a run may take
+LOADED = (
+    "builder.cli",
+    "builder.build",
+    "builder.worker",
+    "builder.commands.build",
+    "builder.commands.images",
+    "builder.commands.fsck",
+    "builder.commands.transfers",
+    "builder.images.downloads",
+    "builder.images.uploads",
+    "builder.oci.connections",
+    "builder.oci.registry",
+    "builder.oci.push",
+    "builder.ui.diagnostics",
+)
 # Every constant by which somebody waits for a registry, in the modules that read it.
 CLOCKS = (
     ("builder.oci.clients", "READ_SECONDS"),
@@ -26,7 +50,15 @@ CLOCKS = (
     ("builder.oci.patience", "SLOW_SECONDS"),
     ("builder.oci.patience", "PATIENCE"),
 )
-PAUSES = (("builder.oci.answers", "FIRST_PAUSE"),)
+PAUSE = ("builder.oci.answers", "FIRST_PAUSE", 0.01)
+
+
+def hurry(seconds: float) -> None:
+    for module, name, value in [*((*clock, seconds) for clock in CLOCKS), PAUSE]:
+        loaded = importlib.import_module(module)
+        if not hasattr(loaded, name):
+            raise SystemExit(f"{module} has no clock {name} any more")
+        setattr(loaded, name, value)
 
 
 def tell(report: Path) -> None:
@@ -35,25 +67,49 @@ def tell(report: Path) -> None:
             report.write_text(str(int(line.split()[1]) << 10))
 
 
-def hurry(seconds: float) -> None:
-    clocks = [(*clock, seconds) for clock in CLOCKS] + [(*pause, seconds / 100) for pause in PAUSES]
-    for module, name, value in clocks:
-        loaded = importlib.import_module(module)
-        if not hasattr(loaded, name):
-            raise SystemExit(f"{module} has no clock {name} any more")
-        setattr(loaded, name, value)
-
-
-def start() -> None:
-    report, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    atexit.register(tell, report)
-    if seconds:
-        hurry(seconds)
-    sys.argv = ["pybuild", *sys.argv[3:]]
+def become(words: list[str], folder: Path) -> NoReturn:
+    """Be the command, in a process that was forked for it."""
+    for number, name, flags in (
+        (0, "in", os.O_RDONLY),
+        (1, "out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (2, "err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
+        opened = os.open(folder / name, flags, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of what it was forked from
+    atexit.register(tell, folder / "peak")
+    sys.argv = ["pybuild", *words]
     from builder.cli import script
 
     script()
 
 
+def run(words: list[str], folder: Path) -> int:
+    """The exit status of a run, minus a signal's number where it did not end by itself."""
+    child = os.fork()
+    if child == 0:
+        become(words, folder)
+    end = time.monotonic() + CEILING
+    while time.monotonic() < end:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -signal.SIGKILL
+
+
+def serve(seconds: float) -> None:
+    for name in LOADED:
+        importlib.import_module(name)
+    if seconds:
+        hurry(seconds)
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        print(run(request["words"], Path(request["folder"])), flush=True)
+
+
 if __name__ == "__main__":
-    start()
+    serve(float(sys.argv[1]))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from builder.oci.upload import MAX_SILENCES
 from tests.support.hostileregistry import Asked, HostileRegistry, Wire, digest_of, hostile_registry
-from tests.support.surroundings import BASIC, PASSWORD, Surroundings
+from tests.support.surroundings import BASIC, HASTY, PASSWORD, PATIENT, Surroundings, surroundings
 
 ANY, BEGIN, CHUNK, PUT = r"^(POST|PATCH|PUT) ", r"^POST .*/blobs/uploads", "^PATCH ", r"^PUT .*/blobs/"
 STATUS, MANIFEST, NAME = r"^GET .*/blobs/uploads", r"^PUT .*/manifests/", "image"
@@ -19,16 +22,28 @@ Arrange = Callable[[HostileRegistry], None]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Surroundings:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     """A store with one image."""
-    folder = tmp_path_factory.mktemp("hostile") / "all"
-    folder.mkdir()
-    place = Surroundings(folder)
-    (folder / "work/context/Dockerfile").write_text("FROM scratch\nCOPY file /\n")
-    (folder / "work/context/file").write_bytes(bytes(range(256)) * 4000)
-    built = place.run("build", "-t", NAME, "context")
-    assert built.status == 0, built.err
-    return place
+    with with_image(tmp_path_factory.mktemp("hostile"), PATIENT) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    """The same where nothing is waited for longer than a second."""
+    with with_image(tmp_path_factory.mktemp("hasty"), HASTY) as place:
+        yield place
+
+
+@contextmanager
+def with_image(folder: Path, clock: float) -> Iterator[Surroundings]:
+    with surroundings(folder, clock) as place:
+        context = place.folder / "work/context"
+        (context / "Dockerfile").write_text("FROM scratch\nCOPY file /\n")
+        (context / "file").write_bytes(bytes(range(256)) * 4000)
+        built = place.run("build", "-t", NAME, "context")
+        assert built.status == 0, built.err
+        yield place
 
 
 @pytest.fixture
@@ -129,12 +144,6 @@ CASES: dict[str, tuple[Arrange, str]] = {
         on((PUT, answers(413)), (CHUNK, answers(429, retry_after="1000000000"))),
         "too many requests",
     ),
-    "silence": (on((PUT, silence), (CHUNK, silence)), "does not answer|slow"),
-    "silence at the end": (on((MANIFEST, silence)), "does not answer|slow"),
-    "promises": (
-        on((PUT, endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n")), (CHUNK, silence)),
-        "does not answer|broke|slow",
-    ),
     "headers": (on((BEGIN, endless(HEAD_OK, b"x-a: b\r\n"))), "broke"),
     "an error without end": (
         on((BEGIN, endless(HEAD_OK.replace(b"200", b"400") + b"\r\n", b"x"))),
@@ -148,10 +157,32 @@ CASES: dict[str, tuple[Arrange, str]] = {
 }
 
 
+SILENT: dict[str, tuple[Arrange, str]] = {
+    "silence": (on((PUT, silence), (CHUNK, silence)), "does not answer|slow"),
+    "silence at the end": (on((MANIFEST, silence)), "does not answer|slow"),
+    "promises": (
+        on((PUT, endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n")), (CHUNK, silence)),
+        "does not answer|broke|slow",
+    ),
+}
+
+
 @pytest.mark.hostile("DoS", "CVE-2018-18074", "CVE-2023-32681")
 @pytest.mark.parametrize("case", CASES)
 def test_a_push_to_who_means_harm_ends(place: Surroundings, registry: HostileRegistry, case: str) -> None:
-    arrange, message = CASES[case]
+    push(place, registry, case, *CASES[case])
+
+
+@pytest.mark.hostile("DoS")
+@pytest.mark.parametrize("case", SILENT)
+def test_a_push_to_who_says_nothing_ends(hasty: Surroundings, registry: HostileRegistry, case: str) -> None:
+    push(hasty, registry, case, *SILENT[case])
+
+    sent = [asked for asked in registry.asked if asked.method in ("PUT", "PATCH") and "/blobs/" in asked.path]
+    assert len(sent) <= 2 * MAX_SILENCES, "each of two blobs is sent so often"
+
+
+def push(place: Surroundings, registry: HostileRegistry, case: str, arrange: Arrange, message: str) -> None:
     name = f"{registry.host}/app:1"
     assert place.run("tag", NAME, name).status == 0
     arrange(registry)

@@ -232,7 +232,7 @@ def test_links_to_folders_are_followed_inside_the_layer():
     assert found[2].hardlink == "usr/lib/a"
 
 
-@pytest.mark.hostile("containerd whiteout check", "overlay xattrs", "CVE-2021-29136")
+@pytest.mark.hostile("containerd whiteout check", "overlay xattrs", "CVE-2021-29136", "duplicate entries")
 @pytest.mark.parametrize(
     ("members", "message"),
     [
