@@ -295,11 +295,11 @@ def test_an_image_without_a_name_can_have_one_with_its_digest(pybuild: Pybuild, 
     assert json.loads(pybuild("inspect", name).stdout)[0]["Descriptor"]["digest"] == digest
     assert json.loads(pybuild("inspect", f"app@{digest}").stdout)[0]["RepoTags"] == ["app:1"]
     assert [row["Tag"] for row in _listed(pybuild) if row["Repository"] == "host.x/anonymous"] == ["<none>"]
+    assert json.loads((tmp_path / "meta").read_text())["image.name"] == "docker.io/library/app:1"
 
 
 def _listed(pybuild: Pybuild) -> list[dict[str, Any]]:
     return [json.loads(line) for line in pybuild("images", "--format=json").stdout.splitlines()]
-    assert json.loads((tmp_path / "meta").read_text())["image.name"] == "docker.io/library/app:1"
 
 
 def test_the_metadata_are_buildx_s(pybuild: Pybuild, tmp_path: Path) -> None:
