@@ -85,6 +85,8 @@ def log_out(parsed: Parsed, environ: Environ) -> int:
             print(f"Removing login credentials for {server_key(registry)}")
         else:
             print(f"Not logged in to {server_key(registry)}")
+        for place in credentials.find_others(environ, registry):
+            sys.stderr.write(f"note: {place} has a login for {server_key(registry)}, which stays there\n")
     return 0
 
 

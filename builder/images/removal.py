@@ -140,9 +140,9 @@ def _forget(store: Store, wanted: str) -> list[dict[str, str]]:
     if name is None or not (rows := Names(store).forget(str(name))):
         return []
     blobs = {digest for row in rows for digest in _blobs_of(store, row)}
-    done = [{"Untagged": name.familiar()}]
     swept = _sweep(store, blobs)
-    return done + [entry for row in rows for entry in _deleted(row, swept)]
+    gone = {entry["Deleted"]: entry for row in rows for entry in _deleted(row, swept)}  # they share blobs
+    return [{"Untagged": name.familiar()}, *gone.values()]
 
 
 def _sweep(store: Store, candidates: set[Digest]) -> Removed:

@@ -6,6 +6,7 @@ here, as most images need none: it is told to who is refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ def forget(environ: Mapping[str, str], registry: str) -> bool:
     known = bool(files.keys_of(registry, _auths(document)))
     if helper is not None and (known or _has(helper, environ)):
         known = helpers.erase(*helper, environ) or known
+    if not files.keys_of(registry, _auths(document)):
+        return known  # no folder is made for what is not there
 
     def edit(document: dict[str, Any]) -> bool:
         auths = _auths(document)
@@ -123,6 +126,20 @@ def forget(environ: Mapping[str, str], registry: str) -> bool:
         return bool(keys)
 
     return files.change(path, edit) or known
+
+
+def find_others(environ: Mapping[str, str], registry: str) -> list[str]:
+    """The other places, by their names, that have a login for a registry, which `forget` leaves there."""
+    places = files.find_places(environ, _own_uid())
+    readers = {path: partial(files.read_file, path) for path in places.read if path != places.written}
+    if places.text:
+        readers["DOCKER_AUTH_CONFIG"] = partial(files.parse, places.text, "DOCKER_AUTH_CONFIG")
+    found = []
+    for name, read in readers.items():
+        with contextlib.suppress(CredentialError):
+            if files.login_in(read(), registry, "") is not None:
+                found.append(name)
+    return found
 
 
 def all_registries(environ: Mapping[str, str]) -> list[str]:

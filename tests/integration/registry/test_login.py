@@ -415,6 +415,16 @@ def test_all_logins_are_forgotten_at_once(pybuild: Pybuild, home: Path, environ:
     assert pybuild("logout", "--all", "a.example", env=environ, check=False).returncode == 2
 
 
+def test_a_login_that_stays_elsewhere_is_told(pybuild: Pybuild, home: Path, environ: dict[str, str]) -> None:
+    (home / "containers").mkdir()
+    (home / "containers/auth.json").write_text(json.dumps({"auths": {"a.example": {"auth": "YTpi"}}}))
+
+    done = pybuild("logout", "a.example", env={**environ, "XDG_RUNTIME_DIR": str(home)})
+
+    assert done.stdout == "Not logged in to a.example\n"
+    assert "containers/auth.json has a login for a.example" in done.stderr
+
+
 def test_a_configuration_file_with_a_slip_is_told(
     pybuild: Pybuild, environ: dict[str, str], tmp_path: Path
 ) -> None:

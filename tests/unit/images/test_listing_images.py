@@ -201,6 +201,22 @@ def test_removing_an_index_removes_all_that_it_lists(store: Store, several: Row)
     assert len(left) == 2, "config and layer of the image that no manifest names"
 
 
+def test_what_a_forgotten_base_had_for_several_platforms_is_told_once(
+    store: Store, layout: LayoutMaker
+) -> None:
+    shared = [{"a": b"1"}]
+    rows = {name: layout.image(shared, platform=name) for name in ("linux/amd64", "linux/arm64")}
+    for path in layout.blobs.iterdir():
+        store.blobs.put(path.read_bytes())
+    for platform, row in rows.items():
+        Names(store).remember("host.x/base:1", platform, row)
+
+    done = images.remove(store, ["host.x/base:1"])
+
+    deleted = [entry["Deleted"] for entry in done[1:]]
+    assert len(deleted) == len(set(deleted)) == 5, "two manifests and configs, and a layer"
+
+
 def test_one_platform_of_an_index_goes_with_what_tells_of_it(
     store: Store, several: Row, layout: LayoutMaker
 ) -> None:

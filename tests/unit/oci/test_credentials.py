@@ -14,7 +14,7 @@ import pytest
 from builder.oci import credentialhelpers, credentials
 from builder.oci.auth import Login
 from builder.oci.credentialfiles import CredentialError
-from builder.oci.credentials import Keyring, forget, keep
+from builder.oci.credentials import Keyring, find_others, forget, keep
 
 HELPER = """#!/bin/sh
 # keeps logins in files beside itself; says what it was called with
@@ -347,7 +347,19 @@ def test_a_login_is_forgotten_everywhere(home: Path, tmp_path: Path, environ: di
 
 def test_forgetting_what_is_not_kept_writes_nothing(home: Path, environ: dict[str, str]) -> None:
     assert not forget(environ, "a.example")
-    assert not (home / ".docker/config.json").exists()
+    assert list(home.iterdir()) == []
+
+
+def test_logins_that_forgetting_leaves_are_known(home: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    write(home / ".docker/config.json", auths={"a.example": auth("me:1")})
+    podman = write(tmp_path / "run/containers/auth.json", auths={"a.example": auth("me:2")})
+    environ["DOCKER_AUTH_CONFIG"] = json.dumps({"auths": {"b.example": auth("me:3")}})
+
+    assert forget(environ, "a.example")
+
+    assert find_others(environ, "a.example") == [str(podman)]
+    assert find_others(environ, "b.example") == ["DOCKER_AUTH_CONFIG"]
+    assert find_others(environ, "c.example") == []
 
 
 def test_a_damaged_file_is_not_written_over(home: Path, environ: dict[str, str]) -> None:
