@@ -132,7 +132,8 @@ class BuildRequest(Value):
     a context that is no folder, a relative path is one in it. build_args map None to "from the
     environment". contexts: NAME (as docker normalises it) -> a folder, an address, `oci-layout://…` or
     `docker-image://…`.
-    platform: `os/architecture[/variant]`, or several with commas between them, "" is the machine's. add_hosts: (name, address).
+    platform: `os/architecture[/variant]`, or several with commas between them, "" is the machine's.
+    add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
     `network` implies. network_helper: the program that connects steps, "" for the host's own network.
     cdi_spec_dirs: folders of CDI specifications, () those of BuildKit. root: the store's
@@ -141,7 +142,8 @@ class BuildRequest(Value):
     OCI runtime that carries steps out, "" for our own. reproducible: files are never newer than
     SOURCE_DATE_EPOCH (or compiler.epoch.DEFAULT), and steps of equal output are equal to those on them.
     sign: the file of the key that signs the image, "" for none.
-    annotations: attributes of all outputs that are images. squash: what they have above the base is one layer.
+    annotations: attributes of all outputs that are images. squash: what they have above the base is one
+    layer.
     locked: what can be locked must be in the Dockerfile's lock file; offline: no connection is opened but by
     steps.
     """
