@@ -29,7 +29,7 @@ from builder.ops.source import Local
 from builder.output import Built, built_name, deliver, makers
 from builder.packing import Packing
 from builder.parts import open_parts
-from builder.programs import open_attempts, open_images, read_texts
+from builder.programs import open_attempts, open_images, read_texts, recall, remember
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.room.closing import make_room
@@ -136,7 +136,7 @@ async def _build(
             _caches_elsewhere(request, parts) as caches,
         ):
             parts.open_files = open_files
-            attesting = _attesting(request, texts, bases, notes, parts)
+            attesting = _attesting(request, texts, bases or {}, notes, parts)
             packing = Packing(programs.definition, programs.targets, makers(exports, programs, parts))
             solver = _solver(request, programs, parts, notes, caches, packing)
             async with packing:
@@ -183,9 +183,11 @@ def _sandboxes(
 
 async def _compile(
     request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
-) -> tuple[Programs, Bases]:
-    """The programs, and the bases that are not locked; where there are none, what checks found is told all
-    the same."""
+) -> tuple[Programs, Bases | None]:
+    """The programs, and the bases that are not locked (None: they are as remembered); where there are no
+    programs, what checks found is told all the same."""
+    if (remembered := recall(request, store, texts)) is not None:
+        return remembered, None
     attempts = open_attempts(request, store, texts)
     try:
         programs = await attempts.compile(images)
@@ -306,20 +308,21 @@ def _memoise(
     request: BuildRequest,
     texts: Texts,
     programs: Programs,
-    bases: Bases,
+    bases: Bases | None,
     built: Sequence[Built],
     delivered: Delivered,
     parts: Parts,
 ) -> None:
-    """Remember the compile and the images, for a build that finds nothing changed (see `warm`)."""
-    states = memo.states_of(parts.store.folder, bases, request.contexts)
-    fetched = any(program.epoch_fetched for program in programs.each)
-    if states is None or texts.layer is not None or fetched or _has_unknown(programs):
-        return
+    """Remember the compile, unless it is remembered, and the images: for a build that finds nothing changed
+    (see `warm`), or only files."""
     configs = [built_name(program) for program in programs.each]
+    if bases is not None:
+        states = memo.states_of(parts.store.folder, bases, request.contexts)
+        fetched = any(program.epoch_fetched for program in programs.each)
+        if states is None or texts.layer is not None or fetched or _has_unknown(programs):
+            return
+        remember(request, texts, programs, memo.plan_of(programs, states, configs), parts.cache)
     args = prepare.build_args(request, os.environ)
-    plan = memo.plan_of(programs, states, configs)
-    memo.save_plan(parts.cache, memo.name_of(request, texts, args), plan)
     with_cache = any(wanted.type == "inline" for wanted in request.cache_to)  # not what others ask for
     of_this_build = with_cache or request.attests.is_any or bool(request.sign)
     snapshots = [each.snapshot for each in built]

@@ -1,6 +1,7 @@
 """What a compile gave, remembered: enough of a program to find out that nothing has to be done.
 
-    ROOT/cache/programs/ab/abcd…   a Plan, under the digest of all that the compile was given
+    ROOT/cache/programs/ab/abcd…   a Plan, under the digest of all that the compile was given (beside it the
+                                   programs themselves, see `compiled`)
     ROOT/cache/images/ab/abcd…     the finished image of a snapshot and a config, or the index of several
 
 Compile is pure, so a Plan found under the same digest is the one that it would give, as long as the base

@@ -1,6 +1,7 @@
 """From a request to its programs: texts read, what each platform asks of the compiler, bases resolved.
 
-What a build, a plan, a graph and a check have in common before anything runs.
+What a build, a plan, a graph and a check have in common before anything runs. A build asks first for what is
+remembered (`recall`), and then neither parser nor compiler nor checks are loaded.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from builder import prepare
-from builder.attempt import Attempts
+from builder import compiled, memo, prepare
 from builder.compiler.lock import LockFile
 from builder.compiler.program import CompileOptions, NamedContext
 from builder.compiler.remotes import is_remote
+from builder.digest import Digest
 from builder.oci.layout import parse_layout_name
 from builder.oci.spec import Platform
+from builder.ops.source import Image
 from builder.parts import secrets_of
 from builder.solver.cache import Cache
 from builder.sources.image import ImageSource
+from builder.sources.known import state_of
 from builder.store.root import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from builder.attempt import Attempts
     from builder.compiler.program import Programs
     from builder.ops.source import Git, Http
     from builder.prepare import Texts
@@ -40,8 +44,49 @@ def load_programs(request: BuildRequest) -> Programs:
 
 def open_attempts(request: BuildRequest, store: Store, texts: Texts) -> Attempts:
     """The request's Dockerfile, to be compiled for each of its platforms. Raises UsageError."""
+    from builder.attempt import Attempts
+
     options = all_options(request)
     return Attempts(texts, options, kept_analyses(store), time_of=times_of(request, store))
+
+
+def recall(request: BuildRequest, store: Store, texts: Texts) -> Programs | None:
+    """What an earlier compile of the very same gave, its warnings included; None where it has to be done.
+
+    The bases are what they were, and their manifests are in the store, as after a compile.
+    """
+    if not _is_repeatable(request, texts):
+        return None
+    cache = kept_analyses(store)
+    given = memo.name_of(request, texts, prepare.build_args(request, os.environ))
+    plan = memo.load_plan(cache, given)
+    if plan is None or any(
+        state_of(store.folder, locator, platform, request.contexts) != state
+        for locator, platform, state in plan.states
+    ):
+        return None
+    programs = compiled.load(cache, compiled.name_of(given, plan.states), texts)
+    images = (vertex.op for vertex in programs.definition if isinstance(vertex.op, Image)) if programs else ()
+    whole = all(store.blobs.stat(Digest(image.digest)) is not None for image in images)
+    return programs if whole else None
+
+
+def remember(request: BuildRequest, texts: Texts, programs: Programs, plan: memo.Plan, cache: Cache) -> None:
+    """Remember a compile: its plan (see `warm`), and its programs, as far as they may be kept."""
+    args = prepare.build_args(request, os.environ)
+    given = memo.name_of(request, texts, args)
+    memo.save_plan(cache, given, plan)
+    contexts = dict(request.contexts)
+    if _is_repeatable(request, texts) and compiled.may_be_kept(programs, args, contexts):
+        compiled.save(cache, compiled.name_of(given, plan.states), texts, programs)
+
+
+def _is_repeatable(request: BuildRequest, texts: Texts) -> bool:
+    """Whether the name of a plan covers all that a compile of this request depends on, and nothing else is
+    wanted of it: attestations tell of the bases."""
+    unusual = request.no_cache or request.no_cache_filter or request.pull or request.dockerfile == "-"
+    attested = request.attests.is_any or request.sign
+    return not unusual and not attested and texts.layer is None and not prepare.is_fetched(request)
 
 
 def load_texts(request: BuildRequest) -> Texts:

@@ -84,3 +84,43 @@ def test_a_fully_cached_build_needs_no_package_and_loads_nothing_heavy(
     assert "builder.warm" in loaded
     assert not loaded & HEAVY
     assert output or not loaded & {"collections", "enum", "json", "re"}  # which one loads the other
+
+
+# What a plain build has no use for, and what one has no use for of which only files have changed.
+UNUSED = (
+    "cryptography", "httpx", "networkx", "rich", "sqlite3", "yaml", "zstandard",
+    "builder.attest", "builder.bench", "builder.debug", "builder.describe", "builder.explain", "builder.fsck",
+    "builder.images", "builder.locking", "builder.oci.access", "builder.oci.connections",
+    "builder.oci.estargz", "builder.oci.registry", "builder.oci.transport", "builder.oci.upload",
+    "builder.pushing", "builder.remote", "builder.remotecache", "builder.session", "builder.sharing",
+    "builder.sources.git", "builder.sources.http", "builder.unchanged", "builder.verify",
+)  # fmt: skip
+COMPILING = (
+    "lark", "builder.attempt", "builder.checks", "builder.compiler.compile", "builder.dockerfile.parser",
+    "builder.dockerfile.words", "builder.resolving",
+)  # fmt: skip
+
+
+def test_a_full_build_loads_nothing_that_it_has_no_use_for(tmp_path: Path) -> None:
+    context, report = tmp_path / "context", tmp_path / "modules"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nARG V=1\nCOPY app /app\nLABEL v=$V\n")
+    words = ["--root", str(tmp_path / "store"), "-t", "app:1", "--progress=none", str(context)]
+    program = (
+        f"import sys; from builder.cli import main; assert main({words!r}) == 0; "
+        f"open({str(report)!r}, 'w').write(' '.join(sys.modules))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    loaded = []
+    for content in ("first", "second"):
+        (context / "app").write_text(content)
+        subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True)
+        loaded.append(report.read_text().split())
+
+    first, touched = (set(names) for names in loaded)
+    assert "builder.compiler.compile" in first
+    assert "builder.build" in touched
+    for unused in UNUSED:
+        assert not {name for name in first | touched if name == unused or name.startswith(f"{unused}.")}
+    for unused in COMPILING:
+        assert not {name for name in touched if name == unused or name.startswith(f"{unused}.")}

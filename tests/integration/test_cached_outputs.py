@@ -5,6 +5,7 @@ Which path was taken is seen from ROOT/builds: a build that had something to do 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -247,3 +248,53 @@ def test_an_unchanged_context_costs_one_walk_and_no_reads(bench: Bench, tmp_path
     assert bench.recorded == 1
     assert files == {"Dockerfile", ".dockerignore"}
     assert sorted(walked) == [".", "src", "src/one", "src/two", "src/two/deep"]
+
+
+# ---- only files have changed ----
+
+
+def test_a_remembered_program_gives_what_a_compiled_one_does(bench: Bench, tmp_path: Path) -> None:
+    (bench.context / "Dockerfile").write_text("from scratch AS One\nCOPY data /d\nLABEL a=$NO\n")
+    fixed = {"SOURCE_DATE_EPOCH": "1000000000", "BUILDKIT_PROGRESS": "plain"}
+    bench.built(env=fixed)
+    (bench.context / "data" / "a").write_text("changed")
+
+    _, _, remembered = bench.build("-o", f"type=oci,dest={tmp_path}/a.tar", env=fixed)
+    bench.root = tmp_path / "another"
+    _, _, compiled = bench.build("-o", f"type=oci,dest={tmp_path}/b.tar", env=fixed)
+
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    findings = [[line for line in told.splitlines() if "Var" in line] for told in (remembered, compiled)]
+    assert findings[0] == findings[1] != []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_damaged_programs_are_compiled_anew(bench: Bench, tmp_path: Path, damage: str) -> None:
+    fixed = {"SOURCE_DATE_EPOCH": "1000000000"}
+    bench.built(env=fixed)
+    kept = [path for path in (bench.root / "cache" / "programs").rglob("*") if path.is_file()]
+    (program,) = (path for path in kept if "Scratch" in path.read_text())
+    text = program.read_text()
+    if damage == "gone":
+        program.unlink()
+    else:
+        program.write_text(text.replace("/srv", "/srw") if damage == "flipped" else text[:-9])
+    (bench.context / "data" / "a").write_text("changed")
+
+    bench.built("-o", f"type=oci,dest={tmp_path}/a.tar", env=fixed)
+
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        blobs = [archive.extractfile(member) for member in archive if member.isfile()]
+        names = [gzip.decompress(data) for blob in blobs if blob and (data := blob.read())[:2] == b"\x1f\x8b"]
+    assert any(b"srv/a" in data for data in names)
+    assert program.read_text() == text
+
+
+def test_a_secret_build_arg_is_in_no_remembered_program(bench: Bench) -> None:
+    (bench.context / "Dockerfile").write_text("FROM scratch\nARG API_TOKEN\nCOPY <<E /x\nno\nE\n")
+
+    bench.built("--build-arg", "API_TOKEN=correct-horse")
+
+    kept = [path for path in (bench.root / "cache" / "programs").rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if b"correct-horse" in path.read_bytes()]
