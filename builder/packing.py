@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 
 class Packing:
-    """The layers of a build's images under way, each made by each of `makers`. Use it in an `async with` block:
-    whatever is not done at its end is dropped."""
+    """The layers of a build's images under way, each made by each of `makers`. Use it in an `async with`
+    block: whatever is not done at its end is dropped.
+    """
 
     def __init__(self, definition: Definition, targets: Sequence[Digest], makers: Sequence[Make]) -> None:
         self._makers = makers

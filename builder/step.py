@@ -86,9 +86,11 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Step:
-    """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts;
-    `emulation`: how another machine's programs run; `tail`: the end of its output; `usage`: what its cgroup counted, if it had one; `owners`: those that a
-    failed command's ExitStatus tells; `again`: it goes on where a failed one ended, in what that had."""
+    """A step under way. `caches`: its cache mounts; `sockets`: those of its ssh mounts; `emulation`: how
+    another machine's programs run; `tail`: the end of its output; `usage`: what its cgroup counted, if it had
+    one; `owners`: those that a failed command's ExitStatus tells; `again`: it goes on where a failed one
+    ended, in what that had.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""A step for another machine than this one: what its sandbox is given for that, and what is said if it cannot run.
+"""A step for another machine than this one: what its sandbox is given for that, and what is said if it
+cannot run.
 
-Nothing is refused beforehand: a stage may call itself one platform and hold programs of another, and they run.
-What cannot be run turns out when it is started, and then the reason is known here.
+Nothing is refused beforehand: a stage may call itself one platform and hold programs of another, and they
+run. What cannot be run turns out when it is started, and then the reason is known here.
 """
 
 from __future__ import annotations

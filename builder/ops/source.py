@@ -74,8 +74,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 class Http(msgspec.Struct, frozen=True, tag=True):
     """A file on the web, alone in a filesystem, called `filename`: root's, mode 0600, of the server's time.
 
-    checksum: `sha256:…` that its bytes must have, or ""; locked: a lock file said so. Credentials in `url` are
-    for its origin alone.
+    checksum: `sha256:…` that its bytes must have, or ""; locked: a lock file said so. Credentials in `url`
+    are for its origin alone.
     """
 
     url: str
