@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
+from builder import stop
 from builder.errors import ImageError
 from builder.oci.compressed import Compression
 from builder.oci.inorder import InOrder
@@ -46,6 +49,11 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZIP2_MAGIC = b"BZh"
 XZ_MAGIC = b"\xfd7zXZ\0"
 ZSTD_WINDOW = 1 << 27  # as the zstd command without --long=31
+ZSTD_USUAL = (
+    1 << 25
+)  # of all levels but the last two; larger ones take their turn, as each is that much memory
+ZSTD_HEAD = 18  # bytes, the longest header of a frame
+TURN_SECONDS = 30.0
 XZ_MEMORY = 1 << 27  # twice of what `xz -9` asks for
 
 
@@ -377,12 +385,15 @@ class _ZstdReader(Reader):
     def __init__(self, source: _Source, name: str, limits: Limits) -> None:
         import zstandard
 
-        from builder.oci.zstd_frames import FrameTracker
+        from builder.oci.zstd_frames import FrameTracker, window_of
 
         super().__init__(source, "zstd", name, limits)
         self._frames = FrameTracker()
         self._error = zstandard.ZstdError
-        unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        window = window_of(source.peek(ZSTD_HEAD))
+        large = window is None or window > ZSTD_USUAL
+        self._turn = _Turn() if large else None
+        unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW if large else ZSTD_USUAL)
         tracked = cast("IO[bytes]", _Tracked(source, self._frames))
         self._stream = unpacker.stream_reader(tracked, INPUT, read_across_frames=True)
 
@@ -393,9 +404,31 @@ class _ZstdReader(Reader):
             raise self._fail("not valid zstd") from error
         if not data:
             self._ended = True
+            self._turn = None
             if not self._frames.whole:
                 raise self._fail("the zstd stream is cut off")
         return data
+
+
+_LARGE = threading.Lock()
+
+
+class _Turn:
+    """The turn of one stream that takes much memory, for as long as this lives.
+
+    Who waits too long goes on without: one may live longer than it is read, as what an error still holds.
+    """
+
+    def __init__(self) -> None:
+        self._has = False
+        end = monotonic() + TURN_SECONDS
+        while not self._has and monotonic() < end:
+            stop.check()
+            self._has = _LARGE.acquire(timeout=0.05)
+
+    def __del__(self) -> None:
+        if self._has:
+            _LARGE.release()
 
 
 class _Tracked:

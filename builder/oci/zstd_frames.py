@@ -11,6 +11,20 @@ _DICTIONARY_SIZES = (0, 1, 2, 4)
 _CONTENT_SIZES = (0, 2, 4, 8)
 
 
+def window_of(head: bytes) -> int | None:
+    """The bytes that a decoder has to keep for a stream that begins so; None where that is not told."""
+    if len(head) < 6 or int.from_bytes(head[:4], "little") != _FRAME:
+        return None
+    descriptor = head[4]
+    if not descriptor & 0x20:
+        base = 1 << (10 + (head[5] >> 3))
+        return base + base // 8 * (head[5] & 7)
+    start = 5 + _DICTIONARY_SIZES[descriptor & 3]
+    size = _CONTENT_SIZES[descriptor >> 6] or 1
+    content = head[start : start + size]
+    return int.from_bytes(content, "little") + (256 if size == 2 else 0) if len(content) == size else None
+
+
 class FrameTracker:
     """Sees the compressed bytes pass; `whole` is true between frames."""
 

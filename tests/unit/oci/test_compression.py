@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import ImageError, UsageError
+from builder.oci import compression
 from builder.oci.compressed import Compression
 from builder.oci.compression import BLOCK, FOREIGN, NO_LIMITS, Limits, open_reader, open_writer
+from builder.oci.zstd_frames import window_of
 from tests.support.hostilelayers import xz_of_much_memory, zstd_bomb
 
 KINDS = [
@@ -193,6 +195,35 @@ def test_a_stream_is_foreign_unless_it_is_said_not_to_be():
     own = open_reader(io.BytesIO(bomb), limits=NO_LIMITS)
     own.count = 100 * FOREIGN.free
     assert own.read(BLOCK)
+
+
+@pytest.mark.hostile("bombs")
+def test_streams_that_take_much_memory_take_turns(monkeypatch):
+    """Layers are unpacked side by side, and each may ask for 128 MiB."""
+    monkeypatch.setattr(compression, "TURN_SECONDS", 0.1)
+    large = zstd_bomb(1 << 20, window=0x88)
+    first = open_reader(io.BytesIO(large))
+    assert compression._LARGE.locked()
+    assert len(unpack(zstd_bomb(1 << 20))) == 1 << 20, "small ones need not wait"
+    assert len(unpack(large)) == 1 << 20, "nobody waits for ever"
+    assert compression._LARGE.locked()
+    assert len(first.read()) == 1 << 20
+    assert not compression._LARGE.locked()
+    with pytest.raises(ImageError):
+        unpack(large[:-1])
+    assert not compression._LARGE.locked()
+
+
+@pytest.mark.parametrize(("level", "size"), [(1, 100), (3, 70_000), (19, 300_000), (22, 40 << 20)])
+def test_the_window_of_a_stream_is_known_from_its_start(level, size):
+    for told in (True, False):
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, write_content_size=told)
+        packer = zstandard.ZstdCompressor(compression_params=parameters)
+        packed = packer.compress(bytes(size)) if told else packer.compressobj().compress(bytes(size))
+        head = (packed or packer.compress(bytes(size)))[:18]
+        assert window_of(head) == zstandard.get_frame_parameters(head).window_size
+    assert window_of(b"") is None
+    assert window_of(b"\x50\x2a\x4d\x18\0\0\0\0") is None
 
 
 @pytest.mark.hostile("bombs")
