@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# Layers unpacked at a time: each takes two processors, one to decompress, and more than there are get into
-# each other's way. The others wait as they come, packed.
-UNPACKERS = max(1, min(4, (os.cpu_count() or 1) // 2))
+# Layers unpacked at a time, each with a thread that decompresses: more get into each other's way. The others
+# wait as they come, packed.
+UNPACKERS = 2
 MAX_NESTING = 3  # an index may name indexes, but not for ever
 MAX_CHILDREN = 1000
 

@@ -67,6 +67,13 @@ def build(pybuild: Pybuild, folder: Path, text: str, *words: str) -> subprocess.
     return pybuild.build(folder, *words)
 
 
+def loaded_by(*words: str) -> set[str]:
+    """The modules that a command has loaded, by an interpreter that has none of its own."""
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\nfrom builder.cli import main\n"
+    program += f"assert main({list(words)!r}) == 0\nprint(*sys.modules, sep='\\n')"
+    return set(run([sys.executable, "-I", "-S", "-c", program]).stdout.split())
+
+
 def row_of(pybuild: Pybuild, name: str) -> dict[str, Any]:
     index = json.loads((pybuild.root / "index.json").read_bytes())
     rows = [row for row in index["manifests"] if name in json.dumps(row.get("annotations", {}))]
@@ -95,17 +102,27 @@ def test_a_push_ends_as_dockers_does(registry: RunningRegistry, pybuild: Pybuild
 def test_a_push_of_what_is_there_loads_next_to_nothing(
     registry: RunningRegistry, pybuild: Pybuild, tmp_path: Path
 ) -> None:
-    name = f"{registry.host}/light/app:1"
-    build(pybuild, tmp_path / "context", "FROM scratch\nCOPY file /\n", "-t", name)
+    name, context = f"{registry.host}/light/app:1", tmp_path / "context"
+    build(pybuild, context, "FROM scratch\nCOPY file /\n", "-t", name)
     pybuild("push", name)
-    words = ["push", "--root", str(pybuild.root), name]
-    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); before = set(sys.modules)\n"
-    program += f"from builder.cli import main\nassert main({words!r}) == 0\nprint(*sys.modules, sep='\\n')"
 
-    loaded = set(run([sys.executable, "-I", "-S", "-c", program]).stdout.split())
+    loaded = loaded_by("push", "--root", str(pybuild.root), name)
 
     assert "builder.unchanged" in loaded
     assert not loaded & HEAVY
+
+
+def test_a_cached_build_that_was_pushed_loads_next_to_nothing(
+    registry: RunningRegistry, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    name, context = f"{registry.host}/light/built:1", tmp_path / "context"
+    words = ["-o", f"type=image,name={name},push=true,registry.insecure=true"]
+    build(pybuild, context, "FROM scratch\nCOPY file /\n", *words)
+
+    loaded = loaded_by("--root", str(pybuild.root), *words, str(context))
+
+    assert {"builder.unchanged", "builder.warm"} <= loaded
+    assert not loaded & (HEAVY - {"json", "re"})
 
 
 def test_what_was_pushed_and_is_gone_is_pushed_again(pybuild: Pybuild, tmp_path: Path) -> None:
