@@ -15,9 +15,10 @@ from builder.compiler.program import NamedContext, Program, Programs, Warning, t
 from builder.digest import of_bytes
 from builder.graph.definition import About, Definition, Input, Vertex
 from builder.oci.spec import Platform
+from builder.ops.source import Git, Http
 from builder.prepare import Texts
 from builder.solver.cache import Cache
-from builder.text import SourceText, Span
+from builder.text import Location, SourceText, Span
 from tests.support.compiling import compile_text, image
 from tests.support.machine import CHECKOUT
 
@@ -90,6 +91,23 @@ def test_so_is_whatever_lines_a_dockerfile_has(first: list[str], second: list[st
         warned(compile_text(text, platform=platform, several_platforms=several, **options, **given_date))
         for platform in platforms
     ])  # fmt: skip
+
+    assert_same(read_back(programs, text), programs)
+
+
+def test_what_people_are_told_of_a_vertex_and_what_no_compile_gives_here_is_kept_too() -> None:
+    text = "FROM busybox\nRUN true\n"
+    program = compile_text(text)
+    elsewhere = Location(SourceText("ONBUILD", "RUN it"), Span(1, 2, 3, 4), begins=1)
+    about = About("label", "stage", elsewhere, no_cache=True, internal=True, shell="/bin/bash")
+    vertices = {
+        digest: replace(vertex, about=about) for digest, vertex in program.definition.vertices.items()
+    }
+    program = replace(
+        program, definition=Definition(vertices, latest=3), source_date_epoch=4, epoch_fetched=True,
+        base_layers=5, base_entries=6, addresses={Http("https://h/f", "f"): elsewhere, Git("https://h/r"): None},
+    )  # fmt: skip
+    programs = together([program])
 
     assert_same(read_back(programs, text), programs)
 
