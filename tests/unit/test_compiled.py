@@ -105,7 +105,8 @@ def test_what_people_are_told_of_a_vertex_and_what_no_compile_gives_here_is_kept
     }
     program = replace(
         program, definition=Definition(vertices, latest=3), source_date_epoch=4, epoch_fetched=True,
-        base_layers=5, base_entries=6, addresses={Http("https://h/f", "f"): elsewhere, Git("https://h/r"): None},
+        base_layers=5, base_entries=6,
+        addresses={Http("https://h/f", "f"): elsewhere, Git("https://h/r"): None},
     )  # fmt: skip
     programs = together([program])
 
