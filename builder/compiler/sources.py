@@ -18,7 +18,7 @@ from builder.compiler import platforms
 from builder.compiler.nearest import meant, nearest
 from builder.compiler.places import fault, place
 from builder.compiler.program import CompileOptions, ImageRequest, NamedContext
-from builder.compiler.remotes import read_context
+from builder.compiler.remotes import read_context, redact
 from builder.compiler.scope import expand
 from builder.compiler.stages import Stage, numbers_by_name
 from builder.dockerfile import mounts
@@ -228,7 +228,7 @@ def _find_image(
     if found is None:
         raise fault(
             location,
-            f"{name!r} is neither a stage nor a valid image name",
+            f"{redact(name)!r} is neither a stage nor a valid image name",
             code="bad-image-name",
             hint=meant(name, chain(hints, names.contexts))
             or "image names are in lower case, for example debian:12",
@@ -261,7 +261,8 @@ def _source_of_context(names: Names, name: str, platform: Platform, location: Lo
     found = _parse(context.value)
     if found is None:
         raise BuildError(
-            f"named context {name}: {context.value!r} is not a valid image name", code="bad-image-name"
+            f"named context {name}: {redact(context.value)!r} is not a valid image name",
+            code="bad-image-name",
         )
     return FromImage(ImageRequest(str(found), platform, location))
 

@@ -28,6 +28,10 @@ HUB_HOST = "registry-1.docker.io"
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 
 
+class ProxyUnreachable(httpx.ProxyError):
+    """The proxy itself cannot be connected to: its message says which one (without a login), and why."""
+
+
 class _Problem(msgspec.Struct):
     code: str = ""
     message: str = ""
@@ -97,6 +101,9 @@ def unreachable(registry: str, error: httpx.HTTPError) -> ImageError:
     """What went wrong with a connection, in words."""
     who, host = _who(registry, error)
     code = "registry-unreachable"
+    if isinstance(error, ProxyUnreachable):
+        hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        return ImageError(f"{who} is asked by a proxy, and {error}", code=code, hint=hint)
     for cause in causes(error):
         match cause:
             case ssl.SSLError():

@@ -15,6 +15,7 @@ import httpx
 
 from builder import __version__
 from builder.errors import UsageError, reason_of
+from builder.oci.answers import ProxyUnreachable, causes
 from builder.oci.proxies import proxy_for
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
@@ -70,10 +71,7 @@ def make_client(proxy: str, trust: Trust | None) -> httpx.AsyncClient:
     """A client that asks by a proxy ("" for none), with TLS as `trust` says; None: without it."""
     return httpx.AsyncClient(
         transport=_Wires(
-            verify=tls_context(trust) if trust is not None else False,
-            proxy=_proxy(proxy) if proxy else None,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
+            tls_context(trust) if trust is not None else False, _proxy(proxy) if proxy else None
         ),
         trust_env=False,
         timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
@@ -83,20 +81,43 @@ def make_client(proxy: str, trust: Trust | None) -> httpx.AsyncClient:
 
 
 class _Wires(httpx.AsyncHTTPTransport):
-    """Connections whose failures of TLS are httpx's errors, also those that come after the handshake.
+    """Connections whose failures of TLS are httpx's errors, also those that come after the handshake, and
+    whose proxy is told from the server behind it.
 
     TLS 1.3 refuses a client's certificate only then. httpx lets the ssl.SSLError through, an OSError, which
     whoever writes what comes would take for the disk's.
     """
+
+    def __init__(self, verify: ssl.SSLContext | bool, proxy: httpx.Proxy | None) -> None:
+        limits = httpx.Limits(max_connections=32, max_keepalive_connections=8)
+        super().__init__(verify=verify, proxy=proxy, trust_env=False, limits=limits)
+        self._proxy = proxy.url.netloc.decode("ascii", "replace") if proxy is not None else ""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
             response = await super().handle_async_request(request)
         except ssl.SSLError as error:
             raise httpx.ReadError(str(error), request=request) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            # With the server, the proxy connects; TLS with that is what is left to this side.
+            if not self._proxy or any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
+                raise
+            reason = next(filter(None, map(_said_of, causes(error))), "it does not answer")
+            message = f"the proxy {self._proxy} cannot be reached: {reason}"
+            raise ProxyUnreachable(message, request=request) from error
         if isinstance(response.stream, httpx.AsyncByteStream):
             response.stream = _Stream(response.stream, request)
         return response
+
+
+def _said_of(cause: BaseException) -> str:
+    """What the system says of a connection that was not made; asyncio puts words of its own before that."""
+    match cause:
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number).lower()
+        case OSError(strerror=str(text)):  # of names, whose errors have numbers of their own
+            return text.lower()
+    return ""
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -289,6 +289,8 @@ def _failure(url: str, error: httpx.HTTPError) -> BuildError:
         reason = "the server does not answer"
     for cause in answers.causes(error):
         match cause:
+            case answers.ProxyUnreachable():
+                reason, hint = str(cause), "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
             case ssl.SSLCertVerificationError():
                 reason = f"its certificate is not trusted: {cause.verify_message}"
                 hint = "set SSL_CERT_FILE to a file with the certificate of its authority"

@@ -145,6 +145,11 @@ BAD_DOCKERFILES = [
         hint="did you mean one?",
     ),
     Bad(
+        "FROM https://me:secret@host.example/image",
+        "'https://***@host.example/image' is neither a stage nor a valid image name",
+        hint="image names are in lower case, for example debian:12",
+    ),
+    Bad(
         "FROM busybox\nCOPY src/mian.c /",
         "source '/src/mian.c' not found",
         hint="did you mean 'src/main.c'?",

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import UsageError
+from builder.errors import ImageError, UsageError
 from builder.oci import reference
 from builder.oci.auth import Login
 from builder.oci.connections import open_transport
 from builder.oci.registry import Registry
 from builder.oci.spec import OCI_MANIFEST
 from tests.support.fakeregistry import Answer, Asked, fake_registry
+from tests.support.registry import free_port
 
 MANIFEST = json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode()
 
@@ -65,3 +66,20 @@ async def test_a_login_that_is_given_counts_before_what_is_kept(
 def test_a_configuration_file_that_is_no_good_is_an_error_at_once(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         open_transport(environ)
+
+
+async def test_a_proxy_that_cannot_be_reached_is_told_from_the_registry_behind_it(
+    environ: dict[str, str],
+) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    environ["HTTPS_PROXY"] = f"http://me:secret@{nobody}"
+
+    async with Registry(open_transport({**environ, "PYBUILD_CONFIG": ""})) as registry:
+        with pytest.raises(ImageError) as caught:
+            await registry.manifest(reference.parse("registry.example/app:1"))
+
+    assert caught.value.message == (
+        f"registry registry.example is asked by a proxy, and the proxy {nobody} cannot be reached: "
+        "connection refused"
+    )
+    assert caught.value.hint == "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
