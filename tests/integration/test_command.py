@@ -524,7 +524,7 @@ def test_the_exit_status_tells_failure_from_bad_usage(pybuild: Pybuild, context:
         (["--progress", "fancy"], "fancy"),
         (["-t", "UPPER case"], "UPPER case"),
         (["--jobs", "0"], "--jobs 0"),
-        (["--push"], "--push"),
+        (["--push"], "an image that is pushed needs a name"),
         (["--call", "nothing"], "nothing"),
     ],
 )
