@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from builder.errors import UsageError
 from builder.oci.addresses import is_loopback, without_port
 from builder.oci.answers import HUB_HOST
 from builder.oci.clients import PLAIN, Trust
@@ -35,7 +36,10 @@ class Endpoint:
 
 
 class Hosts:
-    """All that is set. insecure: registries whose certificate is not to be looked at, this time."""
+    """All that is set. insecure: registries whose certificate is not to be looked at, this time.
+
+    Raises UsageError where two tables are for one registry.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class Hosts:
         folders: Sequence[str] = (),
         insecure: Collection[str] = (),
     ) -> None:
-        self._settings = {_plain(one.host): one for one in settings}
+        self._settings = _by_name(settings)
         for host in insecure:
             name = _plain(host)
             self._settings[name] = self.settings(name).but(insecure=True)
@@ -104,6 +108,19 @@ def certificate_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
     if not home.startswith("/"):
         home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
     return (*(os.path.join(home, folder) for folder in USER_FOLDERS), *SYSTEM_FOLDERS)
+
+
+def _by_name(settings: Iterable[RegistrySettings]) -> dict[str, RegistrySettings]:
+    found: dict[str, RegistrySettings] = {}
+    for one in settings:
+        name = _plain(one.host)
+        if name in found:
+            raise UsageError(
+                f"the configuration file has tables for {found[name].host} and {one.host}, which are one",
+                hint="put all of it into one table",
+            )
+        found[name] = one
+    return found
 
 
 def _plain(host: str) -> str:

@@ -55,6 +55,7 @@ class Transport:
         self._bases: dict[str, str] = {}
         self._probing: dict[str, asyncio.Lock] = {}
         self._dead: dict[Endpoint, str] = {}
+        self._refusals: dict[Endpoint, str] = {}
 
     async def __aenter__(self) -> Transport:
         return self
@@ -106,9 +107,8 @@ class Transport:
     def _explain(self, error: ImageError, registry: str) -> None:
         """Add to an error what is known of mirrors, and for who is refused of logins."""
         mirrors = self._hosts.mirrors(registry)
-        notes = [
-            f"mirror {one.host} is of no use: {why}" for one, why in self._dead.items() if one in mirrors
-        ]
+        useless = {**self._refusals, **self._dead}
+        notes = [f"mirror {one.host} is of no use: {why}" for one, why in useless.items() if one in mirrors]
         if error.code == "registry-denied":
             troubles, user = self._access.troubles(registry)
             notes += troubles
@@ -143,6 +143,8 @@ class Transport:
                 continue
             if response.status_code < 400:
                 return response
+            if response.status_code != 404:  # that it has not everything is no fault
+                self._refusals[mirror] = f"it answers {response.status_code}"
             await response.aclose()
         return None
 

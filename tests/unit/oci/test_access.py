@@ -524,10 +524,15 @@ async def test_a_mirror_that_lacks_something_or_is_not_there_is_passed_over() ->
 
 
 async def test_mirrors_that_were_of_no_use_are_told_when_the_registry_is_not_either() -> None:
-    async with fake_registry(lambda _asked: Answer(404)) as fake:
-        hosts = Hosts([RegistrySettings(host=fake.host, mirrors=("127.0.0.1:1",))])
+    async with (
+        fake_registry(lambda _asked: Answer(403)) as refuses,
+        fake_registry(lambda _asked: Answer(404)) as fake,
+    ):
+        mirrors = ("127.0.0.1:1", refuses.host)
+        hosts = Hosts([RegistrySettings(host=fake.host, mirrors=mirrors)])
         async with Registry(Transport(hosts=hosts)) as registry:
             with pytest.raises(ImageError, match="is not in registry") as caught:
                 await registry.manifest(reference.parse(f"{fake.host}/app:1"))
 
     assert any("mirror 127.0.0.1:1 is of no use" in note for note in caught.value.notes)
+    assert f"mirror {refuses.host} is of no use: it answers 403" in caught.value.notes

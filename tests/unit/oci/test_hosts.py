@@ -27,6 +27,13 @@ def test_a_registry_here_whose_authority_is_set_is_never_asked_without_tls() -> 
     assert hosts.schemes("localhost:5000") == ("https",)
 
 
+def test_one_registry_has_one_table() -> None:
+    tables = [RegistrySettings(host=host) for host in ("docker.io", "index.docker.io")]
+
+    with pytest.raises(UsageError, match=r"tables for docker\.io and index\.docker\.io"):
+        Hosts(tables)
+
+
 def test_mirrors_have_a_scheme_and_a_path_where_they_are_written_with_them() -> None:
     texts = ("mirror.example", "http://10.0.0.5:5000/hub/", "harbor.example/proxy/docker.io")
     hosts = Hosts([RegistrySettings(host="index.docker.io", mirrors=texts)])
