@@ -149,6 +149,11 @@ class LayerBlob(msgspec.Struct, frozen=True):
     size: int
 
 
+# msgspec looks at a type's fields when it first decodes one, and a second thread that comes meanwhile meets a
+# type half known, which ends the process. So that is done here, where one thread is alone.
+_KNOWN = tuple(map(msgspec.json.Decoder, (Manifest, Index, ImageConfig, LayerBlob)))
+
+
 def encode_with(document: msgspec.Struct, further: Mapping[str, msgspec.Raw]) -> bytes:
     """The exact bytes of a document and further fields of it, sorted by their names."""
     fields = msgspec.json.decode(encode(document), type=dict[str, msgspec.Raw])

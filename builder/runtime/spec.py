@@ -253,6 +253,9 @@ class HostMount(msgspec.Struct, frozen=True, tag="host"):
 MountSpec = Bind | Tmpfs | Overlay | SecretFile | HostMount
 
 
+_KNOWN = msgspec.json.Decoder(Resources)  # before threads decode it; see oci.spec
+
+
 def encode(spec: RuntimeSpec) -> bytes:
     """config.json. Bytes that are not UTF-8 (surrogate escapes) become JSON escapes."""
     try:
