@@ -369,6 +369,9 @@ def test_what_trickles_is_not_waited_for(hasty: Surroundings, registry: HostileR
     """Of silence the client's own clock tells; a drop now and then keeps that from running down."""
     attack(hasty, registry, SLOW[case], "slow|does not answer|denies access|broke|is cut short")
 
+    asked = [asked for asked in registry.asked if digest_of(registry.layer) in asked.path]
+    assert "layer" not in case or "resumed" in case or len(asked) <= 2, "patience ends"
+
 
 @pytest.mark.hostile("CVE-2025-66418", "CVE-2025-66471")
 @pytest.mark.parametrize("case", GARBAGE)
