@@ -95,11 +95,17 @@ class Tree:
 def resolve(path: str, get: Callable[[str], Entry | None], *, last: bool = True) -> str:
     """Where `path` (relative, or absolute in the tree) leads once symlinks are followed.
 
-    `get` tells what is at a path. `..` stays inside the root. With `last` false a symlink in the last
-    place is not followed. What is not there is taken as it is written. Raises TooManyLinks.
+    `get` tells what is at a path itself (at one that goes through a symlink is nothing). `..` stays inside
+    the root. With `last` false a symlink in the last place is not followed. What is not there is taken as it
+    is written. Raises TooManyLinks.
     """
-    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     here: list[str] = []
+    folder, _, name = path.strip("/").rpartition("/")
+    # What is a folder by its very path has folders alone above it: nothing is to be followed up to there,
+    # and a deep path costs no more than a look.
+    if name not in (".", "..") and folder and (there := get(folder)) is not None and there.kind == FOLDER:
+        here, path = folder.split("/"), name
+    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     links = 0
     while todo:
         part = todo.pop()

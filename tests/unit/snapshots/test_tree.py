@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.snapshots.snapshot import FILE, FOLDER, OPAQUE, SYMLINK, WHITEOUT, Entry, LayerId, parent_of
-from builder.snapshots.tree import TooManyLinks, Tree
+from builder.snapshots.tree import TooManyLinks, Tree, resolve
 
 
 def tree(*layers):
@@ -78,6 +78,24 @@ def test_links_are_followed_inside_the_tree():
     assert links.resolve("../..") == "."
     with pytest.raises(TooManyLinks):
         links.resolve("loop/x")
+
+
+def test_a_deep_path_is_resolved_by_few_looks():
+    folder = "/".join(["d"] * 500)
+    deep = tree([Entry("/".join(["d"] * depth), FOLDER) for depth in range(1, 501)])
+    deep = deep.plus(LayerId("links"), [Entry(f"{folder}/link", SYMLINK, link="../../x")])
+    looked = []
+
+    def get(path):
+        looked.append(path)
+        return deep.get(path)
+
+    assert resolve(f"/{folder}/new", get) == f"{folder}/new"
+    assert len(looked) == 2
+    assert deep.resolve(f"{folder}/link") == f"{folder[:-4]}/x"
+    assert deep.resolve(f"{folder}/link", last=False) == f"{folder}/link"
+    assert deep.resolve(f"{folder}/..") == folder[:-2]
+    assert deep.resolve(f"{folder}/./") == folder
 
 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
