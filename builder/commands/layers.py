@@ -39,7 +39,7 @@ def layers(parsed: Parsed, environ: Environ) -> int:
     from builder.images.waste import report
 
     name = parsed.words[0]
-    contents = read_contents(open_store_of(parsed, environ), name, platform)
+    contents = read_contents(open_store_of(parsed, environ), name, platform, digests_wanted=False)
     found = report(contents)
     chosen = _chosen(found, parsed.text("layer"))
     if as_json:
@@ -95,7 +95,7 @@ def _layers_lines(
             yield f"  {cut(one_line(step), WIDEST_STEP, full=False)}"
         from builder.images.waste import grow
 
-        yield from _branch_lines(grow(each.changes), depth, "    ")
+        yield from _branch_lines(grow(each.changes, depth), "    ")
     yield ""
     yield (
         f"Wasted: {size(found.wasted_bytes)} of {size(found.total)} in files, efficiency {_percent(found)}"
@@ -113,9 +113,7 @@ def _percent(found: Report) -> str:
     return f"{int(found.efficiency * 1000) / 10:.1f} %"
 
 
-def _branch_lines(branch: Branch, depth: int, indent: str) -> Iterator[str]:
-    if not depth:
-        return
+def _branch_lines(branch: Branch, indent: str) -> Iterator[str]:
     for name in sorted(branch.below):
         below = branch.below[name]
         slash = "/" if below.kind == "d" else ""
@@ -123,7 +121,7 @@ def _branch_lines(branch: Branch, depth: int, indent: str) -> Iterator[str]:
         hidden = f"  hides {size(below.hidden)}" if below.hidden else ""
         amount = "" if below.how == "removed" else size(below.size)
         yield f"{MARKS[below.how]}{label:<{WIDEST_NAME}}{amount:>8}{hidden}"
-        yield from _branch_lines(below, depth - 1, indent + "  ")
+        yield from _branch_lines(below, indent + "  ")
 
 
 def _layers_object(
@@ -163,22 +161,22 @@ def _layer_object(each: LayerReport, depth: int) -> dict[str, Any]:
         "WastedBytes": each.wasted,
         "CreatedBy": layer.step.created_by,
         "Paths": len(each.changes),
-        "Tree": _branch_objects(grow(each.changes), depth),
+        "Tree": _branch_objects(grow(each.changes, depth)),
     }
 
 
-def _branch_objects(branch: Branch, depth: int) -> list[dict[str, Any]]:
-    if not depth:
-        return []
+def _branch_objects(branch: Branch) -> list[dict[str, Any]]:
+    from builder.images.difference import KINDS
+
     return [
         {
             "Name": name,
             "Change": below.how or None,
-            "Type": "folder" if below.kind == "d" else "file",
+            "Type": KINDS[below.kind],
             "Bytes": below.size,
             "HiddenBytes": below.hidden,
             "Paths": below.paths,
-            "Children": _branch_objects(below, depth - 1),
+            "Children": _branch_objects(below),
         }
         for name, below in sorted(branch.below.items())
     ]

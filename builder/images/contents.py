@@ -1,7 +1,8 @@
 """What an image's layers hold: entries, and how they lie over each other, read from their blobs.
 
 Nothing is unpacked or kept: each blob passes once, its digest of the uncompressed tar is compared with the
-config's, and the few small files that somebody wants (`Wanted`) are held on the way.
+config's, and the few small files that somebody wants (`Wanted`) are held on the way. Where nobody wants bytes
+or their digests, the entries of a layer that was built here are those that the store has noted of it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder import digest as digests
-from builder.errors import ImageError
+from builder.errors import ImageError, StoreError
 from builder.images.find import Found, find_image
 from builder.oci import documents
 from builder.oci.layer import scan
 from builder.oci.spec import Descriptor, History, Platform
 from builder.snapshots import forms
+from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, Entry, LayerId
 from builder.snapshots.tree import Tree
 from builder.store import locks
@@ -33,6 +35,7 @@ MAX_LAYERS = 1000
 CHUNK = 1 << 18
 
 Wanted = Callable[[str], bool]
+Notes = Callable[[str], Sequence[Entry] | None]  # of a diff id: the entries, where they are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,21 @@ def read_contents(
     platform: Platform | None = None,
     keep: Wanted | None = None,
     like: Contents | None = None,
+    *,
+    digests_wanted: bool = True,
 ) -> Contents:
-    """An image's layers, read. keep: of which paths the bytes are wanted, too.
+    """An image's layers, read. keep: of which paths the bytes are wanted, too; digests_wanted: whether those
+    of files are, else entries may lack them, and layers that were built here are not read.
 
     like: what was read, with the same `keep`, of an image that may share layers: those are not read again.
     Raises ImageError for an image or a layer that is not there, or is damaged or hostile.
     """
-    reading = _Reading(store, wanted, keep, like)
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         found = find_image(store, wanted, platform)
         documents.check_layers(found.manifest, found.config, wanted)
         if len(found.manifest.layers) > MAX_LAYERS:
             raise ImageError(f"image {wanted} has more than {MAX_LAYERS} layers", code="too-large")
+        reading = _Reading(store, wanted, keep, like, _no_note if digests_wanted else _Noted(store))
         steps = [entry for entry in found.config.history if not entry.empty_layer]
         steps += [History()] * (len(found.manifest.layers) - len(steps))
         pairs = zip(found.manifest.layers, found.config.rootfs.diff_ids, steps, strict=False)
@@ -105,8 +111,16 @@ def read_contents(
 class _Reading:
     """The layers of one image, each blob read once."""
 
-    def __init__(self, store: Store, name: str, keep: Wanted | None, like: Contents | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        keep: Wanted | None,
+        like: Contents | None,
+        noted: Notes,
+    ) -> None:
         self._store = store
+        self._noted = noted
         self._name = name
         self._keep = keep
         self._room = MAX_HELD_IN_ALL
@@ -122,6 +136,8 @@ class _Reading:
         same = self._known.get(key)
         if same is not None:
             layer = Layer(number, descriptor, diff_id, step, same.entries, same.texts)
+        elif (noted := self._noted(diff_id)) is not None:
+            layer = self._known[key] = Layer(number, descriptor, diff_id, step, noted)
         else:
             sink = _Holding(self._keep or _nothing, self._room)
             entries = _scan(self._store, descriptor, diff_id, self._name, sink)
@@ -133,13 +149,39 @@ class _Reading:
         self.layers.append(layer)
 
 
+class _Noted:
+    """What the store has noted of the layers that were built in it: their entries, by diff ids."""
+
+    def __init__(self, store: Store) -> None:
+        self._layers = LayerStore(store.root / "layers", store.blobs)
+        self._built = {
+            str(blob.diff_id): layer
+            for layer in self._layers.all()
+            for key, blob in forms.read_blobs(self._layers.path(layer)).items()
+            if key != forms.IMPORTED  # what lies below has changed the entries of some of these
+        }
+
+    def __call__(self, diff_id: str) -> Sequence[Entry] | None:
+        layer = self._built.get(diff_id)
+        if layer is None:
+            return None
+        try:
+            return self._layers.entries(layer)
+        except StoreError:  # damaged: its blob may be whole
+            return None
+
+
+def _no_note(_diff_id: str) -> None:
+    return None
+
+
 def _nothing(_path: str) -> bool:
     return False
 
 
 def shown_size(store: Store, wanted: str, platform: Platform | None = None) -> int:
     """Bytes of all files that are seen in an image, each once, however many names it has."""
-    return size_of_tree(read_contents(store, wanted, platform).tree())
+    return size_of_tree(read_contents(store, wanted, platform, digests_wanted=False).tree())
 
 
 def size_of_tree(tree: Tree) -> int:

@@ -190,16 +190,17 @@ class Branch:
     below: dict[str, Branch] = field(default_factory=dict)
 
 
-def grow(changes: Sequence[Change]) -> Branch:
-    """The tree of a layer's changes."""
+def grow(changes: Sequence[Change], depth: int) -> Branch:
+    """The tree of a layer's changes, so many folders deep; what is deeper counts where it begins."""
     root = Branch("/")
     for change in changes:
         here = root
-        parts = [] if change.path == "." else change.path.split("/")
-        for part in ("", *parts):
+        parts = [] if change.path == "." else change.path.split("/", depth)
+        for part in ("", *parts[:depth]):
             here = here.below.setdefault(part, Branch(part)) if part else here
             here.size += change.size
             here.hidden += change.hidden
             here.paths += 1
-        here.how, here.kind = change.how, change.kind
+        if len(parts) <= depth:
+            here.how, here.kind = change.how, change.kind
     return root

@@ -119,6 +119,20 @@ def test_layers_as_json_and_one_alone(capsys: pytest.CaptureFixture[str]) -> Non
     assert "+" not in run(capsys, "layers", "--depth", "0", "app:2")
 
 
+def test_layers_as_json_tell_kinds_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store, layout = open_store(tmp_path / "root"), LayoutMaker(tmp_path / "kinds")
+    members: list[Member] = [
+        ("f", {"data": b""}),
+        ("l", {"type": tarfile.SYMTYPE, "linkname": "f"}),
+        ("p", {"type": tarfile.FIFOTYPE}),
+    ]
+    add_image(store, layout, image_of_tars(layout, [tar_of(*members)]), "kinds")
+
+    (layer,) = json.loads(run(capsys, "layers", "--format", "json", "kinds"))["Layers"]
+
+    assert [branch["Type"] for branch in layer["Tree"]] == ["file", "symlink", "fifo"]
+
+
 def test_saving_to_a_terminal_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

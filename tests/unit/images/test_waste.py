@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -14,6 +15,9 @@ from builder.images import contents
 from builder.images.contents import read_contents, shown_size
 from builder.images.waste import Report, grow, report
 from builder.oci import layer as layers
+from builder.oci.compressed import Compression
+from builder.snapshots.layers import LayerStore
+from builder.snapshots.snapshot import FILE, WHITEOUT, Entry
 from builder.store.root import Store, open_store
 from tests.support.archives import Member, add_image, image_of_tars, tar_of
 from tests.support.layouts import LayoutMaker
@@ -145,11 +149,16 @@ def test_the_tree_of_a_layer_sums_what_is_below(store: Store, layout: LayoutMake
         store, layout, [("a", FOLDER), ("a/b", FOLDER), ("a/b/c", file(3)), ("a/d", file(4)), ("e", file(5))]
     )
 
-    tree = grow(found.layers[0].changes)
+    tree = grow(found.layers[0].changes, 3)
 
     assert (tree.size, tree.paths) == (12, 5)
     assert {name: below.size for name, below in tree.below.items()} == {"a": 7, "e": 5}
     assert tree.below["a"].below["b"].below["c"].size == 3
+    low = grow(found.layers[0].changes, 1)
+    assert {n: (b.kind, b.size, b.paths, list(b.below)) for n, b in low.below.items()} == {
+        "a": ("d", 7, 4, []),
+        "e": ("f", 5, 1, []),
+    }
 
 
 def test_an_image_without_layers_is_all_seen(store: Store, layout: LayoutMaker) -> None:
@@ -177,6 +186,28 @@ def test_a_layer_that_is_not_there_is_told(store: Store, layout: LayoutMaker) ->
 
     with pytest.raises(ImageError, match="of app is not in the store"):
         read_contents(store, "app")
+
+
+def test_a_layer_that_was_built_here_is_not_read_for_its_sizes(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer_store = LayerStore(store.root / "layers", store.blobs)
+    made = layer_store.create(
+        [Entry("a", FILE, size=10), Entry("gone", WHITEOUT)], lambda _: io.BytesIO(bytes(10)), unpacked=False
+    )
+    blob = layer_store.blob(made, Compression("none"))
+    with store.blobs.open(blob.descriptor.digest) as stream:
+        add_image(store, layout, image_of_tars(layout, [stream.read()]), "app")
+    assert [layer.diff_id for layer in read_contents(store, "app").layers] == [blob.diff_id]
+
+    monkeypatch.setattr(contents, "scan", None)
+    quick = read_contents(store, "app", digests_wanted=False)
+
+    assert [(e.path, e.kind, e.size) for e in quick.layers[0].entries] == [("a", FILE, 10), ("gone", "w", 0)]
+    assert shown_size(store, "app") == 10
+    Path(layer_store.path(made), "index").write_bytes(b"damaged")
+    monkeypatch.undo()
+    assert shown_size(store, "app") == 10
 
 
 def test_a_layer_that_is_listed_often_is_read_once(
