@@ -26,7 +26,7 @@ from builder.errors import ImageError
 from builder.events import ExportFinished, ExportStarted, Progress
 from builder.oci import documents
 from builder.oci.image import platform_of
-from builder.oci.names import Names
+from builder.oci.names import Names, name_of, stored_name
 from builder.oci.parcel import is_foreign
 from builder.oci.platform import choose, fits
 from builder.oci.spec import Descriptor, ImageConfig, Index, LayerBlob, Manifest, Platform
@@ -296,11 +296,15 @@ class _Pull:
         if snapshot is not None:
             self._record(image, snapshot, time.time() - begun)
         names = Names(self._store)
-        before = names.find(self._name)
+        pinned = self._name.digest is not None
+        had = any(
+            row["digest"] == top.digest and (pinned or name_of(row) == stored_name(self._name))
+            for row in names.rows()
+        )
         names.add(_row(top), () if self._name.digest else (self._name,))
         names.remember(str(self._name), str(self._wanted.platform), _row(image))
         origins.note(self._store, self._name, self._brought)
-        return self._came or before is None or before["digest"] != top.digest
+        return self._came or not had
 
     def _record(self, image: Descriptor, snapshot: tuple[LayerId, ...], seconds: float) -> None:
         """Make the image be what a FROM finds in the cache.

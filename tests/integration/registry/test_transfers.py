@@ -330,6 +330,19 @@ def test_a_pull_ends_as_dockers_does(
     assert "nothing is damaged" in pybuild("fsck").stdout
 
 
+def test_what_was_pulled_by_its_digest_is_up_to_date_the_next_time(
+    registry: RunningRegistry, layout: LayoutMaker, pybuild: Pybuild
+) -> None:
+    row = layout.image()
+    put(registry, layout, row, "plain/app:latest")
+    name = f"{registry.host}/plain/app@{row['digest']}"
+
+    first, again = pybuild("pull", name), pybuild("pull", name)
+
+    assert f"Status: Downloaded newer image for {name}" in first.stdout
+    assert f"Status: Image is up to date for {name}" in again.stdout
+
+
 @needs_root()
 def test_what_was_pulled_is_what_a_build_begins_with(
     registry: RunningRegistry, layout: LayoutMaker, pybuild: Pybuild, tmp_path: Path
