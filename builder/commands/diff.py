@@ -79,7 +79,7 @@ def _diff_lines(names: Sequence[str], images: Sequence[Contents], found: Differe
 def shown_image(contents: Contents) -> str:
     """An image by its id and platform."""
     found = contents.found
-    return f"{short_id(found.manifest.config.digest, full=False)} {found.descriptor.platform}"
+    return one_line(f"{short_id(found.manifest.config.digest, full=False)} {found.descriptor.platform}")
 
 
 def _what(change: FileChange) -> str:

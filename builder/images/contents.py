@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from builder.fs.copy import Readable
 
 MAX_HELD = 32 << 20  # bytes of one file,
-MAX_HELD_IN_ALL = 128 << 20  # and of all
+MAX_HELD_IN_ALL = 64 << 20  # and of all of an image; `diff` holds those of two
 MAX_ENTRIES = 2_000_000  # of all layers together; large images have some hundred thousand
 MAX_LAYERS = 1000
 CHUNK = 1 << 18

@@ -119,6 +119,26 @@ def test_layers_as_json_and_one_alone(capsys: pytest.CaptureFixture[str]) -> Non
     assert "+" not in run(capsys, "layers", "--depth", "0", "app:2")
 
 
+@pytest.mark.parametrize(
+    "words", [("layers", "odd"), ("diff", "odd", "app:1"), ("history", "odd"), ("images",)]
+)
+def test_what_an_image_says_of_itself_cannot_move_the_cursor(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    store, layout = open_store(tmp_path / "root"), LayoutMaker(tmp_path / "odd")
+    odd = "\x1b[31mred\x07"
+    row = image_of_tars(layout, [tar_of((odd, {"data": b""}))], steps=[odd], Env=[f"{odd}={odd}"])
+    manifest = layout.manifest(row)
+    config = json.loads(layout.path(manifest["config"]["digest"]).read_text())
+    told = layout.document({**config, "variant": odd, "author": odd}, manifest["config"]["mediaType"])
+    add_image(store, layout, layout.document({**manifest, "config": told}, row["mediaType"]), "odd")
+
+    text = run(capsys, *words)
+
+    assert len(text.splitlines()) > 1
+    assert not {"\x1b", "\x07"} & set(text)
+
+
 def test_layers_as_json_tell_kinds_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     store, layout = open_store(tmp_path / "root"), LayoutMaker(tmp_path / "kinds")
     members: list[Member] = [
