@@ -90,6 +90,12 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
             code="not-recorded",
             hint="give that again, by the flags that it was built with",
         )
+    if os.path.isabs(asked.context) and not os.path.exists(asked.context):
+        raise BuildError(
+            f"the context {asked.context} of its build is not there any more",
+            code="context",
+            hint="name its CONTEXT where it is now, with the flags that it was built with",
+        )
     return asked
 
 

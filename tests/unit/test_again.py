@@ -117,3 +117,15 @@ def test_a_build_from_standard_input_is_not_built_again() -> None:
 def test_a_record_that_does_not_tell_is_an_error_in_words(plain: dict[str, object]) -> None:
     with pytest.raises(BuildError, match="does not tell"):
         again.request_of(plain, GIVEN)
+
+
+def test_a_context_that_has_gone_is_asked_for(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    plain = kept(BuildRequest(context=str(gone), root="/store"))
+    gone.rmdir()
+
+    with pytest.raises(BuildError, match="of its build is not there any more") as caught:
+        again.request_of(plain, GIVEN)
+
+    assert "name its CONTEXT" in (caught.value.hint or "")
