@@ -560,3 +560,33 @@ def test_docker_runs_what_was_pushed_and_pushes_what_is_pulled(
 
     assert made == "docker\n"
     assert "docker" in done.stderr
+
+
+@needs_root()
+@needs("buildah", "runc")
+@pytest.mark.parametrize(("form", "compression"), [("docker", "gzip"), ("oci", "zstd")])
+def test_buildah_builds_on_what_was_pushed_and_pushes_what_a_build_begins_with(
+    registry: RunningRegistry, busybox_seed: Path, tmp_path: Path, form: str, compression: str
+) -> None:
+    run(["cp", "-a", busybox_seed, tmp_path / "store"])
+    pybuild = Pybuild(tmp_path / "store")
+    ours, theirs = f"{registry.host}/buildah/ours:{form}", f"{registry.host}/buildah/theirs:{form}"
+    build(pybuild, tmp_path / "context", "FROM busybox\nRUN echo ours > /made\n", "-t", ours, "--push")
+    (tmp_path / "Containerfile").write_text(f"FROM {ours}\nRUN cat /made > /copy && echo {form} >> /copy\n")
+
+    def buildah(*words: str) -> None:
+        storage = ["--root", f"{tmp_path}/buildah", "--runroot", f"{tmp_path}/run", "--storage-driver", "vfs"]
+        run(["buildah", *storage, *words])
+
+    buildah(
+        "bud", "--isolation=chroot", "--tls-verify=false", f"--format={form}", "-t", theirs,
+        "-f", str(tmp_path / "Containerfile"), str(tmp_path / "context"),
+    )  # fmt: skip
+    buildah("push", "--tls-verify=false", f"--compression-format={compression}", theirs)
+    pybuild("pull", theirs)
+    done = build(pybuild, tmp_path / "context", f"FROM {theirs}\nRUN cat /copy\n", "-t", "last")
+
+    layers = [layer["mediaType"] for layer in json.loads(raw(registry, f"buildah/theirs:{form}"))["layers"]]
+    assert layers[-1].endswith({"gzip": ".gzip", "zstd": "+zstd"}[compression])
+    told = [line.split()[-1] for line in done.stderr.splitlines() if line.endswith((" ours", f" {form}"))]
+    assert told == ["ours", form]
