@@ -128,7 +128,9 @@ class Buildah(Builder):
         return ["buildah", f"--root={self.folder}/root", f"--runroot={self.folder}/run"]
 
     def prepare(self) -> None:
-        image = output([*self._tool(), "pull", "-q", f"oci:{self.layout}:latest"]).split()[-1]
+        # From its folder: buildah makes a name of the path, and not every path can be one.
+        there = ["env", "-C", str(self.layout.parent)]
+        image = output([*there, *self._tool(), "pull", "-q", f"oci:{self.layout.name}:latest"]).split()[-1]
         output([*self._tool(), "tag", image, "localhost/busybox:latest"])
 
     def commands(self, job: Job) -> list[list[str]]:
