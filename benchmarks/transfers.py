@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def _architecture() -> str:
 # ── the tools ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Tool:
+class Tool(ABC):
     """One that is measured. folder: where all that it has lies; names are host:port/repository:tag."""
 
     name = "?"
@@ -96,17 +97,17 @@ class Tool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @abstractmethod
     def pull(self, name: str) -> list[list[str]]:
         """The commands that get an image and unpack it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def push(self, source: str, target: str) -> list[list[str]]:
         """The commands that bring an image, pulled as `source`, to where `target` says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def places(self) -> Iterator[Path]:
         """Where unpacked files may lie."""
-        raise NotImplementedError
 
     def empty(self) -> None:
         """Forget all."""

@@ -12,6 +12,8 @@ from builder.commands.arguments import PLATFORM, Environ, expect, open_store_of,
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.formats import (
     TEXT_OR_JSON,
+    WIDEST_NAME,
+    WIDEST_STEP,
     cut,
     print_document,
     print_lines,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from builder.snapshots.snapshot import Entry
 
 SIGNS = {"added": "A", "deleted": "D", "modified": "C"}
-WIDEST_STEP, WIDEST_NAME = 80, 48
 
 
 def diff(parsed: Parsed, environ: Environ) -> int:

@@ -31,6 +31,7 @@ FORMAT = Flag(
 TEXT_OR_JSON = FORMAT.but(help="text (the default) or json")
 NONE = "<none>"
 UNKNOWN = "N/A"
+WIDEST_STEP, WIDEST_NAME = 80, 48  # characters of a step and of a path, where images are compared or shown
 WIDEST_GAP, NARROWEST = 3, 10  # blanks behind a cell; characters of a column
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 Row = Mapping[str, object]

@@ -11,6 +11,8 @@ from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.formats import (
     SHOWN,
     TEXT_OR_JSON,
+    WIDEST_NAME,
+    WIDEST_STEP,
     cut,
     print_document,
     print_lines,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 MARKS = {"added": "+", "changed": "~", "removed": "-", "": " "}
 DEPTH, MAX_DEPTH, MOST_WASTED = 2, 100, 10
-WIDEST_STEP, WIDEST_NAME = 80, 48
 
 
 def layers(parsed: Parsed, environ: Environ) -> int:
