@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from builder.exporters import parse_name
 from builder.images.describe import history, inspect
-from builder.images.find import find, parse_target, this_machine
+from builder.images.find import find, this_machine
 from builder.images.listing import Listed, list_images
 from builder.images.loading import Loaded, load
 from builder.images.removal import live_blobs, remove
@@ -31,6 +32,6 @@ __all__ = [
 
 def tag(store: Store, source: str, targets: Sequence[str]) -> None:
     """Give an image more names. Raises ImageError if it is not there, UsageError for a bad name."""
-    names = [parse_target(text) for text in targets]
+    names = [parse_name(text) for text in targets]
     row, _ = find(store, source)
     Names(store).add(row, names)

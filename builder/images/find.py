@@ -18,11 +18,11 @@ import msgspec
 
 from builder import digest as digests
 from builder.digest import Digest
-from builder.errors import ImageError, StoreError, UsageError
+from builder.errors import ImageError, StoreError
 from builder.oci import documents, reference
 from builder.oci.held import Held, choose_held, images_of
 from builder.oci.names import Names, Row, name_of
-from builder.oci.reference import InvalidReference, Reference
+from builder.oci.reference import InvalidReference
 from builder.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
 from builder.prepare import machine_platform
 from builder.store.root import Store
@@ -113,17 +113,6 @@ def id_of(found: Found) -> str:
 def size_of(manifest: Manifest) -> int:
     """Compressed bytes of config and layers."""
     return manifest.config.size + sum(layer.size for layer in manifest.layers)
-
-
-def parse_target(text: str) -> Reference:
-    """A name to give to an image. Raises UsageError."""
-    try:
-        name = reference.parse(text)
-    except InvalidReference as error:
-        raise UsageError(error.message, hint=error.hint) from error
-    if name.digest is not None:
-        raise UsageError(f"{text} cannot be given as a name: a digest is not chosen")
-    return name
 
 
 def this_machine() -> Platform:

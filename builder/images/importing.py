@@ -19,8 +19,9 @@ from typing import BinaryIO, cast
 from builder.compiler.remotes import WEB, AddressError, read_file, redact
 from builder.digest import Digest
 from builder.errors import BuildError, ImageError, UsageError, reason_of
+from builder.exporters import parse_name
 from builder.images.changes import config_of
-from builder.images.find import parse_target, this_machine
+from builder.images.find import this_machine
 from builder.oci import compression, tar_header
 from builder.oci.compressed import Compression
 from builder.oci.image import assemble, rfc3339
@@ -60,7 +61,7 @@ def import_image(
     source: a file, the address of one, or "-" for standard input; compressed or not. created: seconds since
     the epoch, None is now. Raises BuildError, as ADD does of an archive.
     """
-    names = [parse_target(name)] if name is not None else []
+    names = [parse_name(name)] if name is not None else []
     config = config_of(changes, platform or this_machine())
     seconds = time.time() if created is None else created
     shown = "standard input" if source == STDIN else redact(source)

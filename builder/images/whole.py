@@ -48,16 +48,7 @@ def _index(store: Store, row: Row, data: bytes, index: Index, name: str, depth: 
     ]
     if not children:
         raise ImageError(f"{name} has no image in the store", code="image-not-found")
-    return Finished(
-        row=row,
-        manifest_bytes=data,
-        config="",
-        config_bytes=b"",
-        layers=(),
-        created=max(child.created for child in children),
-        size=len(data) + sum(child.size for child in children),
-        children=children,
-    )
+    return Finished.index(row, data, children)
 
 
 def _is_there(store: Store, entry: Descriptor, name: str) -> bool:

@@ -52,6 +52,13 @@ class Finished:
         self.children = tuple(children)
         self.beside: tuple[tuple[str, Finished], ...] = ()
 
+    @classmethod
+    def index(cls, row: Row, data: bytes, children: Sequence[Finished]) -> Finished:
+        """An index: its descriptor, its bytes, and what it lists (at least one)."""
+        created = max(child.created for child in children)
+        size = len(data) + sum(child.size for child in children)
+        return cls(row, data, "", b"", (), created, size, children)
+
     @property
     def digest(self) -> Digest:
         """The manifest's digest, or the index's."""

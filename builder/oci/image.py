@@ -124,16 +124,7 @@ def index_of(
     )
     data = spec.encode(index)
     descriptor = Descriptor(media_type, digests.of_bytes(data), len(data))
-    return Finished(
-        row=msgspec.to_builtins(descriptor),
-        manifest_bytes=data,
-        config="",
-        config_bytes=b"",
-        layers=(),
-        created=max(child.created for child in children),
-        size=len(data) + sum(child.size for child in children),
-        children=children,
-    )
+    return Finished.index(msgspec.to_builtins(descriptor), data, children)
 
 
 def squash_history(
