@@ -2,21 +2,22 @@
 
 Paths are absolute in it. What is nobody's business is not: values of build arguments and secrets, and the
 credentials of addresses; `lacks` says of what somebody would have to give them once more. What only says
-where the image goes, how the build is shown, or how fast it is, is left out.
+where the image goes, how the build is shown, or how fast it is, is left out. On the path of a fully cached
+build.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from builder import prepare
-from builder.compiler.remotes import redact
 from builder.errors import BuildError
 from builder.request import BuildRequest, OutputSpec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 PLAIN = (
     "target", "platform", "network", "hostname", "shm_size", "reproducible", "locked", "isolation", "runtime",
@@ -25,6 +26,22 @@ PLAIN = (
 LISTS = ("ulimits", "allow", "cdi_spec_dirs")
 GIVEN = ("build-arg", "secret", "ssh")
 HIDDEN = "***"
+
+
+def told_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any]:
+    """All that a record says of what was asked: for people and, as `again`, for who does it once more."""
+    return {
+        "context": _shown(request.context),
+        "folder": os.path.realpath(request.context) if os.path.isdir(request.context) else "",
+        "dockerfile": _shown(request.dockerfile or "") or None,
+        "tags": list(request.tags),
+        "target": request.target,
+        "platform": request.platform,
+        "build_args": sorted(request.build_args),
+        "secrets": sorted(secret.id for secret in request.secrets),
+        "ssh": sorted(agent.id for agent in request.ssh),
+        "again": plain_of(request, environ),
+    }
 
 
 def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -47,7 +64,16 @@ def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any
 
 def _absolute(text: str) -> str:
     """A path as it is found from any folder; an address without its credentials."""
-    return os.path.abspath(text) if os.path.exists(text) else redact(text)
+    return os.path.abspath(text) if os.path.exists(text) else _shown(text)
+
+
+def _shown(text: str) -> str:
+    """A path as it is, an address without its credentials."""
+    if "://" not in text:
+        return text
+    from builder.compiler.remotes import redact
+
+    return redact(text)
 
 
 def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:

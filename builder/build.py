@@ -29,11 +29,12 @@ from builder.ops.source import Local
 from builder.output import Built, built_name, deliver, makers
 from builder.packing import Packing
 from builder.parts import open_parts
-from builder.programs import open_attempts, open_images, read_texts, recall, remember
+from builder.programs import kept_analyses, open_attempts, open_images, read_texts, recall, remember
 from builder.record import recorded
 from builder.result import BuildResult
 from builder.room.closing import make_room
 from builder.sandboxes import Sandboxes, is_likely
+from builder.slips import slip_of
 from builder.solver.solver import Solver
 from builder.stepusage import with_figures
 from builder.store import locks
@@ -86,6 +87,8 @@ async def build(
                 context=redact(request.context),
             )
         )
+        if slip := slip_of(os.environ, kept_analyses(store)):
+            say(Warned(time=time.time(), message=slip))
         ending = _Ending(say, begun)
         failures = Failures(store, say.folder, request) if say.folder else None
 

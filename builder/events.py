@@ -8,6 +8,7 @@ A fully cached build emits them too, so nothing heavy is imported.
 
 from __future__ import annotations
 
+from builder import plainjson
 from builder.value import Value
 
 TYPE_CHECKING = False
@@ -220,12 +221,12 @@ else:
 KINDS: dict[str, type[Event]] = {kind.tag: kind for kind in Event.__subclasses__()}
 
 
+_ENCODED = plainjson.encoder(compact=True, plain=vars)
+
+
 def encode(event: AnyEvent) -> bytes:
     """One line of JSON, without its newline."""
-    import json
-
-    plain = {"event": event.tag, **event.__dict__}
-    return json.dumps(plain, separators=(",", ":"), default=vars).encode("ascii")
+    return _ENCODED({"event": event.tag, **event.__dict__}).encode("ascii")
 
 
 def decode(line: bytes) -> AnyEvent:

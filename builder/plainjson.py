@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Encoder = Callable[[object], str]
+    Plain = Callable[[object], object]
     Separators = tuple[str, str]
 
 SPACE = " \t\n\r"
@@ -41,10 +42,12 @@ def dumps(value: object, *, compact: bool = False, ascii_only: bool = True, sort
     return encoder(compact=compact, ascii_only=ascii_only, sort_keys=sort_keys)(value)
 
 
-def encoder(*, compact: bool = False, ascii_only: bool = True, sort_keys: bool = False) -> Encoder:
-    """What `dumps` does, for who calls it often."""
+def encoder(
+    *, compact: bool = False, ascii_only: bool = True, sort_keys: bool = False, plain: Plain | None = None
+) -> Encoder:
+    """What `dumps` does, for who calls it often. plain: makes plain data of what is none."""
     separators = (",", ":") if compact else (", ", ": ")
-    made: Encoder = _make_encoder(separators, ascii_only, sort_keys)
+    made: Encoder = _make_encoder(separators, ascii_only, sort_keys, plain or _refuse)
     return made
 
 
@@ -68,12 +71,15 @@ def _load_c() -> tuple[Any, Any]:
     c: Any = parts
     scan, text_of = c.make_scanner(Context), (c.encode_basestring, c.encode_basestring_ascii)
 
-    def make_encoder(separators: Separators, ascii_only: bool, sort_keys: bool) -> Encoder:
+    def make_encoder(
+        separators: Separators, ascii_only: bool, sort_keys: bool, plain: Plain = _refuse
+    ) -> Encoder:
         item, key = separators
-        pieces = c.make_encoder(None, _refuse, text_of[ascii_only], None, key, item, sort_keys, False, True)
+        pieces = c.make_encoder(None, plain, text_of[ascii_only], None, key, item, sort_keys, False, True)
         return lambda value: "".join(pieces(value, 0))
 
-    if make_encoder((",", ":"), True, True)({"b": [1, None], "a": "é"}) != '{"a":"\\u00e9","b":[1,null]}':
+    tried = make_encoder((",", ":"), True, True)({"b": [1, None], "a": "é"})
+    if tried != '{"a":"\\u00e9","b":[1,null]}':
         raise ImportError("the interpreter's JSON does something else")
     return scan, make_encoder
 
@@ -82,9 +88,15 @@ def _load_package() -> tuple[Any, Any]:
     """The same by the package."""
     import json
 
-    def make_encoder(separators: Separators, ascii_only: bool, sort_keys: bool) -> Encoder:
+    def make_encoder(
+        separators: Separators, ascii_only: bool, sort_keys: bool, plain: Plain = _refuse
+    ) -> Encoder:
         return json.JSONEncoder(
-            ensure_ascii=ascii_only, separators=separators, sort_keys=sort_keys, check_circular=False
+            ensure_ascii=ascii_only,
+            separators=separators,
+            sort_keys=sort_keys,
+            check_circular=False,
+            default=plain,
         ).encode
 
     decoder: Any = json.JSONDecoder()

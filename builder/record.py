@@ -1,5 +1,7 @@
 """The record of a build: ROOT/builds/ID/ with the request and the event stream, the last fifty kept.
 
+What found all in the cache has a smaller one (see `cachedrecord`), and counts for itself.
+
     request.json     what was asked for, without values of secrets or build args; again: for who does that
     steps.json       where what its keys were made of is kept (see keyparts)
     failed.json      the step that it failed of (see `failed`), of the last few
@@ -19,10 +21,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder import again, events
-from builder.compiler.remotes import redact
 from builder.events import Log
 from builder.failed import forget, forget_surplus
 from builder.fs.remove import remove_tree
+from builder.records import BUILDS, EVENTS, REQUEST, new_id, whole_ids
 
 if TYPE_CHECKING:
     from io import RawIOBase
@@ -40,12 +42,11 @@ KEPT_OUTPUT = 16 << 20  # bytes of a record that the steps' output may take
 @contextlib.contextmanager
 def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Recording]:
     """Record all that is emitted while the block lasts, and hand it on to `emit`."""
-    top = os.path.join(store.folder, "builds")
-    folder = os.path.join(top, new_id(time.time_ns()))
+    folder = os.path.join(store.folder, BUILDS, new_id(time.time_ns()))
     try:
         os.makedirs(folder, mode=0o700)
         _write_request(folder, request)
-        file = open(os.path.join(folder, "events.jsonl"), "xb", buffering=0)  # noqa: SIM115 - closed below
+        file = open(os.path.join(folder, EVENTS), "xb", buffering=0)  # noqa: SIM115 - closed below
     except OSError:
         yield Recording(emit, None, "")
         return
@@ -53,14 +54,6 @@ def recorded(store: Store, request: BuildRequest, emit: Emit) -> Iterator[Record
         forget_old(store)
     with file:
         yield Recording(emit, _Recorder(file), folder)
-
-
-def new_id(now: int) -> str:
-    """A build's id from the time in nanoseconds: exact to the microsecond, so that ids sort as builds began,
-    and then three random digits."""
-    seconds, rest = divmod(now // 1000, 1_000_000)
-    begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
-    return f"{begun}-{rest:05x}{int.from_bytes(os.urandom(2), 'big') & 0xFFF:03x}"
 
 
 class Recording:
@@ -102,29 +95,16 @@ class _Recorder:
 
 
 def _write_request(folder: str, request: BuildRequest) -> None:
-    said = {
-        "context": redact(request.context),
-        "folder": os.path.realpath(request.context) if os.path.isdir(request.context) else "",
-        "dockerfile": redact(request.dockerfile or "") or None,
-        "tags": list(request.tags),
-        "target": request.target,
-        "platform": request.platform,
-        "build_args": sorted(request.build_args),
-        "secrets": sorted(secret.id for secret in request.secrets),
-        "ssh": sorted(agent.id for agent in request.ssh),
-        "again": again.plain_of(request, os.environ),
-    }
-    with open(os.path.join(folder, "request.json"), "x", encoding="utf-8") as file:
-        json.dump(said, file, indent=1)
+    with open(os.path.join(folder, REQUEST), "x", encoding="utf-8") as file:
+        json.dump(again.told_of(request, os.environ), file, indent=1)
 
 
 def forget_old(store: Store) -> None:
     """Remove the records that are neither among the last fifty nor of the last week, with their failed
     steps; and of these what is too much."""
-    top = os.path.join(store.folder, "builds")
     forget_surplus(store)
     oldest = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - KEPT_SECONDS))
-    for name in sorted(os.listdir(top), reverse=True)[KEPT_BUILDS:]:
+    for name in whole_ids(store)[KEPT_BUILDS:]:
         if name < oldest and forget(store, name):
             with contextlib.suppress(OSError):  # another build may be removing it too
-                remove_tree(os.path.join(top, name))
+                remove_tree(os.path.join(store.folder, BUILDS, name))

@@ -1,7 +1,6 @@
 """The configuration file: what a user sets once for all builds. TOML, in tables that each have their owner.
 
-It is the file that PYBUILD_CONFIG names, else pybuild/config.toml in $XDG_CONFIG_HOME (~/.config), else
-/etc/pybuild/config.toml; one file, never several. `[gc]` says when the store makes room by itself:
+Where it is, `configfile` knows. `[gc]` says when the store makes room by itself:
 
     [gc]
     enabled = true
@@ -30,6 +29,7 @@ from __future__ import annotations
 
 import os
 
+from builder.configfile import MAX_FILE, VARIABLE, find
 from builder.errors import UsageError, reason_of
 from builder.value import Value
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-VARIABLE = "PYBUILD_CONFIG"
-SYSTEM_FILE = "/etc/pybuild/config.toml"
-MAX_FILE = 1 << 20
 DAY = 86400
 TABLES = ("gc", "registries")
 _UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
@@ -89,37 +86,27 @@ class Settings(Value):
     path: str = ""
 
 
-def find(environment: Mapping[str, str]) -> str:
-    """The path of the configuration file, "" where there is none.
-
-    One that PYBUILD_CONFIG names is taken to be there; an empty PYBUILD_CONFIG means none.
-    """
-    if VARIABLE in environment:
-        return environment[VARIABLE]
-    folder = environment.get("XDG_CONFIG_HOME", "")
-    if not folder.startswith("/"):  # the specification says to ignore relative ones
-        folder = os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".config")
-    for path in (os.path.join(folder, "pybuild", "config.toml"), SYSTEM_FILE):
-        if os.path.exists(path):
-            return path
-    return ""
-
-
 def load(environment: Mapping[str, str]) -> Settings:
     """What the file says, defaults where there is none. Raises UsageError that names file and key."""
     path = find(environment)
     if not path:
         return Settings(room=RoomSettings())
-    import tomllib
-
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise UsageError(f"{path} has more than {MAX_FILE >> 20} MiB")
-        table = tomllib.loads(data.decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {reason_of(error)}", hint=f"see {VARIABLE}") from error
+    return parse(path, data, environment)
+
+
+def parse(path: str, data: bytes, environment: Mapping[str, str]) -> Settings:
+    """What the bytes of the file say. Raises UsageError that names file and key."""
+    import tomllib
+
+    if len(data) > MAX_FILE:
+        raise UsageError(f"{path} has more than {MAX_FILE >> 20} MiB")
+    try:
+        table = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
     _check_names(path, "", table, TABLES)

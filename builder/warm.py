@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import time
 
-from builder import memo, plainjson, prepare
-from builder.delivery import TREES, Delivered, hand_out, hand_out_tree, metadata, wanted
+from builder import configfile, memo, plainjson, prepare
+from builder.cachedrecord import CachedRecord
+from builder.delivery import TREES, Delivered, hand_out, hand_out_tree, metadata, referred, wanted
 from builder.digest import Digest
 from builder.errors import BuildError
 from builder.events import (
@@ -70,7 +71,18 @@ def try_warm(request: BuildRequest, emit: Emit, seen: dict[str, Context] | None 
             ready = _find(request, store, {} if seen is None else seen)
         except BuildError:
             return None
-        return ready.deliver(request, emit, begun) if ready is not None else None
+        return _record(ready, request, emit, begun) if ready is not None else None
+
+
+def _record(ready: _Ready, request: BuildRequest, emit: Emit, begun: float) -> BuildResult:
+    """Deliver, and leave a record of the build, however that ends. Raises BuildError."""
+    say = CachedRecord(emit)
+    try:
+        result = ready.deliver(request, say, begun)
+    except BuildError:
+        say.keep(ready.store, request, ready.keys, os.environ)
+        raise
+    return referred(result, say.keep(ready.store, request, ready.keys, os.environ))
 
 
 def _is_plain(request: BuildRequest) -> bool:
@@ -93,7 +105,8 @@ def _find(request: BuildRequest, store: Store, seen: dict[str, Context]) -> _Rea
     plan = memo.load_plan(cache, memo.name_of(request, texts, args))
     if plan is None or not _bases_are_as_they_were(request, store, plan):
         return None
-    snapshots = _Lookup(request, texts, store, layers, cache, plan, seen).targets()
+    lookup = _Lookup(request, texts, store, layers, cache, plan, seen)
+    snapshots = lookup.targets()
     if snapshots is None:
         return None
     delivered = Delivered()
@@ -107,7 +120,16 @@ def _find(request: BuildRequest, store: Store, seen: dict[str, Context]) -> _Rea
         if export.push and not _is_pushed(export, delivered.made[export.way], store):
             return None
     trees = list(zip(request.platforms, snapshots, strict=True))
-    return _Ready(store, layers, plan, trees, exports, delivered)
+    return _Ready(store, layers, plan, lookup.keys, trees, exports, delivered, _slip(cache))
+
+
+def _slip(cache: Cache) -> str:
+    """What is wrong with the configuration file, "" where nothing is."""
+    if not configfile.find(os.environ):
+        return ""
+    from builder.slips import slip_of
+
+    return slip_of(os.environ, cache)
 
 
 def _is_pushed(export: Export, image: Finished, store: Store) -> bool:
@@ -143,24 +165,28 @@ def _is_whole(store: Store, image: Finished, *, stored: bool) -> bool:
 
 
 class _Ready:
-    """A build of which all is there, and is only to be told and handed out. trees: a platform and what it
-    came to, each."""
+    """A build of which all is there, and is only to be told and handed out. keys: of the plan's rows; trees:
+    a platform and what it came to, each; slip: what is wrong with the configuration file."""
 
     def __init__(
         self,
         store: Store,
         layers: LayerStore,
         plan: memo.Plan,
+        keys: Sequence[Digest | None],
         trees: Sequence[tuple[str, Snapshot]],
         exports: Sequence[Export],
         delivered: Delivered,
+        slip: str,
     ) -> None:
         self.store = store
         self.layers = layers
         self.plan = plan
+        self.keys = keys
         self.trees = trees
         self.exports = exports
         self.delivered = delivered
+        self.slip = slip
 
     def deliver(self, request: BuildRequest, emit: Emit, begun: float) -> BuildResult:
         """Do the outputs, with the events of a build that found all in the cache. Raises BuildError."""
@@ -218,6 +244,8 @@ class _Ready:
                 context=request.context,
             )
         )
+        if self.slip:
+            emit(Warned(time=now, message=self.slip))
         infos = tuple(
             VertexInfo(
                 digest=row.digest,
@@ -237,7 +265,8 @@ class _Ready:
 
 
 class _Lookup:
-    """Keys from the bottom up, and the records of the targets."""
+    """Keys from the bottom up, and the records of the targets. keys: of the plan's rows, as far as `targets`
+    came."""
 
     def __init__(
         self,
@@ -256,10 +285,11 @@ class _Lookup:
         self.cache = cache
         self.plan = plan
         self.contexts = contexts
+        self.keys: list[Digest | None] = []
 
     def targets(self) -> list[Snapshot] | None:
         """The targets' snapshots, one for each platform; None where one must be made."""
-        keys: list[Digest | None] = []
+        keys = self.keys
         try:
             for row in self.plan.rows:
                 parts = [

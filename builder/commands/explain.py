@@ -92,6 +92,5 @@ COMMAND = Command(
     about="Tell of a build that was done which of its steps ran, and why: what was different from the "
     "nearest earlier record. BUILD is an id (a name in ROOT/builds, or how it begins); the default is the "
     "last build, or the last one of CONTEXT. `pybuild --plan` tells the same of a build to come.",
-    closing="Builds that found all in the cache are not recorded.\n"
-    "Exit status: 0 told, 1 there is no such build, 2 bad usage.",
+    closing="Exit status: 0 told, 1 there is no such build, 2 bad usage.",
 )

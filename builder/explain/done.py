@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from builder import events
+from builder import events, records
 from builder.errors import BuildError
 from builder.events import BuildFailed, BuildFinished, Cached, Failed, Finished, Planned, Started
 from builder.explain.account import ABSENT, FAILED, HIT, MISS, Account, Sources
@@ -56,7 +56,7 @@ class Recorded:
 def explain(store: Store, wanted: Wanted) -> tuple[Recorded, Account]:
     """A build and its account. Raises BuildError where there is none."""
     name = _find(store, wanted)
-    folder = os.path.join(store.folder, "builds", name)
+    folder = records.path_of(store, name)
     recorded = _read(folder, name)
     sheets = Sheets(store.folder)
     line, sheet = _sheet_of(folder, sheets)
@@ -87,8 +87,7 @@ def explain(store: Store, wanted: Wanted) -> tuple[Recorded, Account]:
 
 def _find(store: Store, wanted: Wanted) -> str:
     """The id of the build that is wanted, or the last one that is as wanted. Raises BuildError."""
-    builds = os.path.join(store.folder, "builds")
-    names = sorted((name for name in _listed(builds) if ID.fullmatch(name)), reverse=True)
+    names = [name for name in records.all_ids(store) if ID.fullmatch(name)]
     if wanted.build:
         found = [name for name in names if name.startswith(wanted.build)]
         if len(found) == 1 or wanted.build in found:
@@ -96,9 +95,11 @@ def _find(store: Store, wanted: Wanted) -> str:
         what = (
             f"several builds begin with {wanted.build}" if found else f"no build {wanted.build} is recorded"
         )
-        raise BuildError(what, code="no-build", hint="their ids are the names in ROOT/builds")
+        raise BuildError(
+            what, code="no-build", hint="their ids are the names in ROOT/builds, and in `cached` there"
+        )
     for name in names:
-        if _is_wanted(_request_of(os.path.join(builds, name)), wanted):
+        if _is_wanted(records.request_of(records.path_of(store, name)), wanted):
             return name
     told = [
         f"{what} {value}"
@@ -106,9 +107,8 @@ def _find(store: Store, wanted: Wanted) -> str:
                             ("for the target", wanted.target))
         if value
     ]  # fmt: skip
-    hint = "a build that finds everything in the cache leaves no record"
-    raise BuildError(f"no build {' '.join(told)} is recorded" if told else "no build is recorded",
-                     code="no-build", hint=hint)  # fmt: skip
+    what = f"no build {' '.join(told)} is recorded" if told else "no build is recorded"
+    raise BuildError(what, code="no-build")
 
 
 def _is_wanted(request: dict[str, Any], wanted: Wanted) -> bool:
@@ -121,23 +121,6 @@ def _is_wanted(request: dict[str, Any], wanted: Wanted) -> bool:
         and (not wanted.tag or wanted.tag in request.get("tags", ()))
         and wanted.target in ("", request.get("target"))
     )
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-
-
-def _request_of(folder: str) -> dict[str, Any]:
-    """What was asked for; {} where that cannot be read."""
-    try:
-        with open(os.path.join(folder, "request.json"), "rb") as file:
-            request = json.loads(file.read())
-    except (OSError, ValueError):
-        return {}
-    return request if isinstance(request, dict) else {}
 
 
 def _read(folder: str, name: str) -> Recorded:
@@ -166,16 +149,15 @@ def _read(folder: str, name: str) -> Recorded:
                 outcome = "failed"
     if not begun:
         raise BuildError(f"the record of build {name} holds no events", code="no-build")
-    return Recorded(name, begun, _request_of(folder), outcome, planned, states, took)
+    return Recorded(name, begun, records.request_of(folder), outcome, planned, states, took)
 
 
 def _events(folder: str) -> Iterator[events.AnyEvent]:
     """The events of a record, as far as they can be read; output of steps left out."""
     try:
-        with open(os.path.join(folder, "events.jsonl"), "rb") as file:
-            for line in file:
-                if b'"event":"log"' not in line and b'"event":"progress"' not in line:
-                    yield events.decode(line)
+        for line in records.event_lines(folder):
+            if b'"event":"log"' not in line and b'"event":"progress"' not in line:
+                yield events.decode(line)
     except (OSError, ValueError):
         return
 
@@ -192,8 +174,10 @@ def _sheet_of(folder: str, sheets: Sheets) -> tuple[str, Sheet | None]:
 
 
 def _bare_sheet(recorded: Recorded) -> Sheet:
-    """What the events tell of a build's steps: nothing of their keys."""
+    """What the events tell of a build's steps, with their keys where all of them were hits."""
     planned = recorded.planned.vertices if recorded.planned is not None else ()
+    keys = recorded.request.get("keys")
+    known = keys if isinstance(keys, list) and len(keys) == len(planned) else [None] * len(planned)
     numbers = {info.digest: number for number, info in enumerate(planned)}
     steps = [
         Step(
@@ -204,8 +188,9 @@ def _bare_sheet(recorded: Recorded) -> Sheet:
             internal=info.label.startswith(INTERNAL),
             kind=info.label.partition("] ")[2].partition(" ")[0] or "step",
             parts={},
+            key=key if isinstance(key, str) else None,
             inputs=tuple(Taken(numbers[name]) for name in info.inputs if name in numbers),
         )
-        for info in planned
+        for info, key in zip(planned, known, strict=True)
     ]
     return Sheet(context="", dockerfile="", target="", platform="", steps=tuple(steps), begun=recorded.begun)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from builder.contexts import stat_cache_name
 from builder.digest import from_hex
 from builder.fsck.finding import Counts, Finding
+from builder.records import all_ids, path_of, request_of
 from builder.room.budget import FILE as ROOM
 from builder.room.facts import list_answers
 from builder.snapshots.edit import is_id
@@ -102,13 +102,10 @@ def _wrong_row(cache: StatCache, folder: str) -> str:
 def _contexts(store: Store) -> set[str]:
     """The folders that builds had as their contexts, as far as that is recorded."""
     found = set()
-    top = os.path.join(store.folder, "builds")
-    for name in os.listdir(top) if os.path.isdir(top) else ():
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            with open(os.path.join(top, name, "request.json"), "rb") as file:
-                context = json.loads(file.read()).get("folder")
-            if isinstance(context, str) and os.path.isabs(context) and os.path.isdir(context):
-                found.add(context)
+    for name in all_ids(store):
+        context = request_of(path_of(store, name)).get("folder")
+        if isinstance(context, str) and os.path.isabs(context) and os.path.isdir(context):
+            found.add(context)
     return found
 
 

@@ -123,7 +123,7 @@ class _Answers:
 
 def may_ask(environ: Mapping[str, str]) -> bool:
     """Whether nothing is set up for registries that this module would not know of."""
-    from builder.settings import find
+    from builder.configfile import find
 
     path = find(environ)
     if not path:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import time
 
+from builder.configfile import find
 from builder.fs.whole import write_whole
-from builder.settings import RoomSettings, find, load
+from builder.settings import RoomSettings, load
 from builder.solver.cache import sealed, unsealed
 from builder.store.failure import told_as
 from builder.value import Value

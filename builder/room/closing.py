@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from builder.errors import BuildError
+from builder.errors import BuildError, UsageError
 from builder.events import Removed, Warned
 from builder.room.budget import due
 
@@ -37,6 +37,8 @@ async def make_room(
         from builder.room.tidying import tidy
 
         outcome = await thread(lambda: tidy(store, environment, budget))
+    except UsageError:  # of the configuration file, which is told when a build begins
+        return
     except (BuildError, OSError) as error:
         emit(Warned(time=time.time(), message=f"no room was made in the store: {error}"))
         return

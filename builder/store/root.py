@@ -9,6 +9,8 @@
     ROOT/cache/http, refs    what addresses gave last, and where refs led, as text; may be removed at any time
     ROOT/cache/parts    what keys were made of (keyparts.sheets); no root, and may be removed at any time
     ROOT/cache/room     what was counted last of what it all takes (room.budget); may be removed at any time
+    ROOT/cache/settings  what was found wrong with configuration files, by their bytes (slips)
+    ROOT/builds/cached   the records of builds that found all in the cache (cachedrecord)
     ROOT/cache/names    a copy of index.json with its sum, for fsck (oci.names)
     ROOT/locks          see store.locks
 

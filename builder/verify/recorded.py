@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from builder import again, events
+from builder import again, events, records
 from builder.errors import BuildError
 from builder.events import BuildFinished
 
@@ -40,22 +39,17 @@ def complete(store: Store, digest: str, typed: BuildRequest, environ: Mapping[st
 
 def _find(store: Store, digest: str) -> dict[str, Any] | None:
     """What the record of the last such build has; None where there is none."""
-    builds = os.path.join(store.folder, "builds")
-    try:
-        names = sorted(os.listdir(builds), reverse=True)
-    except FileNotFoundError:
-        names = []
-    for name in names:
-        folder = os.path.join(builds, name)
-        if _image_of(folder) == digest:
-            return _plain_of(folder)
+    for path in (records.path_of(store, name) for name in records.all_ids(store)):
+        if _image_of(path) == digest:
+            plain = records.request_of(path).get("again")
+            return plain if isinstance(plain, dict) else {}
     return None
 
 
-def _image_of(folder: str) -> str:
+def _image_of(path: str) -> str:
     """The image that a recorded build gave, "" where it gave none."""
     try:
-        with open(os.path.join(folder, "events.jsonl"), "rb") as file:
+        with open(records.events_file(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - TAIL))
             lines = file.read().splitlines()
@@ -65,12 +59,3 @@ def _image_of(folder: str) -> str:
     except (OSError, ValueError):
         return ""
     return ""
-
-
-def _plain_of(folder: str) -> dict[str, Any]:
-    try:
-        with open(os.path.join(folder, "request.json"), "rb") as file:
-            plain = json.loads(file.read())["again"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return plain if isinstance(plain, dict) else {}

@@ -571,6 +571,32 @@ def test_the_last_build_is_explained(workshop: Workshop) -> None:
     assert all(step["seconds"] is not None for step in document["steps"])
 
 
+def test_a_build_that_found_all_in_the_cache_is_explained_as_its_plan_was(workshop: Workshop) -> None:
+    fill(workshop)
+    plan = planned(workshop)
+    assert "all 5 steps cached" in workshop.build("-t", "again").err
+
+    document = json.loads(explained(workshop, "--format", "json", "-t", "again").out)
+
+    assert document["outcome"] == "built"
+    assert set(states(document).values()) == {"hit"}
+    assert reasons(document) == {}
+    assert document["notes"] == []
+    told = ("digest", "label", "state", "key", "inputs")
+    assert [[step[name] for name in told] for step in document["steps"]] == [
+        [step[name] for name in told] for step in plan["steps"]
+    ]
+    assert json.loads(explained(workshop, "--format", "json").out) == document
+    assert explained(workshop).out.endswith("5 steps: 5 cached\n")
+
+
+def test_an_output_that_fails_is_explained_where_all_was_cached(workshop: Workshop, tmp_path: Path) -> None:
+    fill(workshop)
+    workshop.fail("-o", f"type=oci,dest={tmp_path}/no/such/folder/app.tar")
+
+    assert ": failed\n" in explained(workshop).out
+
+
 def test_builds_are_found_by_folder_dockerfile_tag_target_and_id(workshop: Workshop) -> None:
     workshop.write("src/a", "a")
     workshop.build("-t", "one:1", dockerfile=ONE)

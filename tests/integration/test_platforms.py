@@ -73,7 +73,7 @@ def _name_of(child: dict[str, Any]) -> str:
 
 def recorded(shop: Workshop) -> int:
     """How many builds were recorded: those that had something to do."""
-    return len(os.listdir(shop.root / "builds"))
+    return len(set(os.listdir(shop.root / "builds")) - {"cached"})
 
 
 # ── the index ────────────────────────────────────────────────────────────────────────────────────────────

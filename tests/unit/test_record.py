@@ -8,7 +8,8 @@ import pytest
 
 from builder import events, record
 from builder.events import AnyEvent, Finished, Log
-from builder.record import new_id, recorded
+from builder.record import recorded
+from builder.records import new_id
 from builder.request import BuildRequest
 from builder.store.root import Store, open_store
 

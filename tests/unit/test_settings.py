@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from builder.configfile import find
 from builder.errors import UsageError
-from builder.settings import DAY, RegistrySettings, RoomSettings, Space, find, load, parse_age, parse_space
+from builder.settings import DAY, RegistrySettings, RoomSettings, Space, load, parse_age, parse_space
 
 
 def test_without_a_file_there_are_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.settings.SYSTEM_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr("builder.configfile.SYSTEM_FILE", str(tmp_path / "none"))
 
     assert load({"HOME": str(tmp_path)}).room == RoomSettings()
     assert load({"PYBUILD_CONFIG": ""}).room == RoomSettings()
@@ -22,7 +23,7 @@ def test_the_file_is_the_one_named_or_the_user_s_or_the_system_s(
 ) -> None:
     system = tmp_path / "system.toml"
     system.touch()
-    monkeypatch.setattr("builder.settings.SYSTEM_FILE", str(system))
+    monkeypatch.setattr("builder.configfile.SYSTEM_FILE", str(system))
     assert find({"HOME": str(tmp_path)}) == str(system)
     (tmp_path / ".config/pybuild").mkdir(parents=True)
     (tmp_path / ".config/pybuild/config.toml").touch()
