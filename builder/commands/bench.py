@@ -10,14 +10,14 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from builder.commands import build, values
+from builder.commands import build, outputfiles, values
 from builder.commands.build_flags import FLAGS as BUILD_FLAGS
 from builder.commands.build_flags import OUT, SHOW, WHAT
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.store import GLOBAL_FLAGS
 from builder.commands.tables import FORMAT, print_json, print_table, wants_json
 from builder.commands.termination import unwind_on_sigterm
-from builder.errors import BuildError, Interrupted, UsageError, reason_of
+from builder.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from builder.bench.run import Bench
@@ -126,7 +126,7 @@ def _show(result: Result, *, as_json: bool, plot: str) -> None:
     from builder.bench.plot import to_svg
 
     if plot:
-        _write(plot, to_svg(result))
+        outputfiles.write(plot, to_svg(result))
     if as_json:
         print_json(report.to_json(result))
         return
@@ -134,15 +134,6 @@ def _show(result: Result, *, as_json: bool, plot: str) -> None:
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     lines = ["", *report.bars(result, ascii_only=ascii_only), "", *report.sentences(result)]
     sys.stdout.write("\n".join(lines).rstrip("\n") + "\n")
-
-
-def _write(path: str, text: str) -> None:
-    from builder.fs.whole import write_whole
-
-    try:
-        write_whole(os.path.realpath(path), text.encode(), 0o666)
-    except OSError as error:
-        raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
 
 
 COMMAND = Command(

@@ -15,7 +15,7 @@ from builder.commands.build_flags import FLAGS, LIMITS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
 from builder.commands.termination import hold_signals, unwind_on_sigterm
-from builder.errors import BuildError, UsageError, reason_of
+from builder.errors import UsageError
 from builder.request import AttestSpec, BuildRequest, StepLimits
 from builder.value import Value
 
@@ -69,8 +69,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
         return show(request, call)
     display = display_of(parsed, environ)
     _check_streams(request, display)
-    _remove_stale(request.iidfile)
-    _check_place(request.metadata_file)
+    _check_files(request)
     _warn_of_security_options(parsed, display)
     entrance = _entrance_of(parsed, environ)
     result = _build(request, display, environ, entrance)
@@ -286,62 +285,31 @@ def _is_writable(fd: int) -> bool:
     return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
-def _remove_stale(path: str | None) -> None:
-    """A build that fails must not leave the last one's digest behind."""
-    if path is None or not _is_replaceable(path):
+def _check_files(request: BuildRequest) -> None:
+    """Raise BuildError for a file that could not be written at the end; an old --iidfile goes."""
+    if not (request.iidfile or request.metadata_file):
         return
-    try:
-        os.unlink(os.path.realpath(path))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise BuildError(f"{path} cannot be replaced: {reason_of(error)}", code="iidfile") from error
+    from builder.commands import outputfiles
 
-
-def _check_place(path: str | None) -> None:
-    """Whether the file can be written at the end is better known before a long build."""
-    if path is None or not _is_replaceable(path):
-        if path is not None and os.path.isdir(path):
-            raise BuildError(f"{path} cannot be written: it is a folder", code="output-file")
-        return
-    temporary = f"{os.path.realpath(path)}.{os.getpid()}.tmp"
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.unlink(temporary)
-    except OSError as error:
-        raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
-
-
-def _is_replaceable(path: str) -> bool:
-    """Whether it is a file, or may become one: no device, fifo or stream (/dev/stdout, /proc/self/fd/1)."""
-    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
-        return False
-    return os.path.isfile(path) or not os.path.exists(path)
+    if request.iidfile:
+        outputfiles.remove_stale(request.iidfile)
+        outputfiles.check_place(request.iidfile)
+    if request.metadata_file:
+        outputfiles.check_place(request.metadata_file)
 
 
 def _write_files(request: BuildRequest, result: BuildResult) -> None:
     """The files for scripts: the manifest's digest, and the metadata with buildx's names."""
+    if not (request.iidfile or request.metadata_file):
+        return
+    from builder.commands import outputfiles
+
     if request.iidfile:
-        _write(request.iidfile, result.image or "")
+        outputfiles.write(request.iidfile, result.image or "")
     if request.metadata_file:
         import json
 
-        _write(request.metadata_file, json.dumps(result.metadata, indent=2, sort_keys=True))
-
-
-def _write(path: str, text: str) -> None:
-    """Write a file so that nobody sees half of it; what is no regular file is written in place."""
-    from builder.fs.whole import write_whole
-
-    data = text.encode()
-    try:
-        if _is_replaceable(path):
-            write_whole(os.path.realpath(path), data, 0o666)
-        else:
-            with open(path, "wb") as file:
-                file.write(data)
-    except OSError as error:
-        raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
+        outputfiles.write(request.metadata_file, json.dumps(result.metadata, indent=2, sort_keys=True))
 
 
 COMMAND = Command(flags=FLAGS, run=run, usage=USAGE, about=ABOUT, closing=CLOSING)

@@ -6,12 +6,11 @@ heavy is loaded.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.store import GLOBAL_FLAGS, root_of
-from builder.errors import BuildError, UsageError, reason_of
+from builder.errors import UsageError
 from builder.oci import reference
 
 TYPE_CHECKING = False
@@ -38,11 +37,17 @@ def push(parsed: Parsed, environ: Mapping[str, str]) -> int:
     if not 1 <= len(parsed.words) <= 2:
         wrong = "an image is missing" if not parsed.words else "an image and one name are taken, and no more"
         raise UsageError(wrong, hint="pybuild push IMAGE [NAME]")
-    source, target = parsed.words[0], parsed.words[-1]
+    target = parsed.words[-1]
     name = _push_name(target)
+    # A word alone is a name: an image's id would be pushed to docker.io under that id.
+    source = parsed.words[0] if len(parsed.words) == 2 else name.familiar()
     everything = parsed.switch("all-tags")
     if everything and (len(parsed.words) > 1 or _has_tag(target)):
         raise UsageError("--all-tags takes a name without a tag")
+    if path := parsed.text("digestfile"):
+        from builder.commands import outputfiles
+
+        outputfiles.check_place(path)
     store = open_store(root_of(parsed, environ))
     quiet = parsed.switch("quiet")
     if not quiet:
@@ -86,7 +91,9 @@ def _tell_pushed(parsed: Parsed, done: Sequence[tuple[Reference, str, int]]) -> 
         else:
             print(f"{name.tag or digest}: digest: {digest} size: {size}")
     if path := parsed.text("digestfile"):
-        _write(path, done[-1][1])
+        from builder.commands import outputfiles
+
+        outputfiles.write(path, done[-1][1])
 
 
 def pull(parsed: Parsed, environ: Mapping[str, str]) -> int:
@@ -206,9 +213,12 @@ def _push_name(text: str) -> Reference:
 
 def _pull_name(text: str) -> Reference:
     try:
-        return reference.parse(text)
+        name = reference.parse(text)
     except reference.InvalidReference as error:
         raise UsageError(f"pybuild pull {text}: {error.message}", hint=error.hint) from error
+    if name.familiar_name() == "scratch":
+        raise UsageError("pybuild pull scratch: that is a reserved name, of an image without files")
+    return name
 
 
 def _as_name(text: str) -> Reference | None:
@@ -220,15 +230,6 @@ def _as_name(text: str) -> Reference | None:
 
 def _has_tag(text: str) -> bool:
     return "@" in text or ":" in text.rpartition("/")[2]
-
-
-def _write(path: str, digest: str) -> None:
-    from builder.fs.whole import write_whole
-
-    try:
-        write_whole(os.path.realpath(path), digest.encode(), 0o666)
-    except OSError as error:
-        raise BuildError(f"{path} cannot be written: {reason_of(error)}", code="output-file") from error
 
 
 ALL_TAGS = Flag(name="all-tags", short="a", kind="switch", group=WHAT, help="all tags of the repository")

@@ -395,6 +395,19 @@ def test_the_image_id_file_of_a_failed_build_is_gone(pybuild: Pybuild, context: 
     assert not (tmp_path / "iid").exists()
 
 
+@pytest.mark.parametrize("flag", ["--iidfile", "--metadata-file"])
+def test_a_file_for_scripts_that_cannot_be_written_is_told_before_the_build(
+    pybuild: Pybuild, context: Path, tmp_path: Path, flag: str
+) -> None:
+    lay(context, "FROM busybox\nRUN echo built\n")
+
+    done = pybuild(flag, tmp_path / "none" / "file", context, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.endswith("none/file cannot be written: no such file or directory\n")
+    assert "RUN echo built" not in done.stderr
+
+
 def test_a_file_for_scripts_may_be_a_link_or_a_stream(
     pybuild: Pybuild, context: Path, tmp_path: Path
 ) -> None:

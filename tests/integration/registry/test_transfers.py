@@ -99,6 +99,31 @@ def test_a_push_ends_as_dockers_does(registry: RunningRegistry, pybuild: Pybuild
     assert (quiet.stdout, (tmp_path / "digest").read_text()) == (f"{name}:1\n", digest_of(data))
 
 
+def test_a_digest_file_that_cannot_be_written_is_told_before_the_push(
+    registry: RunningRegistry, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/team/app:unpushed"
+    build(pybuild, tmp_path / "context", "FROM scratch\nCOPY file /\n", "-t", name)
+
+    done = pybuild("push", name, "--digestfile", str(tmp_path / "no/such/folder/digest"), check=False)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "no/such/folder/digest cannot be written: no such file or directory" in done.stderr
+    assert pybuild("pull", name, check=False).returncode == 1
+
+
+def test_a_digest_may_be_written_to_a_stream(
+    registry: RunningRegistry, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/team/app:1"
+    build(pybuild, tmp_path / "context", "FROM scratch\nCOPY file /\n", "-t", name)
+
+    done = pybuild("push", "-q", name, "--digestfile", "/dev/stdout")
+
+    assert digest_of(raw(registry, "team/app:1")) in done.stdout
+
+
 def test_a_push_of_what_is_there_loads_next_to_nothing(
     registry: RunningRegistry, pybuild: Pybuild, tmp_path: Path
 ) -> None:
@@ -278,7 +303,8 @@ def test_a_blob_that_is_damaged_is_named(registry: RunningRegistry, pybuild: Pyb
         (["pull", "{dead}/app:1"], "nothing listens there"),
         (["pull", "{host}/no/such:1"], "is not in registry"),
         (["pull", "--platform", "linux/s390x", "{host}/plain:1"], "is not there for linux/s390x"),
-        (["pull", "-a", "{host}/no/such"], "answers 404 for the list of tags"),
+        (["pull", "scratch"], "that is a reserved name"),
+        (["pull", "-a", "{host}/no/such"], "there is no repository no/such in registry"),
     ],
 )
 def test_what_cannot_be_transferred_is_told(
@@ -369,7 +395,37 @@ def test_an_image_can_be_pulled_by_its_digest(
     done = pybuild("pull", name)
 
     assert done.stdout.splitlines()[-1] == name
-    assert row["digest"] in pybuild("images", "--digests", "--no-trunc").stdout
+    pybuild("prune", "--force")
+    (listed,) = pybuild("images", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}").stdout.splitlines()
+    assert listed == f"{registry.host}/pinned <none> {row['digest']}"
+    assert pybuild("rmi", name).stdout.splitlines()[:2] == [f"Untagged: {name}", f"Deleted: {row['digest']}"]
+
+
+def test_what_was_pulled_is_removed_with_its_name(
+    registry: RunningRegistry, layout: LayoutMaker, pybuild: Pybuild
+) -> None:
+    rows = {platform: layout.image([{platform[6:]: b""}], platform=platform) for platform in PLATFORMS}
+    row = layout.index(rows)
+    put(registry, layout, row, "leaving:1")
+    name = f"{registry.host}/leaving:1"
+
+    pybuild("pull", "--all-platforms", name)
+    first = pybuild("rmi", "--platform", PLATFORMS[0], name).stdout
+    rest = pybuild("rmi", name).stdout
+
+    assert f"Deleted: {rows[PLATFORMS[0]]['digest']}" in first
+    assert f"Deleted: {rows[PLATFORMS[1]]['digest']}" in rest
+    assert name in pybuild("rmi", name, check=False).stderr, "nothing remembers it"
+
+
+def test_an_id_is_no_name_in_a_registry(pybuild: Pybuild, layout: LayoutMaker) -> None:
+    row = layout.image(tag="app:1")
+    pybuild("load", layout.folder)
+
+    done = pybuild("push", row["digest"][7:19], check=False)
+
+    assert done.returncode == 1
+    assert f"image {row['digest'][7:19]}:latest is not in the store" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["schema 2", "zstd"])
