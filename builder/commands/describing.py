@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from builder.commands.arguments import PLATFORM, Environ, expect, finish, open_store_of, platform_of
 from builder.commands.flags import FALSE, TRUE, Command, Flag, Parsed
-from builder.commands.formats import FORMAT, SHOWN, cut, moment, short_id, show, since, size
+from builder.commands.formats import FORMAT, SHOWN, UNKNOWN, cut, moment, short_id, show, since, size
 from builder.commands.gofunctions import json_of
 from builder.commands.gotemplate import Template
 from builder.commands.images import NO_TRUNC, QUIET
@@ -55,12 +56,17 @@ def _history_row(line: Mapping[str, Any], *, full: bool, human: bool) -> dict[st
     exact = when.astimezone().isoformat(timespec="seconds").replace("+00:00", "Z") if when else ZERO_TIME
     return {
         "ID": line["Id"] if line["Id"] == "<missing>" else short_id(line["Id"], full=full),
-        "CreatedSince": since(line["Created"]) if human else exact,
+        "CreatedSince": (since(line["Created"]) if _is_told(when) else UNKNOWN) if human else exact,
         "CreatedAt": exact,
         "CreatedBy": cut(line["CreatedBy"], WIDEST, full=full),
         "Size": size(line["Size"]) if human else str(line["Size"]),
         "Comment": line["Comment"],
     }
+
+
+def _is_told(when: datetime | None) -> bool:
+    """Whether a step's time says anything: the epoch is what is written where it is to say nothing."""
+    return when is not None and when.timestamp() > 0
 
 
 def inspect(parsed: Parsed, environ: Environ) -> int:

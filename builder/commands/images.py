@@ -94,25 +94,33 @@ def tag(parsed: Parsed, environ: Environ) -> int:
 
 
 def remove(parsed: Parsed, environ: Environ) -> int:
-    """`pybuild rmi IMAGE...`: every one is tried, the first failure is told at the end."""
+    """`pybuild rmi IMAGE...`: every one is tried, the first failure is told at the end.
+
+    With --force what is not there is no failure, as docker has it.
+    """
     as_json = wants_json(parsed)
     from builder import images
 
     expect(parsed, "pybuild rmi", 1, None)
     store, platform = open_store_of(parsed, environ), platform_of(parsed)
+    force, missing = parsed.switch("force"), 0
     failures: list[BuildError] = []
     for wanted in parsed.words:
         try:
-            done = images.remove(store, [wanted], force=parsed.switch("force"), platform=platform)
+            done = images.remove(store, [wanted], force=force, platform=platform)
         except BuildError as error:
-            failures.append(error)
+            if force and error.code == "image-not-found":
+                missing += 1
+                print(f"note: {error.message}", file=sys.stderr)
+            else:
+                failures.append(error)
             continue
         for entry in done:
             if as_json:
                 print_json(entry)
             else:
                 print(*(f"{verb}: {what}" for verb, what in entry.items()))
-    if len(failures) < len(parsed.words):  # a sweep was made
+    if len(failures) + missing < len(parsed.words):  # a sweep was made
         _tell_of_rest(store)
     return finish(failures)
 
@@ -153,7 +161,7 @@ COMMANDS = {
     "rmi": Command(
         flags=(
             JSON_OR_NOT, Flag(name="force", short="f", kind="switch", group="How",
-                              help="remove an image with all its names"),
+                              help="remove an image with all its names; one that is not there is no error"),
             PLATFORM.but(help="of images of several platforms, the one alone (default: all of it)"),
             Flag(name="no-prune", kind="switch"), *GLOBAL_FLAGS,
         ),

@@ -217,7 +217,7 @@ def _pull_name(text: str) -> Reference:
     except reference.InvalidReference as error:
         raise UsageError(f"pybuild pull {text}: {error.message}", hint=error.hint) from error
     if name.familiar_name() == "scratch":
-        raise UsageError("pybuild pull scratch: that is a reserved name, of an image without files")
+        raise BuildError(f"{text} cannot be pulled: that is a reserved name, of an image without files")
     return name
 
 

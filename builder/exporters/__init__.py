@@ -169,6 +169,8 @@ def parse_name(text: str) -> Reference:
         raise UsageError(error.message, hint=error.hint) from error
     if name.digest is not None:
         raise UsageError(f"{text} cannot be given as a name: a digest is not chosen")
+    if name.familiar_name() == "sha256":
+        raise UsageError(f"{text} cannot be given as a name: it would be read as a digest")
     return name
 
 

@@ -29,6 +29,7 @@ from builder.oci.image import platform_of
 from builder.oci.names import Names, name_of, stored_name
 from builder.oci.parcel import is_foreign
 from builder.oci.platform import choose, fits
+from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor, ImageConfig, Index, LayerBlob, Manifest, Platform
 from builder.ops.source import Image
 from builder.pulling import bring
@@ -44,7 +45,6 @@ from builder.store.leases import leased
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.oci.names import Row
-    from builder.oci.reference import Reference
     from builder.snapshots.snapshot import LayerId
     from builder.store.growing import Growing
     from builder.store.root import Store
@@ -296,13 +296,17 @@ class _Pull:
         if snapshot is not None:
             self._record(image, snapshot, time.time() - begun)
         names = Names(self._store)
-        pinned = self._name.digest is not None
+        name = self._name
+        pinned = name.digest is not None
+        if pinned:  # of tag and digest the digest counts, as the tag may mean something else by now
+            name = Reference(name.registry, name.repository, None, name.digest)
         had = any(
-            row["digest"] == top.digest and (pinned or name_of(row) == stored_name(self._name))
+            row["digest"] == top.digest and (pinned or name_of(row) == stored_name(name))
             for row in names.rows()
         )
-        names.add(_row(top), () if self._name.digest else (self._name,))
-        names.remember(str(self._name), str(self._wanted.platform), _row(image))
+        names.add(_row(top), (name,))
+        if not pinned:  # else it says by itself what it means
+            names.remember(str(name), str(self._wanted.platform), _row(image))
         origins.note(self._store, self._name, self._brought)
         return self._came or not had
 

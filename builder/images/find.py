@@ -62,7 +62,18 @@ def find_image(store: Store, wanted: str, platform: Platform | None = None) -> F
 
 
 def find_row(store: Store, wanted: str) -> Row:
-    """The entry that a text names; for the digest or id of one image of an index, that image's own."""
+    """The entry that a text names; for the digest or id of one image of an index, that image's own.
+
+    Of an id that several entries have one that has a name. Raises ImageError.
+    """
+    found = find_rows(store, wanted)
+    return next((row for row in found if name_of(row) is not None), found[0])
+
+
+def find_rows(store: Store, wanted: str) -> list[Row]:
+    """The entries that a text names, one a digest: of an id there are several where the same config came with
+    layers in several forms, as a build made them and as `docker save` writes them. Raises ImageError.
+    """
     rows = Names(store).rows()
     by_id = _ID.fullmatch(wanted)
     try:
@@ -74,9 +85,9 @@ def find_row(store: Store, wanted: str) -> Row:
     if name is not None:
         row = _by_digest(store, rows, name.digest) if name.digest else Names(store).find(name)
         if row is not None:
-            return row
-    if by_id is not None and (row := _by_id(store, rows, by_id[1], wanted)) is not None:
-        return row
+            return [row]
+    if by_id is not None and (found := _by_id(store, rows, by_id[1], wanted)):
+        return found
     raise ImageError(
         f"image {wanted} is not in the store", code="image-not-found", hint=_nearest(wanted, rows)
     )
@@ -129,22 +140,25 @@ def _by_digest(store: Store, rows: Sequence[Row], digest: Digest) -> Row | None:
     return found or next((row for row in _inner_rows(store, rows) if row["digest"] == digest), None)
 
 
-def _by_id(store: Store, rows: Sequence[Row], prefix: str, wanted: str) -> Row | None:
-    """The one image whose manifest's or config's digest begins like this; in an index, if no other."""
+def _by_id(store: Store, rows: Sequence[Row], prefix: str, wanted: str) -> list[Row]:
+    """The entries of the one id, or of the one manifest, that begins like this; of an index, if no other."""
     for candidates in (rows, list(_inner_rows(store, rows))):
         found: dict[str, Row] = {}
+        meant: set[str] = set()
         for row in candidates:
-            if any(digest.startswith(f"sha256:{prefix}") for digest in _digests_of(store, row, wanted)):
+            known = [each for each in _digests_of(store, row, wanted) if each.startswith(f"sha256:{prefix}")]
+            if known:
                 found.setdefault(row["digest"], row)
-        if len(found) > 1:
+                meant.add(known[-1])
+        if len(meant) > 1:
             raise ImageError(
-                f"id {wanted} is the beginning of {len(found)} images",
+                f"id {wanted} is the beginning of {len(meant)} images",
                 code="ambiguous-image",
                 hint="give more of it",
             )
         if found:
-            return next(iter(found.values()))
-    return None
+            return list(found.values())
+    return []
 
 
 def _digests_of(store: Store, row: Row, name: str) -> list[str]:

@@ -54,13 +54,22 @@ def list_images(
     conditions: (kind, value). Raises UsageError for one that cannot be, ImageError for an image that it names
     and that is not there.
     """
-    listed = [_listed(store, row) for row in Names(store).rows() if not _is_beside(row)]
+    listed = [_listed(store, row) for row in _shown(Names(store).rows())]
     if wanted is not None:
         listed = [image for image in listed if _is_wanted(image, wanted)]
     for kind in dict.fromkeys(kind for kind, _ in conditions):
         values = [value for known, value in conditions if known == kind]
         listed = _narrow(store, listed, kind, values)
     return sorted(listed, key=lambda image: image.created, reverse=True)
+
+
+def _shown(rows: Sequence[Row]) -> list[Row]:
+    """The entries that are lines of their own: no name by digest, where its repository has a tag for it."""
+    named = [(row, *_split(name_of(row))) for row in rows if not _is_beside(row)]
+    tagged = {(row["digest"], repository) for row, repository, tag in named if tag is not None}
+    return [
+        row for row, repository, tag in named if tag is not None or (row["digest"], repository) not in tagged
+    ]
 
 
 def _is_beside(row: Row) -> bool:

@@ -12,7 +12,7 @@ from builder import digest as digests
 from builder.attest.statement import REFERENCE_DIGEST
 from builder.digest import Digest
 from builder.errors import ImageError, StoreError
-from builder.images.find import Found, entries_of, every_image_of, find_row, image_of, names_of
+from builder.images.find import Found, entries_of, every_image_of, find_row, find_rows, image_of, names_of
 from builder.oci import documents, reference
 from builder.oci.beside import subject_of
 from builder.oci.held import MAX_NESTING, is_attestation
@@ -60,21 +60,20 @@ def live_blobs(store: Store, without: tuple[str, frozenset[str]] = ("", frozense
 
 def _remove_one(store: Store, wanted: str, *, force: bool) -> list[dict[str, str]]:
     try:
-        row = find_row(store, wanted)
+        rows = find_rows(store, wanted)
     except ImageError:
         if forgotten := _forget(store, wanted):
             return forgotten
         raise
     names = Names(store)
-    _check_is_whole(names, row, wanted)
-    held = names_of(store, row["digest"])
-    blobs = _blobs_of(store, row)
-    named = _as_name(wanted)
-    if named is not None and stored_name(named) in held and named.digest is None:
-        names.untag(named)
-        done = [{"Untagged": stored_name(named)}]
-        if len(held) > 1:
-            return done
+    for row in rows:
+        _check_is_whole(names, row, wanted)
+    held = [name for row in rows for name in names_of(store, row["digest"])]
+    named = _meant_name(wanted)
+    if named is not None and stored_name(named) in held:
+        gone = _names_that_go(named, held)
+        for name in gone:
+            names.untag(name)
     else:
         if len(held) > 1 and not force:
             raise ImageError(
@@ -82,10 +81,27 @@ def _remove_one(store: Store, wanted: str, *, force: bool) -> list[dict[str, str
                 code="image-has-names",
                 hint="remove them one by one, or use --force",
             )
-        names.remove(digests.parse(row["digest"]))
-        done = [{"Untagged": name} for name in held]
-    blobs |= _remove_beside(store, names, blobs)
-    return done + _deleted(row, _sweep(store, blobs))
+        for row in rows:
+            names.remove(digests.parse(row["digest"]))
+        gone = [reference.parse(name) for name in held]
+    done = [{"Untagged": stored_name(name)} for name in gone]
+    # Else a FROM would go on with what was removed.
+    forgotten = [row for name in gone for row in names.forget(str(name))]
+    if len(gone) < len(held) and not forgotten:
+        return done
+    removed = rows if len(gone) == len(held) else []
+    blobs = {blob for row in (*removed, *forgotten) for blob in _blobs_of(store, row)}
+    if removed:
+        blobs |= _remove_beside(store, names, blobs)
+    return [*done, *_all_deleted(removed, _sweep(store, blobs))]
+
+
+def _names_that_go(named: Reference, held: list[str]) -> list[Reference]:
+    """The names that go with one of them: with the last tag of a repository what it has by digest, too."""
+    others = [reference.parse(name) for name in held if name != stored_name(named)]
+    own = [other for other in others if other.name == named.name]
+    by_digest = [other for other in own if other.tag is None]
+    return [named, *(by_digest if named.tag is not None and len(by_digest) == len(own) else [])]
 
 
 def _remove_beside(store: Store, names: Names, gone: set[Digest]) -> set[Digest]:
@@ -114,6 +130,9 @@ def _remove_platform(store: Store, found: Found, wanted: str) -> list[dict[str, 
     for entry in entries_of(store, found.row, wanted):
         if is_attestation(entry) and entry.annotations.get(REFERENCE_DIGEST) in gone:
             gone.add(entry.digest)
+    names = Names(store)
+    for name in names_of(store, str(found.row["digest"])):
+        names.forget(str(reference.parse(name)))  # what they meant for a platform would keep it
     without = (str(found.row["digest"]), frozenset(gone))
     blobs = {blob for digest in gone for blob in _blobs_of(store, {"digest": digest})}
     swept = remove_unreferenced(store, sorted(blobs), lambda: live_blobs(store, without))
@@ -141,8 +160,7 @@ def _forget(store: Store, wanted: str) -> list[dict[str, str]]:
         return []
     blobs = {digest for row in rows for digest in _blobs_of(store, row)}
     swept = _sweep(store, blobs)
-    gone = {entry["Deleted"]: entry for row in rows for entry in _deleted(row, swept)}  # they share blobs
-    return [{"Untagged": name.familiar()}, *gone.values()]
+    return [{"Untagged": name.familiar()}, *_all_deleted(rows, swept)]
 
 
 def _sweep(store: Store, candidates: set[Digest]) -> Removed:
@@ -155,11 +173,25 @@ def _deleted(row: Row, swept: Removed) -> list[dict[str, str]]:
     return [{"Deleted": digest} for digest in dict.fromkeys([*first, *swept.digests])]
 
 
+def _all_deleted(rows: Iterable[Row], swept: Removed) -> list[dict[str, str]]:
+    """The same of several entries, or of none: each blob once."""
+    first = [entry["Deleted"] for row in rows for entry in _deleted(row, swept)]
+    return [{"Deleted": digest} for digest in dict.fromkeys([*first, *swept.digests])]
+
+
 def _as_name(text: str) -> Reference | None:
     try:
         return reference.parse(text)
     except InvalidReference:
         return None
+
+
+def _meant_name(text: str) -> Reference | None:
+    """The name that a text is: of what is tagged and digested the one of the digest."""
+    name = _as_name(text)
+    if name is None or name.digest is None:
+        return name
+    return Reference(name.registry, name.repository, None, name.digest)
 
 
 def _blobs_of(store: Store, row: Row, depth: int = 0, without: frozenset[str] = frozenset()) -> set[Digest]:

@@ -71,7 +71,7 @@ def save(store: Store, wanted: Sequence[str], dest: str, platform: Platform | No
 
 
 def _asked(store: Store, text: str) -> list[tuple[Row, list[Reference]]]:
-    """What a text asks for: entries, and the names that go along with them."""
+    """What a text asks for: entries, and the names that go along with them: those with tags."""
     try:
         name = reference.parse(text)
     except InvalidReference:
@@ -79,11 +79,11 @@ def _asked(store: Store, text: str) -> list[tuple[Row, list[Reference]]]:
     has_tag = ":" in text.rpartition("/")[2]
     if not has_tag and name.digest is None:
         tagged = [(row, reference.parse(known)) for row, known in _named_rows(store)]
-        found = [(row, [known]) for row, known in tagged if known.name == name.name]
+        found = [(row, [known] if known.tag else []) for row, known in tagged if known.name == name.name]
         if found:
             return found
     row = find_row(store, text)
-    is_name = name.familiar() in names_of(store, row["digest"])
+    is_name = name.tag is not None and name.familiar() in names_of(store, row["digest"])
     return [(row, [name] if is_name else [])]
 
 

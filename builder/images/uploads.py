@@ -77,7 +77,7 @@ def _beside(store: Store, parcel: Parcel) -> list[tuple[str, Parcel]]:
 
 
 def names_of_repository(store: Store, text: str) -> list[Reference]:
-    """All names that the store has of the repository that a text names. Raises ImageError for none."""
+    """All tagged names that the store has of the repository that a text names. Raises ImageError for none."""
     wanted = reference.parse(text).name
     found = []
     for row in Names(store).rows():
@@ -85,7 +85,7 @@ def names_of_repository(store: Store, text: str) -> list[Reference]:
             name = reference.parse(name_of(row) or "")
         except InvalidReference:
             continue
-        if name.name == wanted and subject_of(name.tag or "") is None:
+        if name.name == wanted and name.tag is not None and subject_of(name.tag) is None:
             found.append(name)
     if not found:
         raise ImageError(f"the store has no image of the name {text}", code="image-not-found")

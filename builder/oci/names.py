@@ -47,8 +47,9 @@ def name_of(row: Row) -> str | None:
 
 
 def stored_name(reference: Reference) -> str:
-    """The name under which an image of this reference is kept."""
-    return reference.without_digest().familiar()
+    """The name under which an image of this reference is kept: with the digest, where there is no tag."""
+    is_pinned = reference.tag is None and reference.digest is not None
+    return (reference if is_pinned else reference.without_digest()).familiar()
 
 
 class Names:
@@ -162,9 +163,9 @@ def stored_names(reference: Reference) -> dict[str, str]:
 
     One of a digest and no tag (`app@sha256:…`) is kept with it.
     """
-    if reference.tag is None and reference.digest is not None:
-        return {REF_NAME: reference.familiar(), IMAGE_NAME: str(reference)}
-    return {REF_NAME: stored_name(reference), IMAGE_NAME: str(reference.without_digest())}
+    is_pinned = reference.tag is None and reference.digest is not None
+    full = reference if is_pinned else reference.without_digest()
+    return {REF_NAME: full.familiar(), IMAGE_NAME: str(full)}
 
 
 def with_image(rows: Sequence[Row], row: Row, names: Sequence[dict[str, str]]) -> list[Row]:

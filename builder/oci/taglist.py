@@ -56,10 +56,14 @@ async def _page(transport: Transport, name: Reference, path: str) -> tuple[list[
         ):
             if response.status_code in (401, 403):
                 raise denied(name.registry, await said(response) or "it wants a login", what)
+            if response.status_code == 404:
+                raise ImageError(
+                    f"there is no repository {name.repository} in registry {name.registry}",
+                    code="image-not-found",
+                )
             if response.status_code != 200:
                 raise ImageError(
-                    f"registry {name.registry} answers {response.status_code} for {what}",
-                    code="image-not-found" if response.status_code == 404 else "registry",
+                    f"registry {name.registry} answers {response.status_code} for {what}", code="registry"
                 )
             data = await read_small(response, MAX_MANIFEST, what)
             link = _NEXT.search(response.headers.get("link", "")[:4096])

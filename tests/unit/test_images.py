@@ -191,6 +191,106 @@ def test_an_id_with_several_names_needs_force(store: Store, layout: LayoutMaker)
     assert images.list_images(store) == []
 
 
+@pytest.fixture
+def two_forms(store: Store, layout: LayoutMaker) -> tuple[Row, Row]:
+    """The same image with its layer compressed, as `app:1`, and as it is, without a name."""
+    packed = layout.image([{"a": b"1"}])
+    manifest = layout.manifest(packed)
+    manifest["layers"] = [layout.blob(make_tar({"a": b"1"}), "application/vnd.oci.image.layer.v1.tar")]
+    plain = layout.document(manifest, packed["mediaType"])
+    add(store, layout, plain)
+    return add(store, layout, packed, "app:1"), plain
+
+
+def test_an_id_that_came_in_two_forms_is_one_image(
+    store: Store, layout: LayoutMaker, two_forms: tuple[Row, Row]
+) -> None:
+    packed, _ = two_forms
+    ident = layout.manifest(packed)["config"]["digest"]
+
+    for text in (ident, ident[7:19], ident[7:11]):
+        assert images.inspect(store, text)["Descriptor"]["digest"] == packed["digest"]
+    done = images.remove(store, [ident])
+
+    assert done[0] == {"Untagged": "app:1"}
+    assert images.list_images(store) == []
+    assert list(store.blobs.digests()) == []
+
+
+def test_the_beginning_of_two_ids_is_told(store: Store, layout: LayoutMaker) -> None:
+    names = Names(store)
+    for byte in "12":
+        names.add({"mediaType": "x", "digest": f"sha256:abcd{byte * 60}", "size": 1})
+
+    with pytest.raises(ImageError, match="id abcd is the beginning of 2 images"):
+        images.inspect(store, "abcd")
+
+
+def test_what_a_removed_name_meant_is_not_remembered(store: Store, layout: LayoutMaker) -> None:
+    row = add(store, layout, layout.image(), "h.x/app:1")
+    names = Names(store)
+    for platform in ("linux/amd64", "linux/arm64"):
+        names.remember("h.x/app:1", platform, row)
+
+    done = images.remove(store, ["h.x/app:1"])
+
+    assert done[:2] == [{"Untagged": "h.x/app:1"}, {"Deleted": row["digest"]}]
+    assert names.recall("h.x/app:1", "linux/amd64") is None
+    assert list(store.blobs.digests()) == []
+
+
+def test_of_a_name_that_is_not_the_last_only_what_it_meant_before_goes(
+    store: Store, layout: LayoutMaker
+) -> None:
+    old = layout.image([{"old": b""}])
+    row = add(store, layout, layout.image(), "h.x/app:1", "other")
+    Names(store).remember("h.x/app:1", "linux/amd64", old)
+
+    done = images.remove(store, ["h.x/app:1"])
+
+    assert done[0] == {"Untagged": "h.x/app:1"}
+    assert {"Deleted": old["digest"]} in done
+    assert {"Deleted": row["digest"]} not in done
+    assert images.inspect(store, "other")["RepoTags"] == ["other:latest"]
+
+
+def test_an_image_without_a_tag_is_known_by_its_repository_and_digest(
+    store: Store, layout: LayoutMaker
+) -> None:
+    row = layout.image()
+    name = f"h.x/app@{row['digest']}"
+    add(store, layout, row, name)
+
+    (listed,) = images.list_images(store)
+    assert (listed.name, listed.repository, listed.tag) == (name, "h.x/app", None)
+    assert images.list_images(store, conditions=[("dangling", "true")]) == []
+    told = images.inspect(store, name)
+    assert (told["RepoTags"], told["RepoDigests"]) == ([], [name])
+    assert images.remove(store, [f"h.x/app:gone@{row['digest']}"])[0] == {"Untagged": name}
+    assert images.list_images(store) == []
+
+
+def test_with_the_last_tag_of_a_repository_its_digest_goes(store: Store, layout: LayoutMaker) -> None:
+    row = layout.image()
+    name = f"h.x/app@{row['digest']}"
+    add(store, layout, row, name, "h.x/app:1", "h.x/app:2", "other")
+
+    assert [image.name for image in images.list_images(store)] == ["h.x/app:1", "h.x/app:2", "other:latest"]
+    assert images.remove(store, [name]) == [{"Untagged": name}]
+    add(store, layout, row, name)
+    assert images.remove(store, ["h.x/app:1"]) == [{"Untagged": "h.x/app:1"}]
+    assert images.remove(store, ["h.x/app:2"]) == [{"Untagged": "h.x/app:2"}, {"Untagged": name}]
+    assert [image.name for image in images.list_images(store)] == ["other:latest"]
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha256:abcd", "docker.io/library/sha256:1"])
+def test_no_image_is_called_like_a_digest(store: Store, layout: LayoutMaker, name: str) -> None:
+    add(store, layout, layout.image(), "app")
+
+    with pytest.raises(UsageError, match="would be read as a digest"):
+        images.tag(store, "app", [name])
+
+
 def test_while_a_build_runs_blobs_stay(store: Store, layout: LayoutMaker) -> None:
     row = add(store, layout, layout.image(), "app")
 

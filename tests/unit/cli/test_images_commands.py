@@ -100,11 +100,23 @@ def test_an_image_goes_through_its_life(archive: Path, capsys: pytest.CaptureFix
     assert run(capsys, "images", "-q") == ""
 
 
+def test_a_step_of_the_epoch_has_no_age(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tarfile.open(tmp_path / "empty.tar", mode="w").close()
+    for seconds, age in (("0", "N/A"), ("1", "years ago")):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
+        run(capsys, "import", str(tmp_path / "empty.tar"), "old:1")
+        (line,) = objects(run(capsys, "history", "old:1", "--format", "json"))
+        assert line["CreatedSince"].endswith(age)
+
+
 def test_what_is_not_there_is_exit_1_with_the_nearest_name(
     archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(capsys, "load", str(archive))
 
+    assert run(capsys, "rmi", "-f", "nothing", "nowhere:1") == ""
     for command in ("inspect", "history", "rmi"):
         assert run(capsys, command, "helo:1.0", status=1) == (
             "error: image helo:1.0 is not in the store\nhint: did you mean hello:1.0?\n"

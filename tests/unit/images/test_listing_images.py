@@ -237,6 +237,17 @@ def test_one_platform_of_an_index_goes_with_what_tells_of_it(
     }, "the last image of an index is all of it"
 
 
+def test_what_a_name_meant_for_a_platform_does_not_keep_it(
+    store: Store, several: Row, layout: LayoutMaker
+) -> None:
+    amd = layout.manifest(several)["manifests"][0]
+    Names(store).remember("docker.io/library/multi:1", "linux/amd64", amd)
+
+    done = images.remove(store, ["multi:1"], platform=Platform("amd64", "linux"))
+
+    assert done[0] == {"Deleted": amd["digest"]}
+
+
 def test_a_platform_that_another_image_needs_stays(store: Store, several: Row, layout: LayoutMaker) -> None:
     amd = layout.manifest(several)["manifests"][0]
     Names(store).add({key: amd[key] for key in ("mediaType", "digest", "size")}, [reference.parse("alone")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -101,6 +102,23 @@ def test_a_repository_stands_for_all_its_tags_and_an_id_for_no_name(
 
     assert [each["RepoTags"] for each in documents_of(tmp_path / "all.tar")[1]] == [["app:1"], ["app:2"]]
     assert [each["RepoTags"] for each in documents_of(tmp_path / "one.tar")[1]] == [[]]
+
+
+def test_a_digest_is_no_name_in_an_archive(store: Store, layout: LayoutMaker, tmp_path: Path) -> None:
+    row = layout.image()
+    name = f"h.x/app@{row['digest']}"
+    add_image(store, layout, row, name)
+    for number, text in enumerate((name, "h.x/app")):
+        copy = open_store(tmp_path / f"copy {number}")
+
+        save(store, [text], str(tmp_path / "all.tar"))
+
+        assert [image.names for image in images.load(copy, str(tmp_path / "all.tar"))] == [()]
+        with tarfile.open(tmp_path / "all.tar") as tar:
+            member = tar.extractfile("manifest.json")
+            assert member is not None
+            listed = json.load(member)
+        assert listed[0]["RepoTags"] == []
 
 
 def test_an_image_of_several_platforms_is_saved_whole(store: Store, several: Row, tmp_path: Path) -> None:
