@@ -10,7 +10,7 @@ import sys
 
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.store import GLOBAL_FLAGS, root_of
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
 from builder.oci import reference
 
 TYPE_CHECKING = False
