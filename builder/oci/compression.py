@@ -27,6 +27,7 @@ import msgspec
 from builder import stop
 from builder.errors import ImageError
 from builder.oci.compressed import Compression
+from builder.oci.detached import Detached
 from builder.oci.inorder import InOrder
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ DICTIONARY = 1 << 15
 ISAL_LEVEL = 2
 ZSTD_LEVEL = 3
 ZSTD_JOB = 2 << 20  # bytes that a worker takes on at a time
+ZSTD_SLOW = 10  # the level from which on a job may take seconds, or minutes
 GZIP_MAGIC = b"\x1f\x8b\x08"
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no time, no name, no system
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -204,30 +206,50 @@ def deflate_block(block: bytes | bytearray, dictionary: bytes, level: int | None
 
 
 class _ZstdWriter(Writer):
-    """One zstd frame with a checksum."""
+    """One zstd frame with a checksum. Nothing stops a worker, so who waits for slow ones can leave."""
 
     def __init__(self, out: Writable, level: int | None, threads: int) -> None:
         import zstandard
 
         super().__init__(out)
-        window = zstandard.ZstdCompressionParameters.from_level(level or ZSTD_LEVEL).window_log
+        level = level or ZSTD_LEVEL
+        window = zstandard.ZstdCompressionParameters.from_level(level).window_log
         settings = zstandard.ZstdCompressionParameters.from_level(
-            level or ZSTD_LEVEL,
+            level,
             threads=max(1, threads),  # no worker and one worker cut differently; one and many do not
             job_size=max(ZSTD_JOB, 1 << window),  # four times as much unless told, and that for each thread
             write_checksum=True,
         )
         self._frame = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+        self._aside = Detached() if level >= ZSTD_SLOW else None
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except BaseException:
+            self.abort()
+            raise
+        if self._aside is not None:
+            self._aside.close()
+
+    def abort(self) -> None:
+        # A frame that is dropped waits for its workers, with the interpreter's lock: so it is ended before.
+        if self._aside is not None:
+            self._aside.leave(self._frame.flush)
 
     def _next(self) -> bytearray:
         return self._block  # what compress is given is used up when it returns
 
     def _take(self, block: bytearray) -> None:
-        if data := self._frame.compress(block):
+        if data := self._done(lambda: self._frame.compress(block)):
             self._out.write(data)
 
     def _end(self, rest: bytes) -> None:
-        self._out.write(self._frame.compress(rest) + self._frame.flush())
+        last = self._done(lambda: self._frame.compress(rest))
+        self._out.write(last + self._done(self._frame.flush))
+
+    def _done(self, work: Callable[[], bytes]) -> bytes:
+        return self._aside.call(work) if self._aside is not None else work()
 
 
 def open_writer(out: Writable, compression: Compression, *, threads: int | None = None) -> Writer:

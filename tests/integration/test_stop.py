@@ -117,6 +117,21 @@ def test_an_export_is_stopped_and_nothing_of_it_stays(workshop: Workshop) -> Non
     workshop.check_usable()
 
 
+def test_a_compression_that_takes_minutes_is_stopped(workshop: Workshop) -> None:
+    workshop.dockerfile("FROM busybox\nRUN head -c 60000000 /dev/urandom | base64 -w 0 > /big\n")
+    workshop.build()
+    output = f"type=oci,dest={workshop.folder}/it,compression=zstd,compression-level=22"
+    process = workshop.start("-o", output, workshop.context)
+    workshop.wait_until(lambda: any(name.startswith("blob-") for name in workshop.ingest()))
+
+    outcome = stop(process, signal.SIGINT, SOON)
+
+    assert outcome.status == 130
+    assert outcome.message == "interrupted"  # it has put things away itself, and was not cut off
+    workshop.check_clean()
+    workshop.check_usable()
+
+
 def test_a_second_signal_ends_it_at_once(workshop: Workshop) -> None:
     workshop.dockerfile("FROM busybox\nRUN sleep 4713.5\n")
     process = workshop.start(workshop.context)
