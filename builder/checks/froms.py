@@ -17,7 +17,7 @@ from builder.checks.settings import Settings
 from builder.checks.writing import Found
 from builder.compiler import platforms, scope
 from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
-from builder.compiler.sources import Base, FromImage, collect_names, find_bases
+from builder.compiler.sources import Base, FromImage, check_bases, collect_names, find_bases
 from builder.compiler.stages import Parts, Stage
 from builder.dockerfile import words
 from builder.dockerfile.ast import Dockerfile
@@ -199,4 +199,6 @@ def bases_of(dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> t
     """What every stage stands on. Raises BuildError where a FROM line is wrong."""
     source, escape = dockerfile.source, dockerfile.escape
     known = scope.global_scope(options, parts.stages[-1].name, parts.globals, source, escape)
-    return find_bases(collect_names(parts.stages, options, source, escape), known)
+    bases = find_bases(collect_names(parts.stages, options, source, escape), known)
+    check_bases(bases)
+    return bases

@@ -18,7 +18,7 @@ from builder.compiler.program import CompileOptions
 from builder.compiler.sources import Base, FromStage
 from builder.compiler.stages import Parts, Stage, numbers_by_name, read_stages
 from builder.dockerfile import mounts, words
-from builder.dockerfile.ast import Arg, Dockerfile, Run
+from builder.dockerfile.ast import Arg, Dockerfile, Pair, Run
 from builder.dockerfile.words import Lookups
 from builder.text import Span
 
@@ -74,8 +74,10 @@ def read_outline(dockerfile: Dockerfile, options: CompileOptions, visits: Sequen
     for visit in visits:
         by_stage.setdefault(visit.stage, []).append(visit)
     gathered = _Gathered(_Globals(dockerfile, parts, options))
+    walked: set[int] = set()
     for number in _needed(target, bases, by_stage):
-        gathered.add(parts.stages[number], by_stage.get(number, []), dockerfile.escape)
+        chain = [parts.stages[below] for below in _chain(number, bases, walked)]
+        gathered.add(chain, by_stage.get(number, []), dockerfile.escape)
     stage = parts.stages[target]
     return Outline(
         stage.name,
@@ -101,28 +103,46 @@ def _needed(target: int, bases: tuple[Base, ...], visits: Mapping[int, list[Visi
         pending += [source.number for source in [*taken, base] if isinstance(source, FromStage)]
 
 
+def _chain(number: int, bases: tuple[Base, ...], walked: set[int]) -> Iterator[int]:
+    """A stage, the one that it stands on, and so on, but for those that were told before."""
+    while number not in walked:
+        walked.add(number)
+        yield number
+        if not isinstance(source := bases[number].source, FromStage):
+            return
+        number = source.number
+
+
 class _Globals:
     """The ARGs above the first FROM, and which of them others are made from."""
 
     def __init__(self, dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> None:
         last = parts.stages[-1].name
-        self.values = scope.global_scope(options, last, parts.globals, dockerfile.source, dockerfile.escape)
+        self.values = scope.global_scope(options, last, (), dockerfile.source, dockerfile.escape)
         self.arguments: dict[str, Argument] = {}
         self._made_from: dict[str, set[str]] = {}
         self._followed: set[str] = set()
         for step in parts.globals:
             described = _descriptions(step.comments)
             for pair in step.pairs:
-                # What only the builder gives a name is no value of the ARG.
-                is_own = pair.value is not None or pair.name in options.build_args
-                value = self.values[pair.name] if is_own else ""
+                value, made_from = self._read(pair, options, dockerfile.escape)
+                if value is not None:
+                    self.values[pair.name] = value
+                if pair.name in made_from:
+                    made_from |= self._made_from.get(pair.name, set())
+                self._made_from[pair.name] = made_from
                 text = described.get(pair.name, "")
-                self.arguments[pair.name] = Argument(pair.name, value, text, step.span)
-                if pair.value is not None and pair.name not in options.build_args:
-                    lookups = Lookups()
-                    words.expand(pair.value, self.values, dockerfile.escape, lookups=lookups)
-                    self._made_from.setdefault(pair.name, set()).update(lookups.found)
+                self.arguments[pair.name] = Argument(pair.name, value or "", text, step.span)
         self._order = {name: number for number, name in enumerate(self.arguments)}
+
+    def _read(self, pair: Pair, options: CompileOptions, escape: str) -> tuple[str | None, set[str]]:
+        """The value of an ARG, where it has one of its own, and the names that its default uses."""
+        if pair.name in options.build_args:
+            return options.build_args[pair.name], set()
+        if pair.value is None:
+            return None, set()
+        lookups = Lookups()
+        return words.expand(pair.value, self.values, escape, lookups=lookups), lookups.found
 
     def behind(self, names: Iterable[str]) -> set[str]:
         """The names, and those that their defaults use but those that were told before."""
@@ -149,12 +169,13 @@ class _Gathered(msgspec.Struct):
     secrets: dict[str, Grant] = msgspec.field(default_factory=dict)
     agents: dict[str, Grant] = msgspec.field(default_factory=dict)
 
-    def add(self, stage: Stage, visits: list[Visit], escape: str) -> None:
-        """Add what a stage takes."""
+    def add(self, chain: Sequence[Stage], visits: list[Visit], escape: str) -> None:
+        """Add what a stage takes; the FROM lines of those below it count for it before their own ARGs."""
         own: dict[str, Argument] = {}
         lookups = Lookups()
-        for text in (stage.start.image, stage.start.flag("platform") or ""):
-            words.expand(text, self.globals.values, escape, lookups=lookups)
+        for stage in chain:
+            for text in (stage.start.image, stage.start.flag("platform") or ""):
+                words.expand(text, self.globals.values, escape, lookups=lookups)
         used = set(lookups.found)
         for visit in visits:
             step = visit.step.instruction
@@ -163,7 +184,7 @@ class _Gathered(msgspec.Struct):
                 own.update(_declared(visit, step))
             elif isinstance(step, Run):
                 self._add_grants(visit, step)
-        used = self.globals.behind(used)
+        used = self.globals.behind(used - own.keys()) | used
         for name in self.globals.in_order(used):
             self.arguments.setdefault(name, own.get(name, self.globals.arguments[name]))
         for name, argument in own.items():

@@ -115,9 +115,9 @@ def parse(text: str) -> Settings:
         name, equals, value = (part.strip(SPACE) for part in option.partition("="))
         match name if equals else None:
             case "skip":
-                skip = _names(value)
+                skip = _names(value) | (skip & {ALL})
             case "experimental":
-                experimental = _names(value)
+                experimental = _names(value) | (experimental & {ALL})
             case "error" if value in TRUE | FALSE:
                 error = value in TRUE
             case "error":

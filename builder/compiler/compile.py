@@ -37,6 +37,7 @@ from builder.compiler.sources import (
     FromStage,
     Names,
     Source,
+    check_bases,
     collect_names,
     find_bases,
 )
@@ -91,9 +92,10 @@ def compile(
     options, scope = with_epoch(options, scope, epoch)
     names = msgspec.structs.replace(names, options=options)
     bases = find_bases(names, scope)
-    steps = read_steps(names)
     target = _find_target(names)
+    steps = read_steps(names)
     check_circles(names, bases, steps)
+    check_bases(bases)
     plan = make_plan(names, bases, steps, target, known)
     if plan.missing:
         return Missing(plan.missing)

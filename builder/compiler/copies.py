@@ -8,6 +8,7 @@ switches that off.
 
 from __future__ import annotations
 
+import posixpath
 import re
 
 import msgspec
@@ -140,12 +141,21 @@ def _input(
 
 
 def pattern_of(source: str, *, parents: bool) -> str:
-    """A source as an absolute, clean pattern; with `--parents` a pivot `/./` is kept."""
-    if parents and "/./" in source:
-        pivot, _, rest = source.partition("/./")
-        if paths.clean(pivot) != "/":
-            return paths.clean(pivot) + "/." + paths.clean(rest)
-    return paths.clean(source)
+    """A source as an absolute, clean pattern; with `--parents` a pivot `/./` is kept.
+
+    What is behind the pivot and absolute is taken as written: a second slash, or `..` above the pivot, leads
+    nowhere, and stays as `../`.
+    """
+    if not parents:
+        return paths.clean(source)
+    pivot, found, rest = source.partition("/./")
+    if not found:
+        pivot, rest = "", source
+    below = paths.clean(rest)
+    written = posixpath.normpath(rest[1:]) if rest.startswith("/") else ""
+    if written.startswith(("/", "../")):
+        below = f"/..{written}" if written.startswith("/") else f"/{written}"
+    return below if paths.clean(pivot) == "/" else paths.clean(pivot) + "/." + below
 
 
 def _read_sources(
@@ -201,7 +211,10 @@ def lower_workdir(lowering: Lowering, state: StageState, step: Workdir) -> Stage
     """WORKDIR: a folder of the image, made by USER; the root is there without a layer."""
     path = lowering.expand(step.path, state, step)
     lowering.refuse_nul(step, path)
-    folder = path if path.startswith("/") else paths.join(state.folder, path)
+    if path:
+        folder = path if path.startswith("/") else paths.join(state.folder, path)
+    else:
+        folder = state.config.working_dir or "/"  # as it is written there
     if len(paths.clean(folder).encode("utf-8", "surrogatepass")) > MAX_PATH:
         raise lowering.fault(step, f"the working folder's path is longer than {MAX_PATH} bytes", "too-large")
     state = state.configured(working_dir=folder)

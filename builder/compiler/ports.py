@@ -7,7 +7,6 @@ import re
 PROTOCOLS = ("tcp", "udp", "sctp")
 PORT = re.compile(r"[+-]?[0-9]{1,18}")
 IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
-IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 HIGHEST = 65535
 
 
@@ -39,8 +38,17 @@ def split_port(text: str) -> tuple[str, str, str, str]:
 
 def _is_address(text: str) -> bool:
     if text.startswith("["):
-        return text.endswith("]") and bool(IPV6.fullmatch(text[1:-1]))
-    return bool(IPV4.fullmatch(text) or IPV6.fullmatch(text))
+        text = text[1:-1] if text.endswith("]") else ""
+    return bool(IPV4.fullmatch(text)) or (":" in text and _is_ipv6(text))
+
+
+def _is_ipv6(text: str) -> bool:
+    import ipaddress  # few files have one
+
+    try:
+        return ipaddress.IPv6Address(text).scope_id is None
+    except ValueError:
+        return False
 
 
 def _range(ports: str, text: str) -> tuple[int, int]:

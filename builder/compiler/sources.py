@@ -70,12 +70,14 @@ Source = FromStage | FromScratch | FromImage | FromContext | FromRemote
 class Base(msgspec.Struct, frozen=True):
     """What a stage stands on. `replaced`: a named context stands in for the whole stage.
 
-    `platform` is the stage's own, where its FROM says one, else what the build is for.
+    `platform` is the stage's own, where its FROM says one, else what the build is for; `fault`: the name can
+    be no image's, so the source means nothing.
     """
 
     source: Source
     platform: Platform
     replaced: bool = False
+    fault: DockerfileError | None = None
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -96,7 +98,10 @@ def collect_names(stages: tuple[Stage, ...], options: CompileOptions, text: Sour
 
 
 def find_bases(names: Names, scope: Mapping[str, str]) -> tuple[Base, ...]:
-    """What every stage stands on, used or not. Raises DockerfileError at the FROM that is wrong."""
+    """What every stage stands on, used or not. Raises DockerfileError at the FROM that is wrong.
+
+    Names that can be no image's are left to `check_bases`: they matter only where the stages fit together.
+    """
     above: dict[str, int] = {}
     bases = []
     for stage in names.stages:
@@ -104,6 +109,13 @@ def find_bases(names: Names, scope: Mapping[str, str]) -> tuple[Base, ...]:
         if stage.name:
             above[stage.name] = stage.number
     return tuple(bases)
+
+
+def check_bases(bases: tuple[Base, ...]) -> None:
+    """Raise DockerfileError for the first one whose name can be no image's."""
+    for base in bases:
+        if base.fault is not None:
+            raise base.fault
 
 
 def _find_base(names: Names, stage: Stage, scope: Mapping[str, str], above: Mapping[str, int]) -> Base:
@@ -120,7 +132,10 @@ def _find_base(names: Names, stage: Stage, scope: Mapping[str, str], above: Mapp
         return Base(FromStage(above[name]), platform)
     if name == SCRATCH:
         return Base(FromScratch(), names.options.platform)
-    return Base(_find_image(names, name, platform, location, hints=above), platform)
+    try:
+        return Base(_find_image(names, name, platform, location, hints=above), platform)
+    except DockerfileError as error:
+        return Base(FromScratch(), platform, fault=error)
 
 
 def _asked_platform(

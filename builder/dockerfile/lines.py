@@ -193,6 +193,7 @@ class Reader:
     def _read_directives(self) -> None:
         shebang = self._lines[0].startswith("#!")
         found: dict[str, Directive] = {}
+        seen: set[str] = set()
         indented = False
         for number, raw in enumerate(self._lines[shebang:], 1 + shebang):
             text = raw.lstrip(SPACE)
@@ -202,8 +203,9 @@ class Reader:
             if match is None or name not in KNOWN_DIRECTIVES:
                 break
             column = len(raw) - len(text) + (self._marked if number == 1 else 0)
-            if name in found and not shebang:
+            if name in seen and not shebang:
                 self._refuse(number, f"the directive {name} is given twice", "duplicate-directive")
+            seen.add(name)
             # The two that tools look for are read up to a space, and in the first column only.
             if name == "escape" or not indented:
                 value = match[2] if name == "escape" else match[2].split(" ", 1)[0]

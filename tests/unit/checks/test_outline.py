@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from builder.checks.outline import Outline, describe, read_outline
 from tests.support.checking import look_at
 
@@ -95,3 +97,33 @@ def test_what_only_the_builder_knows_is_no_value_of_an_argument() -> None:
         ("PATH", "", 3),
         ("BUILDKIT_SBOM_SCAN_STAGE", "true", 4),
     ]
+
+
+def names_and_lines(text: str, **options: object) -> list[tuple[str, int]]:
+    return [(one.name, one.span.line) for one in outline(text, **options).arguments]
+
+
+def test_an_argument_of_the_stages_own_does_not_bring_what_the_global_one_is_made_from() -> None:
+    assert names_and_lines("ARG A=1\nARG B=$A\nFROM scratch\nARG B=2\n") == [("B", 4)]
+    assert names_and_lines("ARG A=1\nARG B=$A\nFROM scratch\nARG B\n") == [("A", 1), ("B", 2)]
+
+
+@pytest.mark.parametrize(
+    ("again", "behind"),
+    [("ARG B=$C", ["C", "B"]), ("ARG B=x$B", ["A", "B"]), ("ARG B", ["B"]), ("ARG B=1", ["B"])],
+)
+def test_what_an_argument_is_made_from_is_what_its_last_default_uses(again: str, behind: list[str]) -> None:
+    found = names_and_lines(f"ARG A=1\nARG C=1\nARG B=$A\n{again}\nFROM scratch\nARG B\n")
+
+    assert [name for name, _ in found] == behind
+
+
+def test_a_default_is_made_only_from_what_is_above_it() -> None:
+    assert names_and_lines("ARG A=x$B\nARG B=1\nFROM scratch\nARG A\n") == [("A", 1)]
+
+
+def test_what_the_base_takes_its_name_from_is_the_global_argument_for_who_stands_on_it() -> None:
+    text = "ARG A=scratch\nFROM $A AS low\nARG A=own\nFROM low AS high\nARG LAST\n"
+
+    assert names_and_lines(text, target="low") == [("A", 3)]
+    assert names_and_lines(text) == [("A", 1), ("LAST", 5)]

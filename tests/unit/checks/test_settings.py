@@ -21,6 +21,9 @@ from tests.support.checking import found
         ("skip=all", Settings(frozenset({"all"}))),
         ("experimental=all;skip=A", Settings(frozenset({"A"}), frozenset({"all"}))),
         ("error=true;error=0", Settings()),
+        ("skip=A;skip=B", Settings(frozenset({"B"}))),
+        ("skip=all;skip=A", Settings(frozenset({"all", "A"}))),
+        ("experimental=all;experimental=A", Settings(experimental=frozenset({"all", "A"}))),
     ],
 )
 def test_options(text: str, settings: Settings) -> None:

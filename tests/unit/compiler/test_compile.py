@@ -467,7 +467,39 @@ def test_a_platform_that_was_asked_for_is_the_images() -> None:
     assert implied.config.architecture == "amd64"
 
 
+@pytest.mark.parametrize(
+    ("written", "port"),
+    [
+        ("[::1]:8080:80", "80/tcp"),
+        ("::ffff:1.2.3.4:8080:80", "80/tcp"),
+        ("[1.2.3.4]::80", "80/tcp"),
+        ("1.2.3.4:1-9:80/UDP", "80/udp"),
+    ],
+)
+def test_a_port_may_stand_behind_an_address(written: str, port: str) -> None:
+    assert config_of(compile_text(f"FROM busybox\nEXPOSE {written}\n"))["ExposedPorts"] == {port: {}}
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["::8080:80", "::::80:80", "1::2::3:80:80", "[::1:80:80", "::1]:80:80", "fe80::1%eth0:80:80",
+     "1.2.3:80:80", "01.2.3.4:80:80", "host:80:80"],
+)  # fmt: skip
+def test_a_port_behind_what_is_no_address_is_an_error(written: str) -> None:
+    assert line_of(fails(f"FROM busybox\nEXPOSE {written}\n")) == 2
+
+
 # ---- WORKDIR and COPY ----
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("", "/"), ("WORKDIR /a/\n", "/a/"), ("WORKDIR /a//b/.\n", "/a//b/.")]
+)
+def test_a_workdir_that_comes_out_empty_is_the_one_before_as_it_was_written(before: str, after: str) -> None:
+    program = compile_text(f"FROM scratch\n{before}WORKDIR $NOTHING\n")
+
+    assert config_of(program)["WorkingDir"] == after
+    assert program.history[-1].created_by == f"WORKDIR {after}"
 
 
 def test_workdir_adds_up_and_belongs_to_the_user() -> None:
@@ -531,6 +563,19 @@ def test_parents_keep_their_pivot() -> None:
 
     assert the_copy(program).parents
     assert selection_of(program, "COPY") == Selection(("/a/./b/*.c", "/x/y"), parents=True, owners=False)
+
+
+@pytest.mark.parametrize(
+    ("source", "pattern"),
+    [
+        ("/a//b", "/a/b"), ("//a", "/../a"), ("/../a", "/../a"), ("/a/../../b", "/../b"), ("../a", "/a"),
+        ("a/.//b", "/a/./b"), ("a/.///b", "/a/./../b"), ("a/./../b", "/a/./b"), ("a/.//../b", "/a/./../b"),
+    ],
+)  # fmt: skip
+def test_what_is_absolute_below_the_pivot_of_parents_stays_as_it_leads_out(source: str, pattern: str) -> None:
+    program = compile_text(f"FROM scratch\nCOPY --parents {source} /d/\n")
+
+    assert selection_of(program, "COPY").patterns == (pattern,)
 
 
 def test_heredocs_are_files_after_all_paths_with_their_variables_filled_in() -> None:

@@ -77,6 +77,26 @@ def test_a_circle_is_told_from_line_to_line() -> None:
     assert error.notes == ("Dockerfile:2: a needs c", "Dockerfile:6: c needs b", "Dockerfile:4: b needs a")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM No!Name\nFROM $NOTHING\n",
+        "FROM No!Name\nFROM --platform=$NOTHING busybox\n",
+        "FROM No!Name AS a\nCOPY --from=a / /\n",
+    ],
+)
+def test_a_name_that_no_image_has_is_told_of_last(text: str) -> None:
+    error = refusal(text)
+
+    assert error.location is not None
+    assert error.location.span.line == 2
+
+
+def test_a_target_that_is_not_there_is_told_of_before_a_name_that_no_image_has() -> None:
+    with pytest.raises(BuildError, match="target 'b'"):
+        compile_once("FROM No!Name AS a\n", target="b")
+
+
 def test_a_context_that_was_meant_is_told() -> None:
     missing = compile_once(
         "FROM scratch\nCOPY --from=asets / /\n", contexts={"assets": NamedContext("local", "/a")}

@@ -88,6 +88,8 @@ def test_directives_stand_at_the_very_top(text: str, expected: dict[str, str]) -
     ("text", "line"),
     [
         ("# escape=x\n", 1),
+        ("\t# check=skip=all\n# check=skip=all\n", 2),
+        ("# escape=`\n # check=skip=all\n # CHECK=skip=all\n", 3),
         ("# check=a\n# CHECK=b\n", 2),
         ("# syntax=a\n# escape=``\n", 2),
         ("#!x\n# syntax=example.com/a\n", 2),
