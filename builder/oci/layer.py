@@ -19,6 +19,7 @@ Must never know: where blobs and layers are kept, overlayfs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -192,13 +193,14 @@ def scan(
     indexed: Iterable[Entry] = (),
     name: str = "the layer",
     limits: comp.Limits = comp.FOREIGN,
+    ahead: bool = True,
 ) -> tuple[list[Entry], str]:
     """Read a layer's blob of any compression to its end: (entries in canonical order, diff id).
 
     Every FILE has its digest. A hard link to a path that is not in the layer is kept as it is, without
     digest; what unpacks it has to refuse it. With `whiteouts` false names that begin with .wh. are plain
-    names (ADD of an archive). `indexed`: what a blob of our own was made of. Raises ImageError for what is
-    damaged or hostile, and whatever the sink raises.
+    names (ADD of an archive). `indexed`: what a blob of our own was made of. ahead: whether a thread of its
+    own decompresses. Raises ImageError for what is damaged or hostile, and whatever the sink raises.
     """
     unpacked = comp.open_reader(stream, name=name, limits=limits)
     hashed = _Hashed(unpacked)
@@ -206,7 +208,7 @@ def scan(
     index = LayerIndex(sink, WHITEOUT_PREFIX if whiteouts else "", consumed)
     own = _Own(indexed)
     try:
-        with ReadAhead(hashed) as reader:
+        with ReadAhead(hashed) if ahead else contextlib.nullcontext(hashed) as reader:
             for entry, body in tar.read(reader):
                 if whiteouts and _is_removal(entry, index, own):
                     continue

@@ -13,6 +13,7 @@ know: where a blob came from, images, mounts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,30 @@ def import_growing(store: LayerStore, blob: LayerBlob, growing: Growing, *, unpa
     diff_id = _parse_diff_id(blob)
     if _find(store, diff_id) is not None:
         return None
+    if unpacked and store.workers.are_worth(blob.descriptor.size):
+        with contextlib.suppress(OSError):  # then there can be no process for it
+            return _have_read(store, blob, diff_id, growing)
     return _read(store, blob, diff_id, growing, unpacked=unpacked)
+
+
+def _have_read(store: LayerStore, blob: LayerBlob, diff_id: Digest, growing: Growing) -> LayerId:
+    """Have the layer of a blob made by another process."""
+    with IngestFolder(store.store) as work:
+        folder = os.path.join(os.path.abspath(work.path), "layer")
+        os.mkdir(folder, 0o700)
+        job = {
+            "tree": os.path.join(folder, store.tree_name),
+            "folder": folder,
+            "way": store.owning.way,
+            "name": f"layer {blob.descriptor.digest}",
+            "many": True,
+        }
+        found, size = store.workers.unpack(growing, job, work.fileno())
+        _check_diff_id(blob, found)
+        forms.remember_blob(folder, forms.IMPORTED, forms.as_imported(store.blobs, blob))
+        layer = store.place_indexed(new_id(), folder, size)
+    _note(store, diff_id, layer)
+    return layer
 
 
 def _read(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from builder.snapshots.changes import Stub
     from builder.snapshots.clamp import Clamp
     from builder.snapshots.snapshot import Snapshot
+    from builder.snapshots.workers import Workers
     from builder.store.blobs import BlobStore
     from builder.store.growing import Growing
 
@@ -81,6 +82,7 @@ class LayerStore:
         self._unpacked: set[str] = set()
         self._stacked: dict[str, folders.Stacked | None] = {}
         self._lent = Lent(self)
+        self._workers: Workers | None = None
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────
 
@@ -394,7 +396,9 @@ class LayerStore:
             self._remove(self.path(layer))
 
     def close(self) -> None:
-        """Remove what was made for this process alone."""
+        """Remove what was made for this process alone, and end the processes that work for it."""
+        if self._workers is not None:
+            self._workers.close()
         self._lent.close()
 
     # ── for who makes layers ─────────────────────────────────────────────────────────────────────────────
@@ -407,14 +411,29 @@ class LayerStore:
 
     def place(self, layer: LayerId, folder: str, entries: list[Entry]) -> LayerId:
         """Make a finished folder of ROOT/ingest the layer `layer`."""
+        self.place_indexed(layer, folder, index.write_index(folder, entries))
+        self._entries[layer] = entries
+        return layer
+
+    def place_indexed(self, layer: LayerId, folder: str, size: int) -> LayerId:
+        """The same where its index is written. size: the room that it takes (bytes), about."""
         if self.blobs.lease is not None:
             self.blobs.lease.hold((layer,))
-        self.blobs.grown += index.write_index(folder, entries)
+        self.blobs.grown += size
         index.mark_boot(folder, self.boot)
         os.rename(folder, self.path(layer))
-        self._entries[layer] = entries
         self._present.add(layer)
         return layer
+
+    @property
+    def workers(self) -> Workers:
+        """Processes that unpack layers for who uses this store."""
+        from builder.snapshots.workers import Workers
+
+        with self._guard:
+            if self._workers is None:
+                self._workers = Workers()
+            return self._workers
 
     def has_tree(self, layer: LayerId) -> bool:
         """Whether there is a folder that can be trusted; one that a crash may have hurt is removed."""

@@ -78,18 +78,31 @@ class Growing:
 
         Raises CutShort, OSError, and Stopped.
         """
+        there = self.wait_beyond(self._at)
+        if there is None:
+            return b""
+        data = os.pread(self._fd, min(size if size >= 0 else 1 << 20, there - self._at), self._at)
+        if not data:
+            raise CutShort("a blob was cut short while it was read")
+        self._at += len(data)
+        return data
+
+    def wait_beyond(self, size: int) -> int | None:
+        """How many bytes are there, once it is more than so many; None at the end.
+
+        Raises CutShort and Stopped.
+        """
         with self._change:
-            while self._at >= self._size and not self._ended and not self._failed:
+            while self._size <= size and not self._ended and not self._failed:
                 self._change.wait(PAUSE)
                 stop.check()
             if self._failed:
                 raise CutShort("a blob was cut short while it was read")
-            there = self._size - self._at
-        data = os.pread(self._fd, min(size if size >= 0 else 1 << 20, there), self._at) if there else b""
-        if there and not data:
-            raise CutShort("a blob was cut short while it was read")
-        self._at += len(data)
-        return data
+            return self._size if self._size > size else None
+
+    def fileno(self) -> int:
+        """The file of the bytes, for who reads them elsewhere."""
+        return self._fd
 
     def wait(self) -> None:
         """Read on to the end."""

@@ -54,6 +54,10 @@ class IngestFolder:
             os.close(self._fd)
             self._fd = -1
 
+    def fileno(self) -> int:
+        """The descriptor of its lock: whoever has a copy of it keeps the folder."""
+        return self._fd
+
     def leave(self) -> None:
         """Leave the folder as it is to the next sweep."""
         if self._fd >= 0:

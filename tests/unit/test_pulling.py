@@ -24,10 +24,12 @@ from builder.parts import Parts
 from builder.pulling import bring_layer
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, Entry
+from builder.snapshots.workers import Workers
 from builder.store.blobs import Ingest
 from builder.store.growing import Growing
 from builder.store.root import Store, open_store
 
+OPENED: list[LayerStore] = []
 FIRST, LAST = os.urandom(3 << 20), os.urandom(1 << 20)
 Bring = Callable[[Ingest, Growing | None], Awaitable[None]]
 
@@ -53,10 +55,15 @@ def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store")
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
+@pytest.fixture(params=["threads", "processes"])
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadPoolExecutor]:
+    """Threads, and layers that are unpacked by them or by processes."""
+    monkeypatch.setattr(Workers, "are_worth", lambda *_: request.param == "processes")
     with ThreadPoolExecutor(2) as pool:
         yield pool
+    for layers in OPENED:
+        layers.close()
+    OPENED.clear()
 
 
 def a_layer() -> tuple[bytes, LayerBlob]:
@@ -71,6 +78,7 @@ def a_layer() -> tuple[bytes, LayerBlob]:
 
 def parts_with(store: Store, pool: ThreadPoolExecutor, bring: Bring) -> tuple[Parts, LayerStore]:
     layers = LayerStore(Path(store.folder, "layers"), store.blobs)
+    OPENED.append(layers)
 
     async def thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await stop.in_thread(pool, partial(function, *args, **kwargs))
