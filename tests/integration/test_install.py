@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -43,15 +42,24 @@ def test_the_wheel_holds_the_package_the_grammar_and_the_types(wheel: Path) -> N
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_wheel_installs_one_command(wheel: Path) -> None:
+def test_the_wheel_installs_one_command_that_loads_nothing_but_the_package(
+    wheel: Path, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        header, command = archive.read(name).decode().splitlines()
-    name, _, target = command.partition(" = ")
-    module, _, function = target.partition(":")
+        (name,) = (name for name in archive.namelist() if "/scripts/" in name)
+        first, _, rest = archive.read(name).decode().partition("\n")
+        archive.extractall(tmp_path)
+    assert (Path(name).name, first) == ("pybuild", "#!python")  # which installers make the environment's
+    command = tmp_path / "pybuild"
+    command.write_text(f"#!{sys.executable}\n{rest}")
+    command.chmod(0o755)
 
-    assert (header, name) == ("[console_scripts]", "pybuild")
-    assert callable(getattr(import_module(module), function))
+    told = run([command, "--version"], env={"PYTHONPATH": str(tmp_path), "PYTHONPROFILEIMPORTTIME": "1"})
+
+    assert told.stdout.startswith("pybuild ")
+    loaded = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert "builder.cli" in loaded
+    assert not loaded & {"re", "importlib.metadata", "pkg_resources"}
 
 
 def test_what_is_in_the_wheel_builds_from_any_folder(wheel: Path, tmp_path: Path) -> None:
