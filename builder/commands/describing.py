@@ -11,8 +11,8 @@ from typing import Any
 from builder.commands.arguments import PLATFORM, Environ, expect, finish, open_store_of, platform_of
 from builder.commands.flags import FALSE, TRUE, Command, Flag, Parsed
 from builder.commands.formats import FORMAT, SHOWN, UNKNOWN, cut, moment, short_id, show, since, size
-from builder.commands.gofunctions import json_of
 from builder.commands.gotemplate import Template
+from builder.commands.govalues import Nil, Struct, json_of
 from builder.commands.images import NO_TRUNC, QUIET
 from builder.commands.store import GLOBAL_FLAGS
 from builder.errors import BuildError, UsageError
@@ -26,6 +26,17 @@ HEADINGS = {
 }  # fmt: skip
 ZERO_TIME = "0001-01-01T00:00:00Z"  # as docker tells a time that is not known
 WIDEST = 45  # characters of a step
+# Fields of docker's images that are not written here, or not always; templates may ask for them.
+NIL = Nil("<nil>")
+IMAGE_ABSENT = {
+    "Variant": "", "OsVersion": "", "Container": "", "ContainerConfig": NIL, "Annotations": Nil("map[]"),
+    "Manifests": Nil("[]"),
+}  # fmt: skip
+CONFIG_ABSENT = {
+    "Hostname": "", "Domainname": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
+    "Tty": False, "OpenStdin": False, "StdinOnce": False, "ArgsEscaped": False, "Healthcheck": NIL,
+    "Image": "", "NetworkDisabled": False, "MacAddress": "", "StopTimeout": NIL, "Shell": Nil("[]"),
+}  # fmt: skip
 
 
 def history(parsed: Parsed, environ: Environ) -> int:
@@ -93,12 +104,20 @@ def inspect(parsed: Parsed, environ: Environ) -> int:
             failures.append(error)
     if template is not None:
         for image in found:
-            sys.stdout.write(_shown(template.render(image)) + "\n")
+            sys.stdout.write(_shown(template.render(_whole(image))) + "\n")
     elif form == "json":
         sys.stdout.write(json_of(found) + "\n")
     else:
         sys.stdout.write(json.dumps(found, indent=4) + "\n")
     return finish(failures)
+
+
+def _whole(image: Mapping[str, Any]) -> Struct:
+    """What is told of an image, with the fields besides that docker's templates have."""
+    driver = Struct({"Name": "", "Data": None}, {})
+    times = Struct({"LastTagTime": ZERO_TIME}, {})
+    absent = {**IMAGE_ABSENT, "ID": image["Id"], "GraphDriver": driver, "Metadata": times}
+    return Struct({**image, "Config": Struct(image["Config"], CONFIG_ABSENT)}, absent)
 
 
 def _shown(text: str) -> str:

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from builder.commands.flags import Flag, Parsed
-from builder.commands.gofunctions import HEADING_FUNCTIONS, json_of
+from builder.commands.gofunctions import HEADING_FUNCTIONS
 from builder.commands.gotemplate import Template
+from builder.commands.govalues import json_of
 from builder.errors import UsageError
 from builder.ui.words import one_line
 
@@ -47,7 +48,7 @@ def show(rows: Sequence[Row], form: str, default: str, headings: Mapping[str, st
         for row in rows:
             sys.stdout.write(json_of(row) + "\n")
         return
-    is_table = form in ("", "table") or form.startswith("table ")
+    is_table = form == "" or form.startswith("table")
     if not is_table and "{{" not in form:
         raise UsageError(
             f"--format {form}: no such format", hint="the formats are table, json, and templates: '{{.ID}}'"

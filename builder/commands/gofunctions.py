@@ -1,67 +1,25 @@
 """The functions of docker's templates, over plain data: what `{{json .X}}` and its like mean.
 
-Those of docker (json, join, split, lower, upper, title, pad, truncate, println) and the few of Go's own that
-templates for docker use (len, index, print, printf, eq, ne, lt, le, gt, ge, and, or, not). Values are plain
-data; how they are written is `text_of`, as Go writes them. Pure.
+Those of docker (json, join, split, lower, upper, title, pad, truncate, println) and those of Go's own (len,
+index, slice, print, printf, html, js, urlquery, eq, ne, lt, le, gt, ge, not). `and` and `or`, which need not
+look at all that they are given, are the template's. Values are plain data, written by `govalues`. Pure.
 """
 
 from __future__ import annotations
 
-import json
+import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-NO_VALUE = "<no value>"
+from builder.commands.goprintf import printf
+from builder.commands.govalues import Misuse, Nil, exactly, json_of, text_of
+
 Function = Callable[..., Any]
-
-
-class Nil:
-    """A list or a map that is not there: empty as text ("[]" or "map[]"), null as JSON."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __len__(self) -> int:
-        return 0
-
-
-class Misuse(Exception):
-    """A function was given what it does not take; the text says what."""
-
-
-def text_of(value: object) -> str:
-    """A value as Go prints it (%v)."""
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case None:
-            return "<nil>"
-        case Nil():
-            return value.text
-        case Mapping():
-            return "map[" + " ".join(f"{key}:{text_of(value[key])}" for key in sorted(value)) + "]"
-        case list() | tuple():
-            return "[" + " ".join(map(text_of, value)) + "]"
-        case float():
-            return f"{value:g}"
-    return str(value)
-
-
-def json_of(value: object) -> str:
-    """A value as JSON on one line."""
-    return json.dumps(value, default=_plain, separators=(",", ":"))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Nil):
-        return None
-    raise Misuse("this has no form as JSON")
+# What JavaScript could read as something else.
+_JS = {
+    "\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E", "&": "\\u0026", "=": "\\u003D"
+}  # fmt: skip
 
 
 def _join(parts: object, separator: object = "") -> str:
@@ -112,35 +70,42 @@ def _println(*values: object) -> str:
 
 
 def _print(*values: object) -> str:
-    return "".join(map(text_of, values))
+    """Values behind each other, with a blank between two that are no texts."""
+    written, before = "", True
+    for value in values:
+        is_text = isinstance(value, str)
+        written += ("" if before or is_text else " ") + text_of(value)
+        before = is_text
+    return written
 
 
-def _digits(value: object) -> str:
-    return str(_number(value))
+def _slice(value: object, *bounds: object) -> object:
+    if not isinstance(value, str | list | tuple):
+        raise Misuse(f"slice of {text_of(value)}: it is neither a text nor a list")
+    if len(bounds) > (2 if isinstance(value, str) else 3):
+        raise Misuse("slice takes two bounds")
+    whole = value.encode(errors="surrogateescape") if isinstance(value, str) else value
+    start, end, *_ = [*map(_number, bounds), *([0, len(whole)][len(bounds) :])]
+    if not 0 <= start <= end <= len(whole):
+        raise Misuse(f"slice {start} to {end} is out of range: there are {len(whole)}")
+    part = whole[start:end]
+    return part.decode(errors="surrogateescape") if isinstance(part, bytes) else part
 
 
-_VERBS: Mapping[str, Callable[[object], str]] = {"q": json_of, "s": text_of, "v": text_of, "d": _digits}
+def _html(*values: object) -> str:
+    return html.escape(_print(*values)).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
 
 
-def _printf(form: object, *values: object) -> str:
-    left = list(values)
+def _js(*values: object) -> str:
+    return "".join(
+        _JS.get(letter, letter if letter >= " " else f"\\u{ord(letter):04X}") for letter in _print(*values)
+    )
 
-    def written(found: re.Match[str]) -> str:
-        if found[3] == "%":
-            return "%"
-        if not left:
-            raise Misuse(f"printf has no value for {found[0]}")
-        value = left.pop(0)
-        if found[3] not in _VERBS:
-            raise Misuse(f"printf knows no {found[0]}: it has %s, %v, %q and %d")
-        shown = _VERBS[found[3]](value)
-        width = int(found[2] or 0)
-        return shown.ljust(width) if found[1] else shown.rjust(width)
 
-    done = re.sub(r"%(-?)(\d{0,3})(.)", written, text_of(form))
-    if left:
-        raise Misuse("printf has more values than its format takes")
-    return done
+def _urlquery(*values: object) -> str:
+    from urllib.parse import quote_plus
+
+    return quote_plus(_print(*values).encode(errors="surrogateescape"))
 
 
 def _equal(one: object, *others: object) -> bool:
@@ -158,14 +123,6 @@ def _compare(sign: Callable[[Any, Any], bool]) -> Function:
     return compare
 
 
-def _and(*values: object) -> object:
-    return next((value for value in values if not value), values[-1] if values else "")
-
-
-def _or(*values: object) -> object:
-    return next((value for value in values if value), values[-1] if values else "")
-
-
 def _list(value: object, name: str) -> Sequence[object]:
     if isinstance(value, Nil):
         return ()
@@ -175,9 +132,7 @@ def _list(value: object, name: str) -> Sequence[object]:
 
 
 def _number(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise Misuse(f"{text_of(value)!r} is no number")
+    return exactly(int, value, "a number is wanted")
 
 
 FUNCTIONS: Mapping[str, Function] = {
@@ -193,15 +148,17 @@ FUNCTIONS: Mapping[str, Function] = {
     "index": _index,
     "print": _print,
     "println": _println,
-    "printf": _printf,
+    "printf": printf,
+    "html": _html,
+    "js": _js,
+    "urlquery": _urlquery,
+    "slice": _slice,
     "eq": _equal,
     "ne": lambda one, other: one != other,
     "lt": _compare(lambda one, other: one < other),
     "le": _compare(lambda one, other: one <= other),
     "gt": _compare(lambda one, other: one > other),
     "ge": _compare(lambda one, other: one >= other),
-    "and": _and,
-    "or": _or,
     "not": lambda value: not value,
 }
 

@@ -49,6 +49,7 @@ def list_images(parsed: Parsed, environ: Environ) -> int:
     expect(parsed, "pybuild images", 0, 1)
     form, full = parsed.text("format"), parsed.switch("no-trunc")
     conditions = conditions_of(parsed, FILTERS)
+    form = {"raw": _raw(parsed)}.get(form, form)
     found = images.list_images(open_store_of(parsed, environ), next(iter(parsed.words), None), conditions)
     if parsed.switch("quiet") and form in ("", "table"):
         for ident in dict.fromkeys(short_id(image.id or image.digest, full=full) for image in found):
@@ -57,6 +58,17 @@ def list_images(parsed: Parsed, environ: Environ) -> int:
     columns = WITH_DIGESTS if parsed.switch("digests") else COLUMNS
     show([_row(image, full=full) for image in found], form, columns, HEADINGS)
     return 0
+
+
+def _raw(parsed: Parsed) -> str:
+    """The template that docker has for --format raw."""
+    if parsed.switch("quiet"):
+        return "image_id: {{.ID}}"
+    digest = "digest: {{.Digest}}\n" if parsed.switch("digests") else ""
+    return (
+        "repository: {{.Repository}}\ntag: {{.Tag}}\n" + digest + "image_id: {{.ID}}\n"
+        "created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+    )
 
 
 def _row(image: Listed, *, full: bool) -> dict[str, object]:

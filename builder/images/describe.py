@@ -50,7 +50,7 @@ def inspect(store: Store, wanted: str, platform: Platform | None = None) -> dict
     found = find_image(store, wanted, platform)
     config = found.config
     whole = found.is_in_index and platform is None
-    names = names_of(store, found.row["digest"])
+    names = sorted(names_of(store, found.row["digest"]))
     repositories = {reference.parse(name).familiar_name(): None for name in names}
     described: dict[str, Any] = {
         "Id": id_of(found) if whole else found.manifest.config.digest,

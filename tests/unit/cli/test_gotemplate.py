@@ -8,6 +8,7 @@ import pytest
 
 from builder.commands.gofunctions import HEADING_FUNCTIONS
 from builder.commands.gotemplate import Template
+from builder.commands.govalues import Nil, Struct
 from builder.errors import UsageError
 
 IMAGE: dict[str, Any] = {
@@ -22,7 +23,9 @@ IMAGE: dict[str, Any] = {
         "Volumes": None,
         "Labels": {"b": "2", "a.x": "1"},
         "Cmd": ["/bin/sh", "-c", "echo <hi>"],
+        "Ports": {"80/tcp": {}},
     },
+    "Other": Struct({"Name": "x"}, {"Zero": 0, "Gone": Nil("<nil>")}),
 }
 
 
@@ -52,6 +55,52 @@ IMAGE: dict[str, Any] = {
         ('{{truncate .Id 6}} {{split .Id ":"}} {{pad "x" 1 2}}|', "sha256 [sha256 abc]  x  |"),
         ('{{`raw`}} {{"tab\\tend"}} {{1.5}} {{true}}', "raw tab\tend 1.5 true"),
         ("no action", "no action"),
+        ("{{$x := .Size}}{{$x}} {{with $y := .Id}}{{$y}}{{.}}{{end}}", "1234 sha256:abcsha256:abc"),
+        ("{{$n := 0}}{{range $i, $_ := .RepoTags}}{{$n = $i}}{{end}}{{$n}}", "1"),
+        ("{{$n := 0}}{{range .RepoTags}}{{$n := .}}{{$n}},{{end}}{{$n}}", "app:1,app:2,0"),
+        ("{{if $s := .Size}}{{$s}}{{end}}{{if $s := .Config.Volumes}}a{{else}}b{{end}}", "1234b"),
+        ('{{range .RepoTags}}{{if eq . "app:2"}}{{break}}{{end}}{{.}}{{end}}', "app:1"),
+        ('{{range .RepoTags}}{{if eq . "app:1"}}{{continue}}{{end}}{{.}}{{end}}', "app:2"),
+        ("{{range 3}}{{.}}{{end}} {{range $i := 2}}{{$i}}{{end}}", "012 01"),
+        (
+            '{{define "t"}}<{{.}}{{$}}>{{end}}{{template "t" .Size}}{{template "t"}}',
+            "<12341234><<no value><no value>>",
+        ),
+        ('{{block "b" .Id}}[{{.}}]{{end}}{{template "b" 1}}', "[sha256:abc][1]"),
+        ("{{123456789.5}} {{0.00001}} {{1e22}} {{123456.5}}", "1.234567895e+08 1e-05 1e+22 123456.5"),
+        ("{{slice .Id 7 9}} {{slice .Id 7}} {{slice .RepoTags 1}}", "ab abc [app:2]"),
+        (
+            """{{html "<a&'\\">"}} {{urlquery "a b/é"}} {{js "it's <1>"}}""",
+            r"&lt;a&amp;&#39;&#34;&gt; a+b%2F%C3%A9 it\'s \u003C1\u003E",
+        ),
+        (
+            r"{{'a'}} {{'\n'}} {{0x1F}} {{017}} {{0b11}} {{1_000}} {{1e3}} {{-2}}",
+            "97 10 31 15 3 1000 1000 -2",
+        ),
+        (r'{{"\x41\u00e9\101\\"}}', "AéA\\"),
+        ('{{print 1 2 "a" "b" 3}} {{print "a" 1 2}}', "1 2ab3 a1 2"),
+        (
+            '{{printf "%5d|%-5d|%05d|%+d|%x|%X|%#x|%o|%b|%c|%U" 7 7 7 7 255 255 255 8 5 97 97}}',
+            "    7|7    |00007|+7|ff|FF|0xff|10|101|a|U+0061",
+        ),
+        (
+            '{{printf "%8.3s|%-6s|%q|%v|%t|%%|%x" .Id "a" "b" .RepoTags true "hi"}}',
+            '     sha|a     |"b"|[app:1 app:2]|true|%|6869',
+        ),
+        (
+            '{{printf "%.2f|%8.1f|%e|%g|%*d|%.3d" 1.5 2.25 1500.0 0.5 4 1 7}}',
+            "1.50|     2.2|1.500000e+03|0.5|   1|007",
+        ),
+        (
+            '{{printf "%q %s" .Config.Cmd .Config.Cmd}}',
+            '["/bin/sh" "-c" "echo <hi>"] [/bin/sh -c echo <hi>]',
+        ),
+        (
+            "{{if and .Config.Volumes (index .RepoTags 9)}}a{{else}}b{{end}}{{or .Id (index .RepoTags 9)}}",
+            "bsha256:abc",
+        ),
+        ("{{.Config.Ports}}", "map[80/tcp:{}]"),
+        ("{{.Other.Zero}}{{with .Other.Gone}}x{{end}} {{.Other.Gone}} {{json .Other.Gone}}", "0 <nil> null"),
     ],
 )
 def test_a_template_gives_what_docker_gives(template: str, expected: str) -> None:
@@ -76,11 +125,28 @@ def test_a_template_gives_what_docker_gives(template: str, expected: str) -> Non
         ("{{range .Id}}x{{end}}", "neither a list nor a map"),
         ("{{if .Id}}x", "no {{end}}"),
         ("x{{end}}", "nothing that it would end"),
-        ("{{$x := .Id}}", "':=' is not expected"),
+        ("{{$x = .Id}}", r"variable \$x is not set"),
+        ("{{if .Id}}{{$x := 1}}{{end}}{{$x}}", r"variable \$x is not set"),
+        ("{{if $a, $b := .Id}}x{{end}}", "two variables are there in range alone"),
+        ("{{break}}", "break stands alone, and in a range"),
+        ("{{if .Id}}{{continue}}{{end}}", "continue stands alone, and in a range"),
+        ('{{if .Id}}{{define "t"}}{{end}}{{end}}', "defined in no other part"),
+        ('{{define "t"}}{{template "t"}}{{end}}{{template "t"}}', "uses itself without end"),
+        ("{{template t}}", "the name of a template is wanted, in quotes"),
+        ("{{slice .Id 3 99}}", "slice 3 to 99 is out of range"),
+        ("{{slice .Size 1}}", "neither a text nor a list"),
+        ("{{call .Id}}", "no function call"),
+        ("{{and}}", "and does not take 0 values"),
+        ("{{.Other.Nope}}", "there is no field .Nope"),
+        ('{{printf "%d" .Id}}', "%d takes a whole number, and not 'sha256:abc'"),
+        ('{{printf "%f" .Size}}', "%f takes a fraction"),
+        ('{{printf "%d"}}', "printf has no value for %d"),
+        ('{{printf "a" 1}}', "more values than its format takes"),
+        ('{{printf "50%"}}', "has no verb"),
         ("{{$x}}", r"variable \$x is not set"),
-        ('{{template "x"}}', "template is not available"),
-        ('{{define "x"}}{{end}}', "define is not available"),
-        ('{{printf "%x" .Size}}', "printf knows no %x"),
+        ('{{template "x"}}', "no template 'x' is defined"),
+        ('{{define "x"}}', "has no {{end}}"),
+        ('{{printf "%y" .Size}}', "printf knows no %y"),
         ("{{(.Id}}", r"a \( has no \)"),
         ("{{.Id)}}", r"'\)' is not expected"),
         ("{{.Id & .Size}}", "is not understood"),

@@ -82,7 +82,7 @@ def test_an_image_goes_through_its_life(archive: Path, capsys: pytest.CaptureFix
     assert whole["ID"].startswith(f"sha256:{listed['ID']}")
     assert listed["Digest"] in run(capsys, "images", "--digests")
 
-    assert run(capsys, "tag", "hello:1.0", "other", "third:3") == ""
+    assert run(capsys, "tag", "hello:1.0", "third:3", "other") == ""
     assert len(objects(run(capsys, "images", "--format=json"))) == 3
     assert len(run(capsys, "images", "-q").split()) == 1
 
@@ -92,12 +92,45 @@ def test_an_image_goes_through_its_life(archive: Path, capsys: pytest.CaptureFix
 
     [described] = json.loads(run(capsys, "inspect", "third:3"))
     assert described["Config"]["Cmd"] == ["/hello"]
-    assert sorted(described["RepoTags"]) == ["hello:1.0", "other:latest", "third:3"]
+    assert described["RepoTags"] == ["hello:1.0", "other:latest", "third:3"]
     assert json.loads(run(capsys, "inspect", "--format=json", "third:3")) == [described]
 
     assert run(capsys, "rmi", "other", "third:3") == "Untagged: other:latest\nUntagged: third:3\n"
     assert objects(run(capsys, "rmi", "--format=json", "hello:1.0"))[0] == {"Untagged": "hello:1.0"}
     assert run(capsys, "images", "-q") == ""
+
+
+def test_lists_have_dockers_raw_form(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "load", str(archive))
+    [image] = objects(run(capsys, "images", "--format", "json"))
+
+    told = run(capsys, "images", "--format", "raw", "--digests")
+    keys = ("Repository", "Tag", "Digest", "ID", "CreatedAt", "Size")
+    names = ("repository", "tag", "digest", "image_id", "created_at", "virtual_size")
+    assert told.splitlines() == [
+        *(f"{name}: {image[key]}" for name, key in zip(names, keys, strict=True)),
+        "",
+    ]
+    assert "digest" not in run(capsys, "images", "--format", "raw")
+    assert run(capsys, "images", "-q", "--format", "raw") == f"image_id: {image['ID']}\n"
+    assert run(capsys, "images", "--format", "table{{.Tag}}") == "TAG\n1.0\n"
+
+
+def test_templates_have_the_fields_that_docker_has(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "load", str(archive))
+
+    def told(template: str) -> str:
+        return run(capsys, "inspect", "-f", template, "hello:1.0").rstrip("\n")
+
+    assert told("{{.Os}}/{{.Architecture}}{{with .Variant}}/{{.}}{{end}}") == "linux/amd64"
+    assert told("{{if .Config.Healthcheck}}y{{else}}n{{end}} {{.Config.Healthcheck}}") == "n <nil>"
+    assert told("{{.Config.Hostname}}|{{.Config.Tty}}|{{.Config.Shell}}|{{.OsVersion}}") == "|false|[]|"
+    assert told("{{.ID}}") == told("{{.Id}}")
+    assert told("{{.Metadata.LastTagTime}} {{.GraphDriver.Name}}") == "0001-01-01T00:00:00Z "
+    assert "Hostname" not in told("{{json .}}")
+    assert run(capsys, "inspect", "-f", "{{.Config.Nope}}", "hello:1.0", status=2).startswith(
+        "pybuild: --format {{.Config.Nope}}: there is no field .Nope"
+    )
 
 
 def test_a_step_of_the_epoch_has_no_age(
