@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from builder.errors import BuildError
-from builder.ops.exec import BindMount, CacheMount, Exec, Mount
+from builder.ops.exec import BindMount, CacheMount, Exec, Mount, SecretMount, SshMount
 from builder.runtime import spec
 from builder.snapshots.snapshot import FIFO, SYMLINK
 from builder.snapshots.tree import TooManyLinks, Tree
@@ -45,12 +45,12 @@ def environment(op: Exec, added: Mapping[str, str], home: str) -> list[tuple[str
     """All variables of the process, in order; a later one of a name replaces the former.
 
     Proxy variables, and those added (secrets, and what devices bring) come in here, and only here. HOME is
-    the user's where none is set.
+    the user's where none is set, or an empty one.
     """
-    variables = dict(op.proxy)
-    variables.update(op.env)
+    variables = dict(op.env)
+    variables.update(op.proxy)
     variables.update(added)
-    variables.setdefault("HOME", home)
+    variables["HOME"] = variables.get("HOME") or home
     return list(variables.items())
 
 
@@ -95,14 +95,20 @@ def resolve_source(tree: Tree, mount: BindMount | CacheMount) -> str:
 
 
 def sorted_by_depth(mounts: Sequence[Mount]) -> list[Mount]:
-    """Mounts with shallow targets first; of two on one target the last one counts."""
+    """Mounts with shallow targets first, then by their targets, but secrets and agents as written and after
+    the others; of two on one target the last one counts."""
     by_target: dict[object, Mount] = {}
     for number, mount in enumerate(mounts):
         target = getattr(mount, "target", None)
         key = target.rstrip("/") if target is not None else number
         by_target.pop(key, None)
         by_target[key] = mount
-    return sorted(by_target.values(), key=lambda mount: (getattr(mount, "target", None) or "").count("/"))
+    return sorted(by_target.values(), key=_place)
+
+
+def _place(mount: Mount) -> tuple[int, bool, str]:
+    target, late = mount.target or "", isinstance(mount, SecretMount | SshMount)
+    return target.count("/"), late, "" if late else target
 
 
 def limits_of(op: Exec, open_files: tuple[int, int] | None) -> list[spec.Rlimit]:

@@ -146,7 +146,7 @@ def _give_streams(uid: int, *, terminal: bool) -> None:
 
 def _enter(folder: str, *, may_fail: bool) -> bool:
     try:
-        os.chdir(folder)
+        _change_to(folder)
     except OSError as error:
         if may_fail and error.errno == errno.EACCES:
             return False
@@ -157,6 +157,15 @@ def _enter(folder: str, *, may_fail: bool) -> bool:
     if not os.getcwd().startswith("/"):  # "(unreachable)/...": outside the root, through some descriptor
         raise Failure("cwd", errno.EPERM, f"the working folder {folder} lies outside the container")
     return True
+
+
+def _change_to(folder: str) -> None:
+    """Make it where it is missing: it may lie in a mount, a cache for one, that hides the image's."""
+    try:
+        os.chdir(folder)
+    except FileNotFoundError:
+        os.makedirs(folder, 0o755, exist_ok=True)
+        os.chdir(folder)
 
 
 def _drop_bounding(keep: int) -> None:
@@ -224,11 +233,15 @@ def execute(process: Mapping[str, Any]) -> NoReturn:
 
 
 def _find(name: str, search: str) -> str:
-    """The first executable of that name on the path, as execvp(3) finds it."""
+    """The first executable of that name on the path, as execvp(3) finds it; but none by way of the working
+    folder, as in runc."""
     refused = ""
     for folder in search.split(":"):
         path = f"{folder or '.'}/{name}"
         if os.access(path, os.X_OK) and not os.path.isdir(path):
+            if not folder.startswith("/"):
+                told = f"cannot run {name}: PATH finds it in a folder that is not absolute ({folder or '.'})"
+                raise Failure("exec", errno.EACCES, told)
             return path
         refused = refused or (path if os.path.isfile(path) else "")
     if refused:

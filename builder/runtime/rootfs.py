@@ -164,9 +164,21 @@ class RootFilesystem:
             return mounts.file_tree(self.stage, options, self.files)
         if mount["destination"] == "/dev" and self.closed:
             options.attributes |= libc.MOUNT_ATTR_NODEV
+        if kind == "tmpfs" and not options.named("mode"):
+            options.parameters += self._mode_hidden(mount["destination"])
         if kind in ("tmpfs", "devpts"):
             options.parameters += mounts.labelled(self.label)
         return mounts.kernel_filesystem(kind, options)
+
+    def _mode_hidden(self, target: str) -> list[tuple[str, str | None]]:
+        """A tmpfs that is given no mode has that of the folder that it hides."""
+        try:
+            place = libc.openat2(self.root, target, os.O_PATH | os.O_DIRECTORY, resolve=mounts.IN_ROOT)
+        except OSError:  # nothing is there, or what it is will be told as it is mounted
+            return []
+        mode = stat.S_IMODE(os.fstat(place).st_mode)
+        os.close(place)
+        return [("mode", f"{mode:o}")]
 
     def _attach(self, tree: int, mount: Mapping[str, Any]) -> None:
         target = mount["destination"]

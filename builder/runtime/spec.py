@@ -203,11 +203,12 @@ class Bind(msgspec.Struct, frozen=True, tag="bind"):
 
 
 class Tmpfs(msgspec.Struct, frozen=True, tag="tmpfs"):
-    """Memory at `target`; `size` in bytes, 0 for the kernel's default."""
+    """Memory at `target`; `size` in bytes, 0 for the kernel's default. Without a mode it has that of the
+    folder that it lies on, as with runc, and 1777 where there is none."""
 
     target: str
     size: int = 0
-    mode: int = 0o1777
+    mode: int | None = None
     uid: int = 0
     gid: int = 0
     options: tuple[str, ...] = ()
@@ -307,7 +308,7 @@ def sandbox_spec(
         args=tuple(argv),
         env=tuple(f"{name}={value}" for name, value in env),
         cwd=cwd,
-        capabilities=_capabilities(uid, insecure),
+        capabilities=_capabilities(insecure),
         rlimits=tuple(rlimits),
         no_new_privileges=no_new_privileges,
     )
@@ -402,12 +403,13 @@ def parse_ulimit(text: str) -> Rlimit:
     return Rlimit(type=f"RLIMIT_{name.upper()}", soft=first, hard=last)
 
 
-def _capabilities(uid: int, insecure: bool) -> CapabilitySets:
+def _capabilities(insecure: bool) -> CapabilitySets:
+    """Those of any user: what execve(2) leaves to a plain one is none, but for the ambient ones. Until then
+    they are held, so that a program is found and opened with them, as with runc."""
     bounding = CAPABILITIES + FURTHER_CAPABILITIES if insecure else CAPABILITIES
-    held = bounding if uid == 0 or insecure else ()
     handed_on = bounding if insecure else ()
     return CapabilitySets(
-        bounding=bounding, effective=held, permitted=held, inheritable=handed_on, ambient=handed_on
+        bounding=bounding, effective=bounding, permitted=bounding, inheritable=handed_on, ambient=handed_on
     )
 
 
@@ -473,7 +475,8 @@ def _mount(mount: MountSpec, devices: tuple[str, ...]) -> Mount:
 
 
 def _ownership(mount: Tmpfs | SecretFile) -> list[str]:
-    return [f"mode={mount.mode:o}", f"uid={mount.uid}", f"gid={mount.gid}"]
+    mode = [] if mount.mode is None else [f"mode={mount.mode:o}"]
+    return [*mode, f"uid={mount.uid}", f"gid={mount.gid}"]
 
 
 def _overlay(mount: Overlay) -> list[str]:

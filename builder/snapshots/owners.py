@@ -91,10 +91,11 @@ def needs_files(text: str) -> bool:
 
 def resolve_user(text: str, passwd: bytes | None, group: bytes | None) -> User:
     """Who USER `text` is for a RUN; "" is root. Raises BuildError for a name that is not known."""
-    user, _, wanted = (text or "0").partition(":")
+    user, wanted, *_ = [*(text or "0").split(":"), ""]
     fast = _strict(user), _strict(wanted) if wanted else None
     if fast[0] is not None and fast[1] is not None:
-        return User(fast[0], fast[1], (fast[1],), _home(passwd, fast[0]))
+        uid, gid = _in_range(fast[0], user), _in_range(fast[1], wanted)
+        return User(uid, gid, (gid,), _home(passwd, uid))
     number = int(user) if SIGNED.match(user) else None
     row = next((r for r in _rows(passwd) if _is_user(r, user, number)), None)
     if row is not None:
@@ -135,7 +136,9 @@ def _is_user(row: list[str], user: str, number: int | None) -> bool:
 
 def _home(passwd: bytes | None, uid: int) -> str:
     row = next((r for r in _rows(passwd) if len(r) > 2 and _number(r, 2) == uid), None)
-    return row[5] if row is not None and len(row) > 5 and row[5] else "/"
+    if row is None:
+        return "/"
+    return row[5] if len(row) > 5 else ""
 
 
 def _rows(text: bytes | None) -> Iterator[list[str]]:

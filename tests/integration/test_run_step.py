@@ -99,6 +99,20 @@ def test_variables_of_the_dockerfile_reach_the_command(shared: Pybuild, context:
     assert lines == ["env arg arg given /w/x /"]
 
 
+def test_the_home_is_the_users_where_none_or_an_empty_one_is_set(shared: Pybuild, context: Path) -> None:
+    steps = (
+        "RUN echo 'poor:x:1001:1002:::/bin/sh' >> /etc/passwd; echo app:x:7:7::/home/app: >> /etc/passwd\n"
+        'USER poor\nRUN env | grep HOME\nENV HOME=\nUSER app\nRUN env | grep HOME\nUSER 99\nRUN echo "$HOME"'
+    )
+    assert run_lines(shared, context, steps) == ["HOME=", "HOME=/home/app", "/"]
+
+
+def test_proxies_given_win_over_the_dockerfiles_variables(shared: Pybuild, context: Path) -> None:
+    step = "ENV HTTP_PROXY=env\nARG no_proxy=arg\nRUN echo $HTTP_PROXY $http_proxy $no_proxy $NO_PROXY"
+    given = ("--build-arg=http_proxy=http://given:1", "--build-arg=NO_PROXY=given")
+    assert run_lines(shared, context, step, *given) == ["http://given:1 http://given:1 given given"]
+
+
 def test_proxies_reach_the_command_but_neither_image_nor_key(shared: Pybuild, context: Path) -> None:
     lay(context, "FROM busybox\nRUN echo $HTTP_PROXY; echo proxied > /proxied\n")
 
@@ -110,6 +124,22 @@ def test_proxies_reach_the_command_but_neither_image_nor_key(shared: Pybuild, co
     image = read_image(shared.root, "proxied:latest")
     assert "proxy.example" not in json.dumps(image.config)
     assert steps_run(shared, context, "--build-arg=HTTP_PROXY=http://other.example:2") == []
+
+
+def test_proxies_of_dockers_configuration_reach_the_command(
+    shared: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    proxies = {"default": {"httpProxy": "http://user:password@configured.example:1", "noProxy": "a"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    docker = {"DOCKER_CONFIG": str(tmp_path)}
+    lay(context, "FROM busybox\nRUN echo $HTTP_PROXY $http_proxy $NO_PROXY; echo configured > /f\n")
+
+    given = ("--build-arg=no_proxy=b", "-t", "configured")
+    first = said(shared, context, *given, env=docker)
+
+    assert first == [" ".join([proxies["default"]["httpProxy"]] * 2) + " b"]
+    assert "configured.example" not in json.dumps(read_image(shared.root, "configured:latest").config)
+    assert steps_run(shared, context) == [], "a step's key has no proxies"
 
 
 def test_users_are_looked_up_in_the_image(shared: Pybuild, context: Path) -> None:

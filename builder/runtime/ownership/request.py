@@ -26,10 +26,11 @@ def with_recorded_owners(spec: RuntimeSpec, machine: str = "") -> RuntimeSpec:
     all_held = {"effective": believed.bounding, "permitted": believed.bounding}
     held = msgspec.structs.replace(believed, **all_held, inheritable=(), ambient=())
     kept = [mount.destination for mount in spec.mounts if mount.type in ("bind", "overlay")]
-    believes = {"capabilities": believed.permitted, "ambient": believed.ambient}
+    kept_on = believed.permitted if spec.process.user.uid == 0 else believed.ambient  # by execve(2)
+    believes = {"capabilities": kept_on, "ambient": believed.ambient}
     told = {"owners": owners, "mounts": kept, **believes}
     architectures = list(ARCHITECTURES[machine or platform.machine()])
-    reading = "CAP_DAC_OVERRIDE" not in believed.permitted
+    reading = "CAP_DAC_OVERRIDE" not in kept_on
     section = notifying_section(spec.linux.seccomp, architectures, reading=reading)
     return msgspec.structs.replace(
         spec,

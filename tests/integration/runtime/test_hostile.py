@@ -314,7 +314,7 @@ async def test_nothing_of_the_image_is_loaded_by_what_starts_the_command(
     failing = [
         ("cannot run none: not found", {"command": ["none"]}),
         ("cannot run /bin: it is a folder", {"command": ["/bin"]}),
-        ("cannot enter the working folder /none", {"command": ["ls"], "cwd": "/none"}),
+        ("cannot enter the working folder /sys/none/a", {"command": ["ls"], "cwd": "/sys/none/a"}),
         ("cannot become user 4294967296", {"command": ["ls"], "uid": 1 << 32}),
         ("cannot mount", {"command": ["ls"], "mounts": [Tmpfs("/proc/x")]}),
     ]

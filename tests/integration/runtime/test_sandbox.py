@@ -53,10 +53,19 @@ async def test_it_starts_in_its_working_folder_with_umask_022(sandbox: Sandbox) 
     assert await sandbox.says("pwd; umask", cwd="/etc") == ["/etc", "0022"]
 
 
-async def test_a_missing_working_folder_is_named(sandbox: Sandbox) -> None:
-    with pytest.raises(BuildError, match="cannot enter the working folder /none") as caught:
-        await sandbox.run("true", cwd="/none")
+async def test_a_working_folder_that_cannot_be_made_is_named(sandbox: Sandbox) -> None:
+    with pytest.raises(BuildError, match="cannot enter the working folder /sys/none: read-only") as caught:
+        await sandbox.run("true", cwd="/sys/none")
     assert caught.value.code == "workdir"
+
+
+async def test_a_working_folder_is_made_in_a_mount_that_hides_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    mounts = [Bind(target="/opt", source=str(cache), readonly=False)]
+    said = await sandbox.says("pwd; stat -c '%a %u' .", cwd="/opt/a/b", uid=1000, mounts=mounts)
+    assert said == ["/opt/a/b", "755 0"]
+    assert (cache / "a/b").is_dir()
 
 
 async def test_a_user_starts_in_a_folder_that_only_root_may_enter(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -331,6 +340,25 @@ async def test_the_command_is_found_through_the_specs_path(sandbox: Sandbox, tmp
     assert said == ["/opt/tool a b"]
 
 
+async def test_a_user_starts_a_program_that_only_root_may_execute(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = tmp_path / "layer/opt/busybox"
+    tool.parent.mkdir(parents=True, mode=0o700)
+    tool.write_bytes((sandbox.base / "bin/busybox").read_bytes())
+    tool.chmod(0o700)
+    lower = [str(sandbox.base), str(tmp_path / "layer")]
+    command = ["/opt/busybox", "grep", "CapEff", "/proc/self/status"]
+    caps = await sandbox.says(command, lower=lower, uid=1000)
+    assert caps == ["CapEff:\t0000000000000000"]
+
+
+@pytest.mark.parametrize("search", ["bin:/bin", ":/bin", "../bin"])
+async def test_a_command_is_not_found_by_way_of_the_working_folder(sandbox: Sandbox, search: str) -> None:
+    cwd = "/bin" if search.startswith(":") else "/"
+    with pytest.raises(StepFailed, match="in a folder that is not absolute"):
+        await sandbox.run(["sh", "-c", "true"], cwd=cwd, env=[("PATH", search)])
+    assert await sandbox.says(["sh", "-c", "pwd"], env=[("PATH", f"/bin:{search}")]) == ["/"]
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
@@ -401,6 +429,18 @@ async def test_tmpfs_has_size_and_mode(sandbox: Sandbox) -> None:
         "stat -c %a /a/b; df -k /a/b | awk 'END { print $2 }'; stat -c %a /a", mounts=[mount]
     )
     assert said == ["1777", "1024", "755"]
+
+
+async def test_tmpfs_has_the_mode_of_the_folder_that_it_hides(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "layer/old").mkdir(parents=True)
+    (tmp_path / "layer/old").chmod(0o2750)
+    lower = [str(sandbox.base), str(tmp_path / "layer")]
+    tmpfs = [Tmpfs("/old", options=("ro",)), Tmpfs("/new"), Tmpfs("/old2", mode=0o700)]
+    assert await sandbox.says("stat -c '%a %u' /old /new /old2", mounts=tmpfs, lower=lower) == [
+        "2750 0",
+        "1777 0",
+        "700 0",
+    ]
 
 
 async def test_a_snapshot_is_mounted_from_its_layers(sandbox: Sandbox, tmp_path: Path) -> None:

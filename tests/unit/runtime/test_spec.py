@@ -67,12 +67,12 @@ def test_bytes_that_are_no_utf_8_come_back() -> None:
     assert json.loads(encode(made))["process"]["args"][1].encode(errors="surrogateescape") == b"a\xff"
 
 
-def test_a_plain_user_holds_no_capability() -> None:
+def test_a_plain_user_hands_no_capability_on_to_its_command() -> None:
     held = spec(uid=1000).process.capabilities
     assert len(held.bounding) == 14
-    assert (held.effective, held.permitted, held.inheritable, held.ambient) == ((), (), (), ())
-    root = spec().process.capabilities
-    assert root.effective == root.permitted == root.bounding
+    assert (held.inheritable, held.ambient) == ((), ())
+    assert held.effective == held.permitted == held.bounding
+    assert held == spec().process.capabilities
 
 
 def test_network_none_is_a_new_namespace_and_any_other_word_an_error() -> None:

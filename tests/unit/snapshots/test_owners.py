@@ -59,15 +59,19 @@ def test_a_name_needs_files_to_be_looked_up_in() -> None:
         ("app:77", owners.User(1000, 77, (77,), "/home/app")),
         ("1000:1001", owners.User(1000, 1001, (1001,), "/home/app")),
         ("4242", owners.User(4242, 0, (0,), "/")),
-        ("joe", owners.User(10, 20, (20, 50), "/")),
-        ("4294967295:1", owners.User(4294967295, 1, (1,), "/")),
+        ("joe", owners.User(10, 20, (20, 50), "")),
+        ("2147483647:1", owners.User(2147483647, 1, (1,), "/")),
+        ("app:bin:x", owners.User(1000, 2, (2,), "/home/app")),
+        ("app::x", owners.User(1000, 1001, (1001, 2, 50), "/home/app")),
     ],
 )
 def test_run_looks_users_up_with_their_groups(text: str, user: owners.User) -> None:
     assert owners.resolve_user(text, PASSWD, GROUP) == user
 
 
-@pytest.mark.parametrize("text", ["nobody", "app:nogroup", "2147483648", "-1", "4294967296:0"])
+@pytest.mark.parametrize(
+    "text", ["nobody", "app:nogroup", "2147483648", "-1", "4294967296:0", "4294967295:1", "1:2147483648"]
+)
 @pytest.mark.hostile("CVE-2024-40635", "CVE-2026-46680")
 def test_run_refuses_who_is_not_known(text: str) -> None:
     with pytest.raises(BuildError):
