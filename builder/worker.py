@@ -143,7 +143,7 @@ class Worker:
 
     def _make_dir(self, op: MakeDir, below: Snapshot) -> Snapshot:
         tree = self.parts.layers.tree(below)
-        owner = self._owner(op.user, tree, nowhere=not below) if op.user else (0, 0)
+        owner = self._owner(op.user, tree, nowhere=not below) if op.user else None
         planned = graft.plan_dir(op.path, tree, owner, self._now(), self._epoch())
         return (*below, self._create(planned, no_content))
 

@@ -61,7 +61,7 @@ class Copy(msgspec.Struct, frozen=True, tag=True):
             item.plain() if isinstance(item, PathItem) else ["inline", item.name, item.content]
             for item in self.items
         ]
-        return ["copy", 2, items, self.dest, self.chown, self.chmod, self.unpack, self.parents, self.link]
+        return ["copy", 3, items, self.dest, self.chown, self.chmod, self.unpack, self.parents, self.link]
 
     async def run(self, worker: Worker, inputs: Sequence[Snapshot]) -> Snapshot:
         """See graph.op."""
@@ -78,7 +78,7 @@ class MakeDir(msgspec.Struct, frozen=True, tag=True):
 
     def plain(self) -> list[Any] | None:
         """See graph.op."""
-        return ["mkdir", 2, self.path, self.user]
+        return ["mkdir", 3, self.path, self.user]
 
     async def run(self, worker: Worker, inputs: Sequence[Snapshot]) -> Snapshot:
         """See graph.op."""

@@ -2,7 +2,7 @@
 
 Later changes see earlier ones, as if each were written to disk. `finish` tells the difference to what is
 below: nothing that is equal, all parent folders of what is not, whiteouts for what was taken out and is
-not covered by a file. Names of one file stay names of one file.
+not covered by a file. Those names of one file that are in the layer stay names of one file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from builder.errors import BuildError
-from builder.snapshots.selection import bytes_of, capability_of, inode
+from builder.snapshots.selection import bytes_of, capability_of
 from builder.snapshots.snapshot import (
     BLOCK,
     CHAR,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from builder.snapshots.selection import DigestOf
 
 Origin = tuple[LayerId, Entry] | bytes | None
+SET_GROUP_ID = 0o2000
 KINDS = {
     FILE: "a file", FOLDER: "a folder", SYMLINK: "a symbolic link", CHAR: "a device", BLOCK: "a device",
     FIFO: "a pipe",
@@ -94,8 +95,11 @@ class Canvas:
         except TooManyLinks as error:
             raise BuildError(f"too many symbolic links on the way to '{path}'", code="link-loop") from error
 
-    def make_folders(self, path: str, mode: int, owner: tuple[int, int], now: int) -> None:
-        """Make the folders that are missing down to `path` (resolved); raises BuildError at a file."""
+    def make_folders(self, path: str, mode: int, owner: tuple[int, int] | None, now: int) -> None:
+        """Make the folders that are missing down to `path` (resolved); raises BuildError at a file.
+
+        In a set-group-ID folder they are so too and, without an `owner`, of its group, as mkdir(2) has it.
+        """
         missing: list[str] = []
         while not self.is_folder(path):
             if (entry := self.get(path)) is not None:
@@ -104,8 +108,11 @@ class Canvas:
                 )
             missing.append(path)
             path = parent_of(path)
+        if missing and (above := self.get(path)) is not None and above.mode & SET_GROUP_ID:
+            mode |= SET_GROUP_ID
+            owner = owner or (0, above.gid)
         for path in reversed(missing):
-            self.put(Entry(path, FOLDER, mode, *owner, 0, now), None)
+            self.put(Entry(path, FOLDER, mode, *(owner or (0, 0)), 0, now), None)
 
     def put_folder(self, entry: Entry) -> None:
         """A folder, new or with new attributes; raises BuildError where something else is."""
@@ -191,9 +198,8 @@ class Canvas:
         changed = {path for path, draft in drafts.items() if not self._is_same(path, draft)}
         first_names: dict[str, str] = {}
         for names in self._names_of_files(drafts):
-            if not changed.isdisjoint(names) or not self._are_linked_below(names):
-                changed.update(names)
-                first_names.update(dict.fromkeys(names[1:], names[0]))
+            new = [name for name in names if name in changed]
+            first_names.update((name, new[0]) for name in new[1:])
         # In the order of the drafts, which are mostly sorted.
         layer = [self._planned(drafts[path], first_names.get(path)) for path in drafts if path in changed]
         whiteouts = self._whiteouts()
@@ -237,10 +243,6 @@ class Canvas:
             names = {path for path in paths if path in drafts and drafts[path].inode == file}
             if len(names) > 1:
                 yield sorted(names, key=order)
-
-    def _are_linked_below(self, names: Iterable[str]) -> bool:
-        nodes = [self._below.nodes[name] for name in names]
-        return all(inode(node) == inode(nodes[0]) for node in nodes)
 
     def _is_same(self, path: str, draft: _Draft) -> bool:
         """Whether the draft is what is below already. Of a folder, its time alone is no change."""

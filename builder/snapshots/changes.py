@@ -8,8 +8,9 @@ record of their owner.
 
 The rules (design, "Commit of a RUN"): what is equal to what is below is left out, as is a folder with no
 other change than its time; a change brings its parents; a deletion is one whiteout, and a folder that was
-made anew is one whiteout for each child that it lost, never an opaque marker; hardlinks stay together;
-sockets go; of the xattrs security.capability stays.
+made anew is one whiteout for each child that it lost, never an opaque marker; what of a file's names is new
+stays linked, but not to a name that is as it was, which is left out, if its folder was not made anew; sockets
+go; of the xattrs security.capability stays.
 
 Overlay's spelling of deletions is known here and in `unpack`, nowhere else. Must never know: stores,
 mounts, tars.
@@ -148,9 +149,10 @@ def compare(
         clamp.apply(here.values())
     gone = _find_gone(upper, here, below)
     changed = {path for path, entry in here.items() if not _is_same(entry, below.nodes.get(path), same_bytes)}
-    if upper.links:  # one name of a file brings all that it has here
+    if upper.links and upper.hidden:  # there one name of a file brings all that it has
         firsts = {upper.links.get(path, path) for path in changed}
-        changed.update(path for path in here if upper.links.get(path, path) in firsts)
+        anew = (path for path in here if parent_of(path) in upper.hidden)
+        changed.update(path for path in anew if upper.links.get(path, path) in firsts)
     wanted = changed | parents(changed | gone)
     entries = _link((entry for path, entry in here.items() if path in wanted), upper.links)
     if gone:

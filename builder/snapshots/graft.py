@@ -5,7 +5,8 @@ is left out (an identical COPY is an empty layer), a changed path brings its par
 list of entries, each with where its bytes are; writing them is for the layer store.
 
 It knows neither registries nor the Dockerfile; `CopyOp` says what it needs of an op. Invariant: laid on
-what is below, a plan gives what COPY means, and planned again on that it is empty.
+what is below, a plan gives what COPY means, and planned again on that it is empty (but with --parents, whose
+folders on the way have the mode of --chmod where they are made and the source's where they are there).
 """
 
 from __future__ import annotations
@@ -142,13 +143,11 @@ def plan(
     return canvas.finish(now)
 
 
-def plan_dir(
-    path: str, below: Tree, owner: tuple[int, int], now: int, touched: int | None = None
-) -> list[Entry]:
+def plan_dir(path: str, below: Tree, owner: Owner, now: int, touched: int | None = None) -> list[Entry]:
     """The layer of a WORKDIR: the folders that are missing on the way to `path`, symlinks followed.
 
-    They are owned by `owner`, mode 0755; one that is there stays as it is. Raises BuildError where a file
-    is in the way.
+    They are owned by `owner`, or as `Canvas.make_folders` has it, mode 0755; one that is there stays as it
+    is. Raises BuildError where a file is in the way.
     """
     canvas = Canvas(below, _no_digest, touched)
     canvas.make_folders(canvas.resolve(clean("/" + path)), 0o755, owner, now)
@@ -190,7 +189,7 @@ def _copy_path(
             _copy_contents(canvas, rules, tree, match, whole=not item.wildcards)
         elif item.unpack and (found := _archive_of(rules, tree, match.node)) is not None:
             dest = canvas.resolve(rules.dest)
-            canvas.make_folders(dest, 0o755, rules.owner or (0, 0), rules.now)
+            canvas.make_folders(dest, 0o755, rules.owner, rules.now)
             apply(canvas, dest, found, owner=rules.owner, now=rules.now)
         else:
             _copy_named(canvas, rules, tree, match)
@@ -211,7 +210,7 @@ def _prepare(canvas: Canvas, rules: _Rules) -> str:
 
 def _make_folders(canvas: Canvas, rules: _Rules, path: str) -> None:
     mode = rules.chmod.made_folders if rules.chmod is not None else 0o755
-    canvas.make_folders(path, mode, rules.owner or (0, 0), rules.now)
+    canvas.make_folders(path, mode, rules.owner, rules.now)
 
 
 def _copy_contents(canvas: Canvas, rules: _Rules, tree: Tree, match: Match, *, whole: bool) -> None:
@@ -237,7 +236,7 @@ def _copy_contents(canvas: Canvas, rules: _Rules, tree: Tree, match: Match, *, w
         if not item.carried:
             times.append((path, source.mtime))
         if item.carried and (there := canvas.get(path)) is not None:
-            canvas.put_folder(there.replace(mode=rules.mode_of(source)))
+            canvas.put_folder(there.replace(mode=source.mode))  # as it was, whatever --chmod says
         else:
             mode, (uid, gid) = rules.mode_of(source), rules.owner_of(source)
             xattrs = capability_of(source)

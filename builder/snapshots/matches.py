@@ -209,7 +209,7 @@ class _Finder:
     def with_parents(self, index: int, pattern: str, selection: Selection) -> list[Match]:
         """The matches of --parents: the pivot's folders, with the pattern for what is below them."""
         pivot, below = split_pivot(pattern)
-        below = clean("/" + below)[1:]
+        below = below if below.startswith("../") else clean("/" + below)[1:]
         try:
             inside = Inside(below)
         except BadPattern as error:
@@ -220,6 +220,8 @@ class _Finder:
         for match in matches:
             match.inside = inside
             if plain and not self._is_inside(match, pivot, below, excludes):
+                if below.startswith("../"):
+                    raise self.missing(f"/{join(pivot or '.', below)}", "")
                 whole = clean(f"/{pivot}/{below}")
                 raise self.missing(whole, join(match.path, below) if below else match.path)
             if clean("/" + pivot) == "/":

@@ -57,7 +57,7 @@ def digest(
         first_names = link_groups(found)
         for item in found:
             first = first_names.get(item.path, "") if first_names else ""
-            row = _row(item.path, item.node, selection, tree, digest_of, first)
+            row = _row(item.path, item.node, selection, tree, digest_of, first, carried=item.carried)
             rows.append(row + "carried\0" if item.carried else row)
         text = "".join(rows)
         if told is not None:
@@ -133,9 +133,19 @@ def capability_of(entry: Entry) -> tuple[tuple[str, bytes], ...]:
 
 
 def _row(
-    name: str, node: Node, selection: Selection, tree: Tree, digest_of: DigestOf, first_name: str
+    name: str,
+    node: Node,
+    selection: Selection,
+    tree: Tree,
+    digest_of: DigestOf,
+    first_name: str,
+    *,
+    carried: bool = False,
 ) -> str:
-    """All that counts of one path. Fields end in NUL, which no name and no target can hold."""
+    """All that counts of one path. Fields end in NUL, which no name and no target can hold.
+
+    carried: it is a folder on the way, whose mode counts whatever --chmod says: one that is there takes it.
+    """
     entry = node.entry
     kind = entry.kind
     content = capability = ""
@@ -148,6 +158,6 @@ def _row(
         content = f"{entry.device[0]}:{entry.device[1]}"
     if entry.xattrs:
         capability = "".join(value.hex() for _, value in capability_of(entry))
-    mode = f"{entry.mode:o}" if selection.modes and kind != SYMLINK else ""
+    mode = f"{entry.mode:o}" if (selection.modes or carried) and kind != SYMLINK else ""
     owner = f"{entry.uid}:{entry.gid}" if selection.owners else ""
     return f"{name}\0{kind}\0{mode}\0{owner}\0{content}\0{capability}\0{first_name}\0"

@@ -122,10 +122,22 @@ def test_hard_links_made_in_one_step_stay_links(layers: LayerStore) -> None:
     assert [entries[path].hardlink for path in ("d/one", "d/two", "three")] == [None, "d/one", "d/one"]
 
 
-def test_a_name_that_is_as_it_was_comes_along_with_a_new_name_of_its_file(layers: LayerStore) -> None:
-    snapshot = steps(layers, "echo x > f; touch -d @9 f", "cp -p f g; rm f; mv g f; ln f h")
+@pytest.mark.parametrize("change", ["cp -p f g; rm f; mv g f; ln f h; ln f i", "ln f h; ln f i"])
+def test_new_names_of_a_file_that_is_as_it_was_are_linked_to_each_other_only(
+    layers: LayerStore, change: str
+) -> None:
+    snapshot = steps(layers, "echo x > f; touch -d @9 f", change)
 
-    assert [(e.path, e.hardlink) for e in layers.entries(snapshot[-1])] == [("f", None), ("h", "f")]
+    assert [(e.path, e.hardlink) for e in layers.entries(snapshot[-1])] == [("h", None), ("i", "h")]
+    with layers.open(snapshot[-1], layers.entries(snapshot[-1])[0]) as file:
+        assert file.read() == b"x\n"
+
+
+def test_in_a_folder_made_anew_a_name_that_is_as_it_was_comes_along(layers: LayerStore) -> None:
+    change = "cp -p d/f k; rm -r d; mkdir d; touch -d @9 d; mv k d/f; ln d/f d/h"
+    snapshot = steps(layers, "mkdir d; echo x > d/f; touch -d @9 d/f d", change)
+
+    assert [(e.path, e.hardlink) for e in layers.entries(snapshot[-1])][1:] == [("d/f", None), ("d/h", "d/f")]
 
 
 def test_a_file_written_through_one_of_two_names_leaves_the_other(layers: LayerStore) -> None:

@@ -198,6 +198,29 @@ def test_a_whole_repository_gives_the_folder_that_it_becomes_its_mode(
     assert dest.strip("/") + "/f" in made
 
 
+def test_folders_made_in_a_set_group_id_folder_are_so_too_and_of_its_group() -> None:
+    below = tree(folder("srv", 0o2775, 7, 50), layer="below")
+
+    plain = entries(copy(tree("f"), below, "/f", "/srv/a/b/"))
+    owned = entries(copy(tree("f"), below, "/f", "/srv/a/", owner=(5, 6), chmod="700"))
+    workdir = {entry.path: entry for entry in graft.plan_dir("/srv/w", below, None, 7)}
+
+    assert [(plain[p].mode, plain[p].uid, plain[p].gid) for p in ("srv/a", "srv/a/b")] == [
+        (0o2755, 0, 50)
+    ] * 2
+    assert (plain["srv/a/b/f"].mode, plain["srv/a/b/f"].gid) == (0o644, 0)
+    assert (owned["srv/a"].mode, owned["srv/a"].uid, owned["srv/a"].gid) == (0o2700, 5, 6)
+    assert (workdir["srv/w"].mode, workdir["srv/w"].gid) == (0o2755, 50)
+
+
+def test_folders_that_an_archive_implies_in_a_set_group_id_folder_are_roots() -> None:
+    below = tree(folder("srv", 0o2775, 7, 50), layer="below")
+
+    made = entries(add([file("a/f")], below, "/srv/"))
+
+    assert (made["srv/a"].mode, made["srv/a"].gid) == (0o2755, 0)
+
+
 def test_the_folder_that_a_workdir_is_made_in_is_touched() -> None:
     below = tree(folder("srv", mtime=1), layer="below")
 
@@ -357,12 +380,14 @@ def test_a_hard_link_whose_first_name_is_left_out_has_the_bytes() -> None:
     assert [p.entry.hardlink for p in alone] == [None, None]
 
 
-def test_a_new_name_of_an_unchanged_file_brings_the_file_along() -> None:
-    source = tree(file("d/a", "1"), file("d/b", "1").replace(hardlink="d/a"))
+def test_new_names_of_an_unchanged_file_are_linked_to_each_other_only() -> None:
+    names = ("d/b", "d/c")
+    source = tree(file("d/a", "1"), *(file(name, "1").replace(hardlink="d/a") for name in names))
 
     planned = copy(source, tree(file("x/a", "1")), "/d", "/x")
 
-    assert [(p.entry.path, p.entry.hardlink) for p in planned[1:]] == [("x/a", None), ("x/b", "x/a")]
+    assert [(p.entry.path, p.entry.hardlink) for p in planned[1:]] == [("x/b", None), ("x/c", "x/b")]
+    assert planned[1].origin == (LayerId("src"), source.get("d/a"))
 
 
 def test_devices_pipes_and_capabilities_come_along() -> None:
@@ -416,6 +441,18 @@ def test_an_existing_folder_on_the_way_of_parents_keeps_its_owner() -> None:
         ("a", 0o700, 3),
         ("a/f", 0o644, 9),
     ]
+
+
+@pytest.mark.parametrize("chmod", ["711", "u+s"])
+def test_an_existing_folder_on_the_way_of_parents_takes_the_sources_mode_whatever_chmod_says(
+    chmod: str,
+) -> None:
+    source = tree(folder("a", 0o750), "a/f", "a/g")
+
+    planned = entries(copy(source, Tree(), "/a/f", "/a/g", "/", parents=True, chmod=chmod))
+
+    assert planned["a"].mode == 0o750
+    assert planned["a/g"].mode in (0o711, 0o4644)
 
 
 def test_parents_without_attributes_of_their_own_are_made_up() -> None:
@@ -545,7 +582,7 @@ def test_chown_holds_for_hard_links_too() -> None:
 
 @pytest.mark.hostile("CVE-2026-50163")
 def test_hard_links_lead_to_what_is_there_before_them() -> None:
-    hard = file("hard", "").replace(hardlink="f", digest=None, size=0)
+    hard = file("hard", "", mtime=OLD + 1).replace(hardlink="f", digest=None, size=0)
 
     inside = add([file("f", "1"), hard], Tree())
     outside = add([hard], tree(file("x/f", "old")))
@@ -731,7 +768,8 @@ def test_a_plan_laid_down_is_done_and_whole(
         again = copy(sources, result, pattern, dest, chmod=chmod, owner=owner, parents=parents)
     except BuildError:
         return  # the first copy put a file where the second finds a folder, or the like
-    if dest.endswith("/") and pattern != "/[ab]":
+    resets = parents and bool(chmod)  # folders on the way have chmod's mode where they are made only
+    if dest.endswith("/") and pattern != "/[ab]" and not resets:
         assert [item.entry for item in again] == []
 
 

@@ -167,6 +167,14 @@ def test_parents_with_nothing_below_the_pivot_or_an_escape_fail(pattern: str) ->
         items(tree("x/a"), pattern, parents=True)
 
 
+@pytest.mark.parametrize("pattern", ["/../x", "/x/./../x"])
+def test_parents_that_lead_out_find_nothing(pattern: str) -> None:
+    with pytest.raises(MissingPath, match=r"/\.\./x' not found"):
+        items(tree("x/a"), pattern, parents=True)
+
+    assert items(tree("x/a"), pattern + "*", parents=True) == []
+
+
 def test_parents_with_wildcards_before_the_pivot_and_nothing_behind_take_nothing() -> None:
     assert items(tree("x/a"), "/x*/./", parents=True) == []
 
@@ -237,6 +245,12 @@ def test_the_digest_counts_link_targets_devices_and_names_of_one_file() -> None:
     assert digest(tree(file("d/a", "1"), linked), "/d") != digest(
         tree(file("d/a", "1"), file("d/b", "1")), "/d"
     )
+
+
+def test_the_mode_of_a_folder_on_the_way_counts_always() -> None:
+    one, two = tree(folder("a", 0o700), "a/f"), tree(folder("a", 0o755), "a/f")
+
+    assert digest(one, "/a/f", parents=True, modes=False) != digest(two, "/a/f", parents=True, modes=False)
 
 
 def test_owners_and_modes_count_only_where_they_are_kept() -> None:
