@@ -94,6 +94,7 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
             add_hosts=tuple((name, address) for name, address in plain["add_hosts"]),
             outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in plain["outputs"]),
             build_args={**given.build_args, prepare.EPOCH: plain["epoch"] or ""},
+            proxies=given.proxies,
             secrets=given.secrets,
             ssh=given.ssh,
             offline=given.offline,

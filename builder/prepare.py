@@ -159,9 +159,10 @@ def ignore_of_named(folder: str) -> tuple[str, str] | None:
 def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, str]:
     """The build args, those without a value taken from the environment (and dropped where unset).
 
-    SOURCE_DATE_EPOCH of the environment counts as one, as buildx has it.
+    SOURCE_DATE_EPOCH of the environment counts as one, as buildx has it, and so do docker's proxies.
     """
-    args: dict[str, str] = {}
+    given = {name.upper() for name in request.build_args}
+    args = {name: value for name, value in request.proxies.items() if name.upper() not in given}
     if EPOCH in environ:
         args[EPOCH] = environ[EPOCH]
     for name, value in request.build_args.items():

@@ -130,8 +130,8 @@ class BuildRequest(Value):
     context: a folder, an address (see compiler.remotes), or "-" for standard input: an archive or a
     Dockerfile. dockerfile: None is `Dockerfile` in the context, "-" standard input, else a path or a URL; of
     a context that is no folder, a relative path is one in it. build_args map None to "from the
-    environment". contexts: NAME (as docker normalises it) -> a folder, an address, `oci-layout://…` or
-    `docker-image://…`.
+    environment"; of proxies each counts that build_args do not have. contexts: NAME (as docker normalises it)
+    -> a folder, an address, `oci-layout://…` or `docker-image://…`.
     platform: `os/architecture[/variant]`, or several with commas between them, "" is the machine's.
     add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
@@ -153,6 +153,7 @@ class BuildRequest(Value):
     dockerfile: str | None = None
     tags: tuple[str, ...] = ()
     build_args: Mapping[str, str | None] = {}
+    proxies: Mapping[str, str] = {}
     target: str = ""
     labels: Mapping[str, str] = {}
     contexts: Mapping[str, str] = {}

@@ -15,6 +15,7 @@ from builder.commands.build_flags import FLAGS, LIMITS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
 from builder.commands.termination import hold_signals, unwind_on_sigterm
+from builder.dockerproxies import find_proxies
 from builder.errors import UsageError
 from builder.request import AttestSpec, BuildRequest, StepLimits
 from builder.value import Value
@@ -80,11 +81,10 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
 
 
 def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
-    """The request that the flags make. Reads nothing, but looks whether secrets' files are there."""
+    """The request that the flags make. Reads nothing but docker's proxies, and looks for secrets' files."""
     _refuse_unavailable(parsed)
     network, helper = values.network(parsed.text("network"))
     args = values.pairs(parsed.all("build-arg"), "--build-arg")
-    labels = values.pairs(parsed.all("label"), "--label")
     filters = [s for v in parsed.all("no-cache-filter") for s in v.split(",") if s]
     outputs = tuple(values.output(text) for text in parsed.all("output"))
     allowed = values.allowed_deletes(parsed.all("allow"), outputs)
@@ -98,8 +98,9 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         dockerfile=parsed.text("file") or None,
         tags=tuple(dict.fromkeys(values.image_name(text, "-t") for text in parsed.all("tag"))),
         build_args=args,
+        proxies=find_proxies(environ),
         target=parsed.text("target"),
-        labels={key: value or "" for key, value in labels.items()},
+        labels={key: value or "" for key, value in values.pairs(parsed.all("label"), "--label").items()},
         contexts=values.named_contexts(parsed.all("build-context")),
         no_cache=parsed.switch("no-cache"),
         no_cache_filter=tuple(filters),

@@ -8,7 +8,7 @@ from builder.commands.flags import parse
 from builder.errors import UsageError
 from builder.request import BuildRequest, OutputSpec, SecretSpec
 
-ENVIRON = {"PYBUILD_ROOT": "/store", "FROM_ENV": "x"}
+ENVIRON = {"PYBUILD_ROOT": "/store", "FROM_ENV": "x", "DOCKER_CONFIG": "/nowhere"}
 
 
 def request_of(*words: str, environ: dict[str, str] | None = None) -> BuildRequest:
