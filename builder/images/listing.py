@@ -1,7 +1,8 @@
 """The images of the store as a list, and the conditions that choose among them: `pybuild images`.
 
 The conditions are docker's: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE,
-until=TIME; of one kind any reference does, all others have to hold. Nothing is changed.
+until=TIME; any reference does, and so does the name that is asked for, all others have to hold. What is known
+by its digest alone is dangling, and is not: either way it is listed. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ def list_images(
     and that is not there.
     """
     listed = [_listed(store, row) for row in _shown(Names(store).rows())]
-    if wanted is not None:
-        listed = [image for image in listed if _is_wanted(image, wanted)]
-    for kind in dict.fromkeys(kind for kind, _ in conditions):
+    patterns = [_pattern(value) for kind, value in conditions if kind == "reference"]
+    if wanted is not None or patterns:
+        listed = [image for image in listed if _is_asked_for(image, wanted, patterns)]
+    for kind in dict.fromkeys(kind for kind, _ in conditions if kind != "reference"):
         values = [value for known, value in conditions if known == kind]
         listed = _narrow(store, listed, kind, values)
     return sorted(listed, key=lambda image: image.created, reverse=True)
@@ -77,6 +79,13 @@ def _is_beside(row: Row) -> bool:
     return subject_of(name_of(row) or "") is not None
 
 
+def _is_asked_for(image: Listed, wanted: str | None, patterns: Sequence[re.Pattern[str]]) -> bool:
+    """Whether the name or any of the patterns of reference= mean an image, as docker has it."""
+    if any(_matches_pattern(image, pattern) for pattern in patterns):
+        return True
+    return wanted is not None and _is_wanted(image, wanted)
+
+
 def _is_wanted(image: Listed, wanted: str) -> bool:
     if WILDCARDS.search(wanted):
         return _matches_pattern(image, _pattern(wanted))
@@ -94,13 +103,11 @@ def _is_wanted(image: Listed, wanted: str) -> bool:
 def _narrow(store: Store, listed: Iterable[Listed], kind: str, values: Sequence[str]) -> list[Listed]:
     match kind:
         case "dangling":
-            wanted = _truth(values[-1])
-            return [image for image in listed if (image.name is None) == wanted]
+            if _truth(values[-1]):
+                return [image for image in listed if image.tag is None]
+            return [image for image in listed if image.name is not None]
         case "label":
             return [image for image in listed if all(_has_label(image, value) for value in values)]
-        case "reference":
-            patterns = [_pattern(value) for value in values]
-            return [image for image in listed if any(_matches_pattern(image, p) for p in patterns)]
         case "before" | "since":
             times = [_moment(find_image(store, value).config.created) for value in values]
             return [image for image in listed if all(_is_on_side(image, kind, time) for time in times)]

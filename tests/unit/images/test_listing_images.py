@@ -97,6 +97,11 @@ def test_a_condition_that_cannot_be_is_refused(three: Store, condition: str, mes
         names_of(three, condition)
 
 
+def test_a_name_is_one_reference_more(three: Store) -> None:
+    assert names_of(three, "reference=team/*", wanted="app:1.0") == ["team/web:2.0", "app:1.0"]
+    assert names_of(three, "label=stage", wanted="app") == ["app:2.0"]
+
+
 def test_an_image_that_a_condition_names_has_to_be_there(three: Store) -> None:
     with pytest.raises(ImageError, match="image nothing is not in the store"):
         names_of(three, "before=nothing")
