@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from builder.explain.history import Counterpart
 from builder.explain.paths import HiddenBy
@@ -33,11 +33,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All steps, in topological order; path: the chain that takes longest, as indexes of `findings`."""
+    """All steps, in topological order; path: the chain that takes longest, as indexes of `findings`; fetched:
+    bytes that would come from caches elsewhere."""
 
     findings: tuple[Finding, ...]
     path: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    fetched: int = 0
 
     @property
     def shown(self) -> tuple[Finding, ...]:
@@ -66,7 +68,7 @@ class Sources:
     states: vertex -> state; origins: vertex -> the vertices on whose output its key depends; condition: what
     became of the record of a key; recorded_seconds: what it says how long its making took; hidden: context ->
     what hides paths of it now; was_hidden: the same by a counterpart's ignore file; took: the seconds of what
-    ran, where that is known.
+    ran, where that is known; elsewhere: of hits whose record is in a cache elsewhere, that it is.
     """
 
     states: Mapping[str, str]
@@ -76,3 +78,4 @@ class Sources:
     hidden: Callable[[str], HiddenBy]
     was_hidden: Callable[[Counterpart, str], HiddenBy]
     took: Mapping[str, float] | None = None
+    elsewhere: Mapping[str, Reason] = field(default_factory=dict)

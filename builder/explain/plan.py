@@ -1,7 +1,8 @@
 """A build that is not done: what would run, why, and how long it would take.
 
 As a build, it reads the texts, resolves the base images that the compiler asks for, and walks the contexts;
-nothing runs, no layer and no file is fetched, no remote cache is asked, and no secret is read.
+where the store lacks something, it asks the caches elsewhere that the request names. Nothing runs, no layer
+and no file is fetched, and no secret is read.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.compiler.entitlements import device_grants
 from builder.contexts import Context, open_context
 from builder.devices.machine import MachineDevices
-from builder.digest import Digest
+from builder.digest import Digest, parse
 from builder.dockerfile.ignore import parse as parse_ignore
 from builder.errors import BuildError
-from builder.explain.account import Account, Sources
+from builder.explain.account import RUNS, Account, Sources
 from builder.explain.assumed import Assumed
 from builder.explain.history import Counterpart, History, Past
 from builder.explain.paths import HiddenBy, nothing_hidden
+from builder.explain.reason import Reason
 from builder.explain.reasons import account_of
 from builder.explain.rehearsal import Outlook, ReadOnlyCache, Rehearsal
 from builder.keyparts import rows
@@ -31,10 +34,12 @@ from builder.keyparts.sheets import Sheets, line_of
 from builder.ops.source import MAIN_CONTEXT, Local
 from builder.parts import check_devices
 from builder.programs import load_texts, open_attempts, open_images
+from builder.remotecache.asking import ask
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import LayerId
 from builder.store import locks
 from builder.store.root import Store, open_store
+from builder.ui import words
 
 if TYPE_CHECKING:
     from builder.compiler.program import Programs
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from builder.keyparts.rows import Listing
     from builder.keyparts.sheet import Sheet
     from builder.prepare import Texts
+    from builder.remotecache.asking import Said
     from builder.request import BuildRequest
 
 MOST_OTHERS = 40  # lines besides the own one that are looked into
@@ -50,12 +56,28 @@ MOST_OTHERS = 40  # lines besides the own one that are looked into
 
 def plan(request: BuildRequest, assume: Sequence[str] = ()) -> Account:
     """What the request's build would do. Raises BuildError where that fails before a step would run."""
-    assumed = Assumed(assume)
     store = open_store(request.root)
     texts = load_texts(request)
     programs = asyncio.run(_compile(request, store, texts))
-    with locks.shared(store.folder, locks.BUILDS), locks.shared(store.folder, locks.USES):
-        return _Plan(request, store, texts, programs, assumed).account()
+
+    def look(said: Said | None = None) -> Account:
+        with locks.shared(store.folder, locks.USES):
+            return _Plan(request, store, texts, programs, Assumed(assume), said).account()
+
+    Assumed(assume)  # a bad pattern is better known before
+    with locks.shared(store.folder, locks.BUILDS):
+        account = look()
+        if not request.cache_from or request.no_cache or not _is_lacking(account):
+            return account
+        warnings: list[str] = []
+        said = asyncio.run(ask(request, store, warnings.append))
+        account = look(said)
+    return replace(account, notes=(*account.notes, *dict.fromkeys(warnings)))
+
+
+def _is_lacking(account: Account) -> bool:
+    """Whether something runs, or may, that a cache elsewhere could have."""
+    return any(found.state in RUNS and found.step.inputs for found in account.findings)
 
 
 async def _compile(request: BuildRequest, store: Store, texts: Texts) -> Programs:
@@ -71,13 +93,20 @@ async def _compile(request: BuildRequest, store: Store, texts: Texts) -> Program
 
 class _Plan:
     def __init__(
-        self, request: BuildRequest, store: Store, texts: Texts, programs: Programs, assumed: Assumed
+        self,
+        request: BuildRequest,
+        store: Store,
+        texts: Texts,
+        programs: Programs,
+        assumed: Assumed,
+        said: Said | None,
     ) -> None:
         self.request = request
         self.store = store
         self.texts = texts
         self.programs = programs
         self.assumed = assumed
+        self.said = said
         self.reached = programs.reached()
         self.layers = LayerStore(os.path.join(store.folder, "layers"), store.blobs, any_way=True)
         self.cache = ReadOnlyCache(os.path.join(store.folder, "cache"), self.layers.exists)
@@ -108,6 +137,7 @@ class _Plan:
             self._read,
             self.texts.layer,
             whole=self.request.reproducible,
+            said=self.said,
         )
         try:
             outlook = asyncio.run(rehearsal.outlook())
@@ -152,8 +182,25 @@ class _Plan:
             recorded_seconds=lambda key: self.cache.seconds(Digest(key)),
             hidden=self._hidden,
             was_hidden=was_hidden,
+            elsewhere={digest: self._found(key) for digest, key in outlook.elsewhere.items()},
         )
-        return account_of(history, sources, self._notes())
+        account = account_of(history, sources, self._notes())
+        fetched = {name: size for key in outlook.elsewhere.values() for name, size in self._lacking(key)}
+        return replace(account, fetched=sum(fetched.values()))
+
+    def _found(self, key: Digest) -> Reason:
+        """That a cache elsewhere has the record under a key."""
+        found = self.said.record(key) if self.said is not None else None
+        assert found is not None  # else it would not be one of those
+        size = sum(size for _, size in self._lacking(key))
+        cost = f"{words.size(size)} to fetch" if size else "nothing to fetch"
+        return Reason("elsewhere", f"in the cache {found[0]}, {cost}", {"cache": found[0], "bytes": size})
+
+    def _lacking(self, key: Digest) -> list[tuple[str, int]]:
+        """(digest, size) of the blobs that the store lacks of what a key names elsewhere."""
+        found = self.said.record(key) if self.said is not None else None
+        blobs = {blob.descriptor.digest: blob.descriptor.size for blob in (found[1] if found else ())}
+        return [(name, size) for name, size in blobs.items() if self.store.blobs.stat(parse(name)) is None]
 
     def _hidden(self, name: str) -> HiddenBy:
         """What hides paths of a context that are there."""
@@ -186,8 +233,6 @@ class _Plan:
         notes = list(self.assumed.notes)
         if self.assumed.texts and not any(context == MAIN_CONTEXT for context in self.contexts):
             notes.append("--assume: no step takes anything from the context")
-        if self.request.cache_from:
-            notes.append("--cache-from is not asked: what is a miss here may be found there")
         return tuple(notes)
 
 

@@ -69,7 +69,7 @@ class _Accountant:
             number=self.numbers[at],
             step=step,
             state=state,
-            reasons=tuple(self._reasons(at, nearest)) if state in RUNS and self.numbers[at] else (),
+            reasons=tuple(self._reasons(at, nearest)) if self.numbers[at] else (),
             depends=depends,
             inputs=tuple(item.of for item in step.inputs),
             seconds=self._seconds(at, nearest),
@@ -107,6 +107,10 @@ class _Accountant:
 
     def _reasons(self, at: int, nearest: Counterpart | None) -> Iterator[Reason]:
         step, state = self.steps[at], self.states[at]
+        if state not in RUNS:
+            if (elsewhere := self.sources.elsewhere.get(step.digest)) is not None:
+                yield elsewhere
+            return
         if step.forced:
             yield Reason("forced", f"runs because of {step.forced}", {"flag": step.forced})
             return

@@ -4,7 +4,8 @@ So a plan cannot disagree with the build, whatever rules the solver has. What de
 that would run has a key that nobody knows yet: it is solved twice, once as if all such outputs were new, and
 once as if all of them were the known ones. What is the same both times is sure.
 
-Contexts are read, as keys are made of them. Nothing is written but what was hashed (the stat caches).
+Contexts are read, as keys are made of them. Nothing is written but what was hashed (the stat caches). What
+caches elsewhere say counts as it does for a build, and nothing of it is brought: that leaves a mark, too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from builder.graph.definition import Definition, Vertex
     from builder.graph.selection import Selection
     from builder.keyparts.rows import Told
+    from builder.remotecache.asking import Said
     from builder.snapshots.layers import LayerStore
 
 UNMADE = "unmade "  # how the id of a layer begins that nobody has made; no real one has a blank
@@ -41,7 +43,8 @@ class Outlook:
 
     states: vertex -> HIT, MISS, DEPENDS or UNASKED; keys and contents: those that are known; origins: vertex
     whose key is not known -> the vertices on whose output it depends; late: the same of vertices that may
-    be spared by the content of what they stand on; listings: what is selected, where it was computed.
+    be spared by the content of what they stand on; listings: what is selected, where it was computed;
+    elsewhere: vertex -> its key, where its record is one of a cache elsewhere.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class Outlook:
         self.origins: dict[Digest, set[Digest]] = {}
         self.late: dict[Digest, set[Digest]] = {}
         self.listings: dict[tuple[Digest, Selection], Told] = {}
+        self.elsewhere: dict[Digest, Digest] = {}
 
     def known_key(self, digest: Digest) -> Digest | None:
         """The key of a vertex, if it is known."""
@@ -108,7 +112,8 @@ class _NoClaim(Claim):
 
 
 class Rehearsal:
-    """One definition, to be solved without running anything. read: reads a context that is a folder."""
+    """One definition, to be solved without running anything. read: reads a context that is a folder; said: by
+    caches elsewhere."""
 
     def __init__(
         self,
@@ -121,6 +126,7 @@ class Rehearsal:
         context_layer: LayerId | None,
         *,
         whole: bool,
+        said: Said | None = None,
     ) -> None:
         self.definition = definition
         self.targets = targets
@@ -130,6 +136,8 @@ class Rehearsal:
         self.read = read
         self.context_layer = context_layer
         self.whole = whole
+        self.said = said
+        self.taken: dict[Digest, Digest] = {}
         self.told: dict[tuple[Snapshot, Selection], tuple[Digest, Told]] = {}
         self._hoped: Solver | None = None
 
@@ -144,6 +152,8 @@ class Rehearsal:
             still_ran, still_cached = ran, cached
         for vertex in self.definition.reached(*self.targets):
             outlook.states[vertex.digest] = _state(vertex.digest, ran, still_ran, cached | still_cached)
+        hits = (name for name, state in outlook.states.items() if state == HIT)
+        outlook.elsewhere = {name: self.taken[name] for name in hits if name in self.taken}
         return outlook
 
     async def _solve(
@@ -160,6 +170,9 @@ class Rehearsal:
                 cached.add(event.vertex)
 
         async def elsewhere(vertex: Vertex, key: Digest) -> Record | None:
+            if self.said is not None and vertex.inputs and self.said.record(key) is not None:
+                self.taken[vertex.digest] = key
+                return Record((_unmade(vertex),), 0.0, vertex.about.label)
             hoped = sure is not None and vertex.digest in unsure and key not in sure
             return Record((_unmade(vertex),), 0.0, vertex.about.label) if hoped else None
 
@@ -171,6 +184,7 @@ class Rehearsal:
             note,
             SLOTS,
             elsewhere=elsewhere,
+            told=self._selected if self.said is not None else None,
             whole=self._whole if self.whole else None,
         )
         self._hoped = self.solver if sure is not None else None
@@ -210,11 +224,24 @@ class Rehearsal:
 
         return self.cache.content(snapshot, select, make)
 
+    async def _selected(self, key: Digest, select: Selection) -> Digest | None:
+        """What a selection of what a key names came to, as a cache elsewhere has it."""
+        return self.said.content(key, select) if self.said is not None else None
+
+    def _taken_content(self, source: Digest, select: Selection) -> Digest | None:
+        """The same of a vertex whose record is elsewhere; None where nobody says."""
+        key = self.taken.get(source)
+        if key is None or self.said is None:
+            return None
+        return self.cache.selected(key, select) or self.said.content(key, select)
+
     def _unknown(self, snapshot: Snapshot, select: Selection) -> Digest:
-        """A content that nobody knows yet; where the solver has assumed one, and is to be right, that one."""
+        """A content that nobody knows yet, unless a cache elsewhere says it; where the solver has assumed
+        one, and is to be right, that one."""
+        if (said := self._taken_content(_marked(snapshot), select)) is not None:
+            return said
         if self._hoped is not None:
-            source = Digest(snapshot[-1].removeprefix(UNMADE))
-            assumed = self._hoped.assumed.get(source, {}).get(select)
+            assumed = self._hoped.assumed.get(_marked(snapshot), {}).get(select)
             if assumed is not None:
                 return assumed
         return of_value(["unknown", list(snapshot), select.plain()])
@@ -241,7 +268,7 @@ class Rehearsal:
                     origins |= outlook.origins.get(item.of, set())
                     if self.whole and self._is_unmade(item.of):
                         outlook.late.setdefault(vertex.digest, set()).add(item.of)
-                elif self._is_unmade(item.of):
+                elif self._is_unmade(item.of) and self._taken_content(item.of, item.select) is None:
                     origins.add(item.of)
                 else:
                     self._note_content(outlook, item.of, item.select)
@@ -273,6 +300,11 @@ class Rehearsal:
 
 def _unmade(vertex: Vertex) -> LayerId:
     return LayerId(UNMADE + vertex.digest)
+
+
+def _marked(snapshot: Snapshot) -> Digest:
+    """The vertex whose mark is on top."""
+    return Digest(snapshot[-1].removeprefix(UNMADE))
 
 
 def _state(digest: Digest, ran: set[str], still_ran: set[str], cached: set[str]) -> str:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from builder.explain.account import DEPENDS, FAILED, HIT, MISS, RUNS, UNASKED, Account, Finding
-from builder.ui.words import one_line, plural, seconds
+from builder.ui.words import one_line, plural, seconds, size
 
 VERSION = 1
 LONGEST_LABEL = 100
@@ -59,6 +59,8 @@ def _summary(account: Account, *, done: bool) -> list[str]:
     total, unknown = account.total()
     if any(account.count(state) for state in RUNS):
         lines.append(_times(account, total, unknown, done=done))
+    if account.fetched:
+        lines.append(f"{size(account.fetched)} to fetch from caches elsewhere")
     return lines
 
 
@@ -98,6 +100,7 @@ def document_of(account: Account, head: dict[str, Any]) -> dict[str, Any]:
             "unknownSeconds": unknown,
             "criticalSeconds": round(account.critical(), 3),
             "criticalPath": [indexes[at] for at in account.path if indexes[at]],
+            "fetchBytes": account.fetched,
         },
         "notes": list(account.notes),
     }

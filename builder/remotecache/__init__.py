@@ -2,6 +2,7 @@
 
     document   what a cache says, as values; foreign ones are read with suspicion. Pure
     place      where a cache lies: a registry's repository, or an image layout's folder
+    asking     what caches say, read: for a build, and for a plan
     taking     `--cache-from`: records for the solver, whose blobs come when they are needed
     gathering  which records and layers of a build go along
     giving     `--cache-to`: documents and blobs brought to a place, the manifest last; `folder`: one of them

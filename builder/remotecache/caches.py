@@ -15,6 +15,7 @@ from builder.digest import of_value
 from builder.events import Warned
 from builder.output import config_name
 from builder.remotecache import giving
+from builder.remotecache.asking import without_registries
 from builder.remotecache.gathering import Solved, Target
 from builder.remotecache.taking import Taking
 
@@ -67,23 +68,14 @@ class Caches:
         return target.made_at(self._parts.cache.recall("created", name) or "")
 
 
-def _without_registries(request: BuildRequest, parts: Parts) -> BuildRequest:
-    """The request without what it would need a connection for: the build goes on, as without any cache."""
-    names = [cache.ref for cache in request.cache_from if cache.type == "registry"]
-    names += [cache.ref for cache in request.cache_to if cache.type == "registry"]
-    for name in dict.fromkeys(names):
-        message = f"cache {name} is left out: --offline asks no registry"
-        parts.emit(Warned(time=time.time(), message=message))
-    return request.but(
-        cache_from=tuple(cache for cache in request.cache_from if cache.type != "registry"),
-        cache_to=tuple(cache for cache in request.cache_to if cache.type != "registry"),
-    )
-
-
 @asynccontextmanager
 async def open_caches(request: BuildRequest, parts: Parts) -> AsyncIterator[Caches]:
     """The caches that a request names; of an offline one, those in folders."""
-    caches = Caches(_without_registries(request, parts) if request.offline else request, parts)
+
+    def warn(message: str) -> None:
+        parts.emit(Warned(time=time.time(), message=message))
+
+    caches = Caches(without_registries(request, warn) if request.offline else request, parts)
     if any(wanted.mounts for wanted in request.cache_from):
         parts.mounts_elsewhere = caches.taking.mounts()
     try:

@@ -18,16 +18,12 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from builder.digest import Digest, of_value
 from builder.errors import BuildError, ImageError, StoreError
 from builder.events import Progress, Warned
-from builder.oci import documents
-from builder.oci.spec import Index, LayerBlob, Manifest
-from builder.output import INLINE
+from builder.oci.spec import LayerBlob
 from builder.pulling import bring
-from builder.remotecache import document
+from builder.remotecache.asking import read_caches, wrong_with
 from builder.remotecache.document import Cache
 from builder.remotecache.mounts import MountsTaken
 from builder.remotecache.place import Connection, Place, open_place
@@ -41,7 +37,6 @@ if TYPE_CHECKING:
     from builder.request import CacheFrom
     from builder.snapshots.snapshot import LayerId, Snapshot
 
-MAX_MANIFESTS = 32  # of an index, whose images may each have a cache
 T = TypeVar("T")
 
 
@@ -133,7 +128,7 @@ class Taking:
 
     def warn(self, remote: Remote, error: BuildError) -> None:
         """Say once what is wrong with a cache."""
-        message = f"cache from {remote.place.name}: {error.message}"
+        message = wrong_with(remote.place, error)
         if message not in self._told:
             self._told.add(message)
             self._parts.emit(Warned(time=time.time(), message=message))
@@ -183,48 +178,6 @@ class Taking:
             if error.code not in ("registry-unreachable", "registry-denied", "registry-busy"):
                 self.damaged.add(blob.descriptor.digest)
             raise
-
-
-async def read_caches(place: Place) -> list[Cache]:
-    """What a place has: a cache, or the caches in an image, or in the images of an index.
-
-    Raises ImageError, also for an image that has none.
-    """
-    manifests: list[Manifest] = []
-    for data, media_type in await place.manifests():
-        found = _parse(data, media_type, place)
-        if isinstance(found, Manifest):
-            manifests.append(found)
-            continue
-        for descriptor in found.manifests[:MAX_MANIFESTS]:
-            inner = _parse(await place.manifest(descriptor), descriptor.media_type, place)
-            if isinstance(inner, Manifest):
-                manifests.append(inner)
-    caches = [cache for manifest in manifests if (cache := await _read(place, manifest)) is not None]
-    if not caches:
-        raise ImageError(f"{place.name} is an image without a cache", code="no-cache")
-    return caches
-
-
-def _parse(data: bytes, media_type: str, place: Place) -> Manifest | Index:
-    return documents.parse_manifest_or_index(data, media_type, place.name, further=(document.CONFIG_TYPE,))
-
-
-async def _read(place: Place, manifest: Manifest) -> Cache | None:
-    data = await place.read(manifest.config, document.MAX_DOCUMENT)
-    if manifest.config.media_type == document.CONFIG_TYPE:
-        return document.parse(data, manifest.layers, place.name)
-    config = documents.parse_config(data, place.name)
-    try:
-        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError as error:  # it was read already, so this is about its keys
-        raise ImageError(
-            f"the config of {place.name} is not valid: {error}", code="invalid-config"
-        ) from error
-    if INLINE not in fields:
-        return None
-    inline = bytes(fields[INLINE])
-    return document.parse_inline(inline, manifest.layers, config.rootfs.diff_ids, place.name)
 
 
 def _is_time(text: str) -> bool:

@@ -202,14 +202,6 @@ def test_a_plan_of_a_reproducible_build_says_what_may_be_spared(workshop: Worksh
     assert planned(workshop, "--reproducible")["summary"]["misses"] == 0
 
 
-def test_a_plan_notes_that_other_caches_are_not_asked(workshop: Workshop) -> None:
-    workshop.dockerfile("FROM scratch\nLABEL a=b\n")
-
-    plan = planned(workshop, "--cache-from", f"type=local,src={workshop.folder / 'cache'}")
-
-    assert plan["notes"] == ["--cache-from is not asked: what is a miss here may be found there"]
-
-
 def test_a_plan_of_a_new_store_says_what_the_build_then_does(workshop: Workshop) -> None:
     workshop.write("src/a", "a")
     workshop.dockerfile(STAGES)

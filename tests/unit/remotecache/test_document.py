@@ -16,9 +16,9 @@ from builder.graph.selection import Selection
 from builder.oci.layout import LayoutName
 from builder.oci.spec import OCI_LAYER_GZIP, Descriptor, LayerBlob
 from builder.remotecache import document
+from builder.remotecache.asking import read_caches
 from builder.remotecache.document import CONFIG_TYPE, KeptMount, Writing, content_name, parse, time_name
 from builder.remotecache.place import InFolder
-from builder.remotecache.taking import read_caches
 from tests.support.layouts import digest_of
 from tests.support.remotecaches import CacheFolder
 
