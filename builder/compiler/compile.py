@@ -53,12 +53,15 @@ from builder.compiler.state import (
 )
 from builder.digest import Digest
 from builder.dockerfile.ast import AnyInstruction, Dockerfile
+from builder.dockerfile.lines import is_own_frontend
 from builder.errors import BuildError
 from builder.graph.definition import About, Definition, Input
 from builder.graph.selection import Selection
 from builder.oci.spec import ImageConfig, Platform
 from builder.ops.files import Copy, PathItem
 from builder.ops.source import MAIN_CONTEXT, NAMED_CONTEXT, Image, Local, Scratch
+
+FRONTEND = "BUILDKIT_SYNTAX"  # the build argument that takes the place of # syntax=…
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -109,8 +112,17 @@ def compile(
 
 
 def _settle_options(options: CompileOptions) -> CompileOptions:
-    """Platforms in the words of images; the environment's time as the build argument that it stands for."""
+    """Platforms in the words of images; the environment's time as the build argument that it stands for.
+
+    Raises BuildError where they ask for a language of another frontend.
+    """
     args = options.build_args
+    frontend = args.get(FRONTEND, "").strip().partition(" ")[0]
+    if frontend and not is_own_frontend(frontend):
+        raise BuildError(
+            f"the frontend {frontend} of {FRONTEND} is not available: Dockerfiles are read by pybuild itself",
+            code="unknown-frontend",
+        )
     if options.source_date_epoch is not None:
         args = {EPOCH: str(options.source_date_epoch), **args}
     return replace_options(

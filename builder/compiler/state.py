@@ -9,7 +9,7 @@ history may be short of them (an image without history), and `settle_history` ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -32,8 +32,9 @@ class StageState(msgspec.Struct, frozen=True):
 
     head: the vertex with its filesystem. image: config, author and platform of the image so far, without what
     is kept apart: its history, and what instructions add to (env, labels, exposed ports, volumes, triggers).
-    variables: what words and RUN see (ENV and ARG, in the order they were set). args: the ARGs so far, for
-    the history's sake. told: the characters of the history that are this build's. steps: how many labels were
+    variables: what words and RUN see (ENV and ARG, in the order they were set). exports: the names that ENV
+    has set; the others stand in the config as the base has them. args: the ARGs so far, for the history's
+    sake. told: the characters of the history that are this build's. steps: how many labels were
     numbered. own_cmd: whether a CMD stands in this stage, which an ENTRYPOINT then keeps. base_layers,
     base_entries: how many of the layers, and of the history's entries, are a base image's.
     """
@@ -43,6 +44,7 @@ class StageState(msgspec.Struct, frozen=True):
     platform: Platform
     variables: Variables = Variables()
     env: Table[str] = Table()
+    exports: Table[None] = Table()
     labels: Table[str] = Table()
     ports: Table[Empty] = Table()
     volumes: Table[Empty] = Table()
@@ -88,23 +90,35 @@ class StageState(msgspec.Struct, frozen=True):
     def exported(self, name: str, value: str) -> StageState:
         """The state with a variable set, for what the image runs too."""
         key, _, rest = f"{name}={value}".partition("=")
-        return replace(self, variables=self.variables.assigned(name, value), env=self.env.put(key, rest))
+        return replace(
+            self,
+            variables=self.variables.assigned(name, value),
+            env=self.env.put(key, rest),
+            exports=self.exports.put(key, None),
+        )
 
     def settled(self) -> ImageConfig:
         """The config of an image that is what the stage has come to, without a history."""
         base = self.image.config
-        # What has no `=` in a base image keeps having none.
-        bare = {entry for entry in base.env if "=" not in entry}
-        env = (name if name in bare and not value else f"{name}={value}" for name, value in self.env.pairs())
         config = replace(
             base,
-            env=tuple(env),
+            env=tuple(self._entries(base.env)),
             labels=dict(self.labels.pairs()) or base.labels,
             exposed_ports=dict(self.ports.pairs()) or base.exposed_ports,
             volumes=dict(self.volumes.pairs()) or base.volumes,
             on_build=tuple(self.triggers) or None,
         )
         return replace(self.image, config=config)
+
+    def _entries(self, base: tuple[str, ...]) -> Iterator[str]:
+        """The variables of the image: what ENV has set where the base has the name first, or at the end."""
+        seen = set()
+        for entry in base:
+            name = entry.partition("=")[0]
+            is_set = name in self.exports and name not in seen
+            seen.add(name)
+            yield f"{name}={self.env[name]}" if is_set else entry
+        yield from (f"{name}={value}" for name, value in self.env.pairs() if name not in seen)
 
 
 def from_scratch(head: Digest, platform: Platform) -> StageState:
@@ -123,7 +137,7 @@ def from_scratch(head: Digest, platform: Platform) -> StageState:
 def from_folder(head: Digest, platform: Platform, *, bare: bool) -> StageState:
     """The state above a folder, which is one layer; `bare`: it has no config at all."""
     state = replace(from_scratch(head, platform), layers=1)
-    return replace(state.configured(working_dir=""), env=Table()) if bare else state
+    return replace(state.configured(working_dir="", env=()), env=Table()) if bare else state
 
 
 def from_image(head: Digest, base: BaseImage, platform: Platform) -> StageState:

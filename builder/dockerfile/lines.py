@@ -37,6 +37,11 @@ KNOWN_DIRECTIVES = frozenset({"syntax", "check", "escape"})
 OWN_FRONTEND = re.compile(r"(?:[^/]+/)*docker/dockerfile(?:-upstream)?(?:[:@].*)?")
 
 
+def is_own_frontend(name: str) -> bool:
+    """Whether a frontend is one for this very language."""
+    return OWN_FRONTEND.fullmatch(name) is not None
+
+
 class Piece(msgspec.Struct, frozen=True):
     """A stretch of a logical line: where it starts in there, and where in the text."""
 
@@ -229,7 +234,7 @@ class Reader:
         self.escape = directive.value
 
     def _check_frontend(self, directive: Directive) -> None:
-        if OWN_FRONTEND.fullmatch(directive.value) is None:
+        if not is_own_frontend(directive.value):
             message = (
                 f"the frontend {directive.value} is not available: Dockerfiles are read by pybuild itself"
             )

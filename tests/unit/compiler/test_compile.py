@@ -468,6 +468,35 @@ def test_a_platform_that_was_asked_for_is_the_images() -> None:
 
 
 @pytest.mark.parametrize(
+    ("steps", "env"),
+    [
+        ("LABEL a=b", ("A=1", "A=2", "BARE", "PATH=/p")),
+        ("ENV NEW=$A", ("A=1", "A=2", "BARE", "PATH=/p", "NEW=2")),
+        ("ENV A=9\nENV BARE=", ("A=9", "A=2", "BARE=", "PATH=/p")),
+        ("ENV BARE=x\nFROM base\nENV Z=1 A=2", ("A=2", "A=2", "BARE=x", "PATH=/p", "Z=1")),
+    ],
+)
+def test_the_variables_of_a_base_stand_as_they_did_but_for_those_that_env_sets(
+    steps: str, env: tuple[str, ...]
+) -> None:
+    odd = image("odd", env=("A=1", "A=2", "BARE", "PATH=/p"))
+    program = compile_text(f"FROM odd AS base\n{steps}\n", bases={"docker.io/library/odd:latest": odd})
+
+    assert program.config.config.env == env
+
+
+@pytest.mark.parametrize("name", ["", "docker/dockerfile:1", " docker.io/docker/dockerfile:1.7-labs opts"])
+def test_a_build_argument_may_ask_for_this_very_frontend(name: str) -> None:
+    compile_text("FROM scratch\n", build_args={"BUILDKIT_SYNTAX": name})
+
+
+def test_a_build_argument_that_asks_for_another_frontend_is_an_error() -> None:
+    error = fails("FROM scratch\n", build_args={"BUILDKIT_SYNTAX": "example.com/frontend:2 opts"})
+
+    assert "the frontend example.com/frontend:2 of BUILDKIT_SYNTAX" in error.message
+
+
+@pytest.mark.parametrize(
     ("written", "port"),
     [
         ("[::1]:8080:80", "80/tcp"),
