@@ -25,6 +25,7 @@ from builder.digest import Digest, of_value
 from builder.errors import ImageError
 from builder.events import ExportFinished, ExportStarted, Progress
 from builder.oci import documents
+from builder.oci.beside import subject_of
 from builder.oci.image import platform_of
 from builder.oci.names import Names, name_of, stored_name
 from builder.oci.parcel import is_foreign
@@ -109,10 +110,11 @@ async def pull(
 
 
 async def tags_of(name: Reference, connection: Connection) -> list[str]:
-    """All tags of a name's repository. Raises ImageError."""
+    """All tags of images in a name's repository: not those of signatures and the like. Raises ImageError."""
     from builder.oci.taglist import list_tags
 
-    return await list_tags(connection.registry().transport, name)
+    tags = await list_tags(connection.registry().transport, name)
+    return [tag for tag in tags if subject_of(tag) is None]
 
 
 @asynccontextmanager

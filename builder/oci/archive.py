@@ -340,7 +340,9 @@ def _docker_images(members: _Members) -> list[_Docker]:
     try:
         return msgspec.json.decode(data, type=list[_Docker])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ImageError(f"manifest.json of {members.name} is not valid: {error}") from error
+        one = data.lstrip().startswith(b"{") and b'"schemaVersion"' in data  # as skopeo's dir: has it
+        hint = "that is one image's manifest: skopeo copy dir:… oci:… makes a layout of it" if one else None
+        raise ImageError(f"manifest.json of {members.name} is not valid: {error}", hint=hint) from error
 
 
 def _from_docker(members: _Members, blobs: BlobStore, platform: Platform | None) -> list[Loaded]:

@@ -250,6 +250,24 @@ def test_all_tags_of_a_repository_are_pushed_and_pulled(
     assert row_of(other, f"{name}:1")["digest"] == row_of(other, f"{name}:2")["digest"]
 
 
+def test_what_refers_to_images_is_no_tag_to_pull(
+    registry: RunningRegistry, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/told/app"
+    key = tmp_path / "cosign.key"
+    run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(key)])
+    told = ("--provenance=true", "--attest-as=referrers", f"--sign={key}", "--push")
+    build(
+        pybuild, tmp_path / "context", "FROM scratch\nCOPY file /\nLABEL told=1\n", "-t", f"{name}:1", *told
+    )
+    assert "sha256-" in skopeo("list-tags", "--tls-verify=false", f"docker://{name}")
+    other = Pybuild(tmp_path / "other")
+
+    done = other("pull", "-aq", name)
+
+    assert done.stdout == f"{name}:1\n"
+
+
 def test_a_layer_that_is_got_elsewhere_is_not_uploaded(
     registry: RunningRegistry, layout: LayoutMaker, pybuild: Pybuild
 ) -> None:

@@ -181,6 +181,14 @@ def test_hostile_archives_are_refused(blobs: BlobStore, archive: bytes, message:
         read(archive, blobs)
 
 
+def test_skopeos_folders_are_told_from_archives(blobs: BlobStore) -> None:
+    with pytest.raises(ImageError, match="not valid") as caught:
+        read(make_tar({"manifest.json": b'{"schemaVersion": 2, "layers": []}'}), blobs)
+
+    assert caught.value.hint is not None
+    assert "skopeo copy dir:" in caught.value.hint
+
+
 def test_links_that_go_round_are_refused(blobs: BlobStore) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
