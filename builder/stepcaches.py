@@ -50,14 +50,18 @@ class StepCaches:
                 await self._parts.mounts_elsewhere.bring(mount.id, starts[mount], by_name[name], finish)
 
     def lay(self, mount: CacheMount) -> spec.Bind:
-        """What the runtime is told of a held cache, which is there then. Blocking.
+        """What the runtime is told of a held cache, which is there then. Blocking. `source` is a path in what
+        a cache starts with; where that is nothing, in the cache itself.
 
         Raises MissingPath where it is to start with something that is no folder, BuildError.
         """
         path = self._held[mount]
         self._caches.make(path, lambda new: self._fill(mount, new))
         self._parts.sandboxes.label(path)
-        return spec.Bind(target=mount.target, source=path, readonly=mount.readonly, options=("nosuid",))
+        inside = mount.source.strip("/") if mount.input is None else ""
+        return spec.Bind(
+            target=mount.target, source=path, subpath=inside, readonly=mount.readonly, options=("nosuid",)
+        )
 
     def _start(self, mount: CacheMount) -> list[object]:
         """What a cache starts with, as plain data; nothing for an empty folder of root's."""

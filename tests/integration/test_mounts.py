@@ -178,6 +178,19 @@ RUN ls /c /d 2>&1; true
     ]  # fmt: skip
 
 
+def test_the_source_of_a_cache_that_starts_with_nothing_is_a_path_in_the_cache(
+    pybuild: Pybuild, context: Path
+) -> None:
+    mount = "--mount=type=cache,id=c,target=/c"
+    steps = f"""
+RUN {mount} mkdir /c/d && echo seen > /c/d/f && ln -s d/f /c/link
+RUN {mount},source=d ls /c; touch /c/new
+RUN {mount},source=/link cat /c
+RUN {mount} ls /c/d
+"""
+    assert run_lines(pybuild, context, steps) == ["f", "seen", "f", "new"]
+
+
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_mount_is_written_by_who_may(pybuild: Pybuild, context: Path, rung: str) -> None:
     """Also where users are emulated."""
