@@ -32,8 +32,6 @@ WHAT, SHOW, HOW = "What", "What is shown", "How"
 
 def push(parsed: Parsed, environ: Mapping[str, str]) -> int:
     """`pybuild push IMAGE [NAME]`."""
-    from builder.store.root import open_store
-
     if not 1 <= len(parsed.words) <= 2:
         wrong = "an image is missing" if not parsed.words else "an image and one name are taken, and no more"
         raise UsageError(wrong, hint="pybuild push IMAGE [NAME]")
@@ -48,19 +46,21 @@ def push(parsed: Parsed, environ: Mapping[str, str]) -> int:
         from builder.commands import outputfiles
 
         outputfiles.check_place(path)
-    store = open_store(root_of(parsed, environ))
-    quiet = parsed.switch("quiet")
-    if not quiet:
+    root = root_of(parsed, environ)
+    if not parsed.switch("quiet"):
         if not everything and not _has_tag(target):
             print(f"Using default tag: {name.tag}")
         print(f"The push refers to repository [{name.name}]", flush=True)
-    if not everything and not parsed.text("platform"):
+    if not (everything or parsed.switch("force") or parsed.text("platform")):
         from builder.unchanged import find_pushed
 
         known = _as_name(source)
-        if known is not None and (root := find_pushed(store, known, [name], environ)) is not None:
-            _tell_pushed(parsed, [(name, root.digest, len(root.data))])
+        if known is not None and (there := find_pushed(root, known, [name], environ)) is not None:
+            _tell_pushed(parsed, [(name, there.digest, len(there.data))])
             return 0
+    from builder.store.root import open_store
+
+    store = open_store(root)
     done = _run(parsed, environ, lambda emit: _push(parsed, environ, store, source, name, emit))
     for note in dict.fromkeys(pushed.note for pushed in done if pushed.note):
         print(f"note: {note}", file=sys.stderr)
@@ -249,6 +249,8 @@ COMMANDS = {
             ALL_TAGS, PLATFORM,
             Flag(name="digestfile", metavar="FILE", group=WHAT,
                  help="write the digest of the manifest there"),
+            Flag(name="force", kind="switch", group=HOW,
+                 help="look for each blob, though the registry has the manifest"),
             *COMMON,
         ),
         run=push,

@@ -150,7 +150,7 @@ def test_a_cached_build_that_was_pushed_loads_next_to_nothing(
     assert not loaded & (HEAVY - {"json", "re"})
 
 
-def test_what_was_pushed_and_is_gone_is_pushed_again(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_blob_that_a_registry_has_lost_is_pushed_again_by_force(pybuild: Pybuild, tmp_path: Path) -> None:
     with running_registry(tmp_path / "registry") as registry:
         name = f"{registry.host}/app:1"
         build(pybuild, tmp_path / "context", "FROM scratch\nCOPY file /\n", "-t", name)
@@ -159,7 +159,7 @@ def test_what_was_pushed_and_is_gone_is_pushed_again(pybuild: Pybuild, tmp_path:
         links = registry.storage / "docker/registry/v2/repositories/app/_layers/sha256"
         (links / layer / "link").unlink()
 
-        pybuild("push", name)
+        pybuild("push", "--force", name)
 
         skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{tmp_path}/copy:1")
 
