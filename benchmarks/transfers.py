@@ -90,12 +90,14 @@ def _architecture() -> str:
 
 
 class Tool(ABC):
-    """One that is measured. folder: where all that it has lies; names are host:port/repository:tag."""
+    """One that is measured. folder: where all that it has lies, below `top`; names are
+    host:port/repository:tag."""
 
     name = "?"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.folder = top / "0"
 
     @abstractmethod
     def pull(self, name: str) -> list[list[str]]:
@@ -110,11 +112,14 @@ class Tool(ABC):
         """Where unpacked files may lie."""
 
     def empty(self) -> None:
-        """Forget all."""
-        _unmount_below(self.folder)
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.folder.mkdir()
+        """Begin anew. What it had stays: file systems are slow for who comes after a great removal."""
+        self.folder = self.top / str(int(self.folder.name) + 1)
+        self.folder.mkdir(parents=True)
+
+    def end(self) -> None:
+        """Remove all that it ever had."""
+        _unmount_below(self.top)
+        shutil.rmtree(self.top)
 
 
 class Pybuild(Tool):
@@ -142,8 +147,8 @@ class Skopeo(Tool):
     name = "skopeo"
     words = ("skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false")
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, top: Path) -> None:
+        super().__init__(top)
         _need("skopeo")
 
     def _stored(self, name: str) -> str:
@@ -164,8 +169,8 @@ class Layout(Tool):
 
     name = "umoci"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, top: Path) -> None:
+        super().__init__(top)
         _need("umoci")
 
     def pull(self, name: str) -> list[list[str]]:
@@ -187,8 +192,8 @@ class Buildah(Tool):
 
     name = "buildah"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, top: Path) -> None:
+        super().__init__(top)
         _need(self.name)
 
     def _words(self) -> list[str]:
@@ -381,7 +386,7 @@ def _measure_all(args: argparse.Namespace, work: Path, start: float) -> None:
             if args.json:
                 save(args.json, results, start)
         for tool in tools:
-            tool.empty()
+            tool.end()
 
 
 def _found_tools(wanted: list[str], work: Path) -> list[Tool]:
