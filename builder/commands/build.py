@@ -16,7 +16,7 @@ from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
 from builder.commands.termination import hold_signals, unwind_on_sigterm
 from builder.dockerproxies import find_proxies
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
 from builder.request import AttestSpec, BuildRequest, StepLimits
 from builder.value import Value
 
@@ -252,8 +252,21 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
 
     try:
         return drive(build(request, reader.emit, outset, entrance), reader, held)
+    except BuildError as error:
+        _offer_room(error, request)
+        raise
     finally:
         outset.close()  # of a build that was stopped before it began
+
+
+def _offer_room(error: BuildError, request: BuildRequest) -> None:
+    """Say of a full disk how much could go."""
+    from builder.store.failure import is_full_disk
+
+    if is_full_disk(error):
+        from builder.commands.offer import add_offer
+
+        add_offer(error, request.root, request.root_flag)
 
 
 def _refuse_unavailable(parsed: Parsed) -> None:

@@ -20,6 +20,7 @@ _OPEN = (errno.EMFILE, errno.ENFILE)
 _TOO_MANY = "too-many-open-files"
 _RAISE = "raise the limit of open files (ulimit -n 1024), or run fewer steps at the same time with --jobs"
 _FREE_SPACE = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
+_FULL_DISK = "the disk of "
 _NO_ROOM = 64 << 10  # bytes; a disk that somebody filled can have a few blocks left
 
 
@@ -70,7 +71,12 @@ def full_disk_hint(path: str) -> str | None:
     """
     disk = os.statvfs(path)
     has_room = disk.f_bavail * disk.f_frsize >= _NO_ROOM and (disk.f_favail > 0 or disk.f_files == 0)
-    return None if has_room else f"the disk of {path} is full: {_FREE_SPACE}"
+    return None if has_room else f"{_FULL_DISK}{path} is full: {_FREE_SPACE}"
+
+
+def is_full_disk(error: BuildError) -> bool:
+    """Whether an error is about the store's disk being full, be it by the hint of who only suspects so."""
+    return error.code == "disk-full" or (error.hint or "").startswith(_FULL_DISK)
 
 
 class told_as:  # noqa: N801 - reads as a statement: `with told_as(root, "writing a blob"):`

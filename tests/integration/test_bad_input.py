@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -559,6 +560,29 @@ def test_a_disk_too_small_for_the_image_says_so(small_disk: SmallDisk) -> None:
 
     assert outcome.message.endswith("failed: no space left on the device")
     assert outcome.hint == FREE_SPACE
+
+
+def test_a_full_disk_is_told_with_what_prune_would_free(small_disk: SmallDisk) -> None:
+    shop = small_disk.workshop
+    shop.write("garbage", os.urandom(12 << 20))
+    shop.build(dockerfile="FROM busybox\nCOPY garbage /\n")
+    taken = sum(path.lstat().st_blocks // 2 for path in shop.root.rglob("*"))
+
+    suspected = f"the disk of {small_disk.disk} is full: {FREE_SPACE}"
+    for text, room, hint in (
+        ("FROM busybox\nCOPY big /\n", 1500, FREE_SPACE),
+        ("FROM busybox\nRUN cat /dev/zero > /more\n", 5000, suspected),
+    ):
+        shop.dockerfile(text)
+        outcome = small_disk.fail(taken + room)
+
+        assert outcome.hint is not None
+        told, _, offer = outcome.hint.partition("; ")
+        assert told == hint
+        found = re.fullmatch(r"`pybuild prune --root (\S+)` would free at least ([\d.]+) MB", offer)
+        assert found is not None, outcome.hint
+        assert found[1] == str(small_disk.disk)
+        assert 12.5 <= float(found[2]) <= 16
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker", "tar", "local"])
