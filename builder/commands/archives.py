@@ -5,7 +5,15 @@ from __future__ import annotations
 import sys
 
 from builder.commands import values
-from builder.commands.arguments import PLATFORM, WHAT, Environ, expect, open_store_of, platform_of
+from builder.commands.arguments import (
+    DEFAULT_PLATFORM,
+    PLATFORM,
+    WHAT,
+    Environ,
+    expect,
+    open_store_of,
+    platform_of,
+)
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.store import GLOBAL_FLAGS
 from builder.commands.tables import FORMAT, print_json, wants_json
@@ -54,7 +62,7 @@ def import_image(parsed: Parsed, environ: Environ) -> int:
     expect(parsed, "pybuild import", 1, 2, "a file, an address, or -")
     source, *names = parsed.words
     name = values.image_name(names[0], "pybuild import") if names else None
-    platform = platform_of(parsed)
+    platform = platform_of(parsed, environ.get(DEFAULT_PLATFORM, ""))
     message = parsed.text("message") if "message" in parsed else None
     created = _epoch(environ)
     from builder.images.importing import import_image as make_image

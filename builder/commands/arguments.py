@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Environ = Mapping[str, str]
 WHAT = "What"
+DEFAULT_PLATFORM = "DOCKER_DEFAULT_PLATFORM"  # the variable, for what is made or fetched
+    "DOCKER_DEFAULT_PLATFORM"  # of the environment; for what is made or fetched, as docker has it
+)
 PLATFORM = Flag(
     name="platform",
     metavar="OS/ARCH",
@@ -30,9 +33,9 @@ def open_store_of(parsed: Parsed, environ: Environ) -> Store:
     return open_store(root_of(parsed, environ))
 
 
-def platform_of(parsed: Parsed) -> Platform | None:
+def platform_of(parsed: Parsed, default: str = "") -> Platform | None:
     """The platform that was asked for, None if none was. Raises UsageError."""
-    typed = parsed.text("platform")
+    typed = parsed.text("platform") or default
     if not typed:
         return None
     from builder.oci.spec import Platform

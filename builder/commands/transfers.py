@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from builder.images.downloads import Pulled, Wanted
     from builder.images.uploads import Pushed
     from builder.oci.reference import Reference
-    from builder.oci.spec import Platform
     from builder.store.root import Store
 
     T = TypeVar("T")
@@ -71,6 +70,7 @@ def push(parsed: Parsed, environ: Mapping[str, str]) -> int:
 async def _push(
     parsed: Parsed, environ: Mapping[str, str], store: Store, source: str, name: Reference, emit: Emit
 ) -> list[Pushed]:
+    from builder.commands.arguments import platform_of
     from builder.images import uploads
 
     names = uploads.names_of_repository(store, name.familiar_name()) if parsed.switch("all-tags") else [name]
@@ -80,7 +80,7 @@ async def _push(
     async with open_transport(environ, insecure=_insecure(parsed, names), mirrors=False) as transport:
         for each in names:
             wanted = each.familiar() if parsed.switch("all-tags") else source
-            done += await uploads.push(store, wanted, [each], _platform(parsed), transport, emit)
+            done += await uploads.push(store, wanted, [each], platform_of(parsed), transport, emit)
     return done
 
 
@@ -109,7 +109,7 @@ def pull(parsed: Parsed, environ: Mapping[str, str]) -> int:
         if not quiet and not everything and not _has_tag(text):
             print(f"Using default tag: {name.tag}", flush=True)
     root = root_of(parsed, environ)
-    wanted = _wanted(parsed, root)
+    wanted = _wanted(parsed, environ, root)
     from builder.store.root import open_store
 
     store = open_store(root)
@@ -138,7 +138,7 @@ async def _pull(
         await connection.close()
 
 
-def _wanted(parsed: Parsed, root: str) -> Wanted:
+def _wanted(parsed: Parsed, environ: Mapping[str, str], root: str) -> Wanted:
     """What is to be pulled. Takes the place where layers are unpacked: so there may be no threads yet."""
     unpack = parsed.switch("unpack") if "unpack" in parsed else True
     if unpack:
@@ -146,12 +146,13 @@ def _wanted(parsed: Parsed, root: str) -> Wanted:
         from builder.isolation.rungs import AUTO, NONE
 
         unpack = stand(AUTO, root).isolation.rung != NONE  # else no step could stand on what is unpacked
+    from builder.commands.arguments import DEFAULT_PLATFORM, platform_of
     from builder.images.downloads import Wanted
     from builder.images.find import this_machine
 
-    platform = _platform(parsed)
+    platform = platform_of(parsed, environ.get(DEFAULT_PLATFORM, "")) or this_machine()
     whole = parsed.switch("all-platforms")
-    return Wanted(platform or this_machine(), given=platform is not None, whole=whole, unpack=unpack)
+    return Wanted(platform, given=bool(parsed.text("platform")), whole=whole, unpack=unpack)
 
 
 def _tell_pulled(pulled: Pulled, *, quiet: bool) -> None:
@@ -186,18 +187,6 @@ def _insecure(parsed: Parsed, names: Sequence[Reference]) -> tuple[str, ...]:
     """The registries of the names, where --tls-verify=false says so."""
     verified = parsed.switch("tls-verify") if "tls-verify" in parsed else True
     return () if verified else tuple({name.registry for name in names})
-
-
-def _platform(parsed: Parsed) -> Platform | None:
-    """The one that was asked for."""
-    text = parsed.text("platform")
-    if not text:
-        return None
-    from builder.oci.spec import Platform
-    from builder.prepare import parse_platform
-
-    system, architecture, variant = parse_platform(text)
-    return Platform(architecture, system, variant)
 
 
 def _push_name(text: str) -> Reference:

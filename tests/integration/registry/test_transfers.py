@@ -374,6 +374,22 @@ def test_a_pull_ends_as_dockers_does(
     assert "nothing is damaged" in pybuild("fsck").stdout
 
 
+def test_the_environment_says_for_which_platform(
+    registry: RunningRegistry, layout: LayoutMaker, pybuild: Pybuild
+) -> None:
+    rows = {platform: layout.image([{platform[6:]: b""}], platform=platform) for platform in PLATFORMS}
+    put(registry, layout, layout.index(rows), "environ:several")
+    put(registry, layout, layout.image(platform="linux/amd64"), "environ:one")
+    told = {"DOCKER_DEFAULT_PLATFORM": "linux/arm64"}
+
+    pybuild("pull", f"{registry.host}/environ:several", env=told)
+    pybuild("pull", f"{registry.host}/environ:one", env=told)
+    pybuild("push", f"{registry.host}/environ:one", env=told)
+
+    shown = pybuild("images", "--format", "{{.Tag}} {{.Platform}}").stdout
+    assert sorted(shown.splitlines()) == ["one linux/amd64", "several linux/arm64"]
+
+
 def test_what_was_pulled_by_its_digest_is_up_to_date_the_next_time(
     registry: RunningRegistry, layout: LayoutMaker, pybuild: Pybuild
 ) -> None:

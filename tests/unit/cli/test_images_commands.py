@@ -100,6 +100,17 @@ def test_an_image_goes_through_its_life(archive: Path, capsys: pytest.CaptureFix
     assert run(capsys, "images", "-q") == ""
 
 
+def test_the_environment_says_what_an_import_is_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tarfile.open(tmp_path / "empty.tar", mode="w").close()
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/arm64")
+    run(capsys, "import", str(tmp_path / "empty.tar"), "arm:1")
+    run(capsys, "import", "--platform=linux/s390x", str(tmp_path / "empty.tar"), "other:1")
+
+    assert run(capsys, "inspect", "-f", "{{.Architecture}}", "arm:1", "other:1").split() == ["arm64", "s390x"]
+
+
 def test_lists_have_dockers_raw_form(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "load", str(archive))
     [image] = objects(run(capsys, "images", "--format", "json"))
