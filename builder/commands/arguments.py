@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 Environ = Mapping[str, str]
 WHAT = "What"
 DEFAULT_PLATFORM = "DOCKER_DEFAULT_PLATFORM"  # the variable, for what is made or fetched
-    "DOCKER_DEFAULT_PLATFORM"  # of the environment; for what is made or fetched, as docker has it
-)
 PLATFORM = Flag(
     name="platform",
     metavar="OS/ARCH",
