@@ -59,7 +59,9 @@ class MountOptions(msgspec.Struct, frozen=True):
 
 
 def source_name(text: str) -> str:
-    """The value of `from`, as written, or "". Raises MountError where the text is no CSV."""
+    """The value of `from`, as written, or "". Raises MountError where the text is no CSV, or empty."""
+    if not text:
+        raise MountError("it says nothing")
     found = ""
     for field in split_fields(text):
         key, separator, value = field.partition("=")

@@ -171,6 +171,7 @@ def test_of_two_stages_with_one_name_from_means_the_one_above_and_copy_the_last(
         ("FROM scratch AS 1st\n", 1),
         ("ARG A=1\nRUN true\nFROM scratch\n", 2),
         ("FROM scratch AS unused\nCOPY --from=Bad / /\nFROM scratch\n", 2),
+        ("FROM scratch AS unused\nRUN --mount= true\nFROM scratch\n", 2),
         ("FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nCOPY --from=a / /\nFROM scratch\n", 4),
     ],
 )
