@@ -23,7 +23,7 @@ from builder.commands.formats import FORMAT, NONE, SHOWN, UNKNOWN, local_time, s
 from builder.commands.store import GLOBAL_FLAGS
 from builder.commands.tables import FORMAT as JSON_OR_NOT
 from builder.commands.tables import print_json, wants_json
-from builder.errors import BuildError
+from builder.errors import BuildError, UsageError
 
 if TYPE_CHECKING:
     from builder.images import Listed
@@ -33,6 +33,7 @@ NO_TRUNC = Flag(name="no-trunc", kind="switch", group=SHOWN, help="show everythi
 QUIET = Flag(name="quiet", short="q", kind="switch", group=SHOWN, help="show only ids")
 COLUMNS = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
 WITH_DIGESTS = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+NO_TREE = ("quiet", "no-trunc", "digests")
 HEADINGS = {
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
     "CreatedAt": "CREATED AT", "Size": "SIZE", "VirtualSize": "VIRTUAL SIZE", "SharedSize": "SHARED SIZE",
@@ -49,8 +50,18 @@ def list_images(parsed: Parsed, environ: Environ) -> int:
     expect(parsed, "pybuild images", 0, 1)
     form, full = parsed.text("format"), parsed.switch("no-trunc")
     conditions = conditions_of(parsed, FILTERS)
+    as_tree = parsed.switch("tree")
+    beside = [name for name in NO_TREE if parsed.switch(name)] + (["format"] if form else [])
+    if as_tree and beside:
+        raise UsageError(f"--tree and --{beside[0]} do not go together")
     form = {"raw": _raw(parsed)}.get(form, form)
-    found = images.list_images(open_store_of(parsed, environ), next(iter(parsed.words), None), conditions)
+    store = open_store_of(parsed, environ)
+    found = images.list_images(store, next(iter(parsed.words), None), conditions)
+    if as_tree:
+        from builder.commands.imagetree import show_tree
+
+        show_tree(store, found)
+        return 0
     if parsed.switch("quiet") and form in ("", "table"):
         for ident in dict.fromkeys(short_id(image.id or image.digest, full=full) for image in found):
             print(ident)
@@ -157,6 +168,8 @@ COMMANDS = {
             Flag(name="filter", short="f", kind="list", metavar="KIND=VALUE", group=SHOWN,
                  help="only those with dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, "
                       "since=IMAGE, until=TIME"),
+            Flag(name="tree", kind="switch", group=SHOWN,
+                 help="each image once, and what it is made of by platform"),
             Flag(name="all", short="a", kind="switch", group=SHOWN,
                  help="all images (there are no intermediate ones that would be hidden)"),
             *GLOBAL_FLAGS,

@@ -80,6 +80,14 @@ def inspect(store: Store, wanted: str, platform: Platform | None = None) -> dict
     return described
 
 
+def manifests(store: Store, wanted: str) -> list[dict[str, Any]]:
+    """What an image is made of, by platform, as docker's API has it: what an index lists, or itself."""
+    found = find_image(store, wanted)
+    if found.is_in_index:
+        return _listed(store, found, wanted)
+    return [_summary(store, found.descriptor, wanted)]
+
+
 def _descriptor_of(found: Found, *, whole: bool) -> dict[str, Any]:
     if whole or not found.is_in_index:
         return {key: found.row[key] for key in ("mediaType", "digest", "size") if key in found.row}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from builder import cli
+from tests.support.layouts import LayoutMaker
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +110,39 @@ def test_the_environment_says_what_an_import_is_for(
     run(capsys, "import", "--platform=linux/s390x", str(tmp_path / "empty.tar"), "other:1")
 
     assert run(capsys, "inspect", "-f", "{{.Architecture}}", "arm:1", "other:1").split() == ["arm64", "s390x"]
+
+
+def test_a_tree_tells_the_platforms_of_each_image(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = LayoutMaker(tmp_path / "layout")
+    rows = {
+        platform: layout.image([{platform: b"x" * 2000}], platform=platform)
+        for platform in ("linux/amd64", "linux/arm/v7")
+    }
+    several = layout.index({**rows, "unknown/unknown": layout.image([{"s": b""}])}, tag="several:1")
+    missing = layout.manifest(rows["linux/arm/v7"])["layers"][0]
+    run(capsys, "load", str(layout.folder))
+    run(capsys, "load", str(archive))
+    run(capsys, "tag", "hello:1.0", "other")
+    (tmp_path / "root/blobs/sha256" / missing["digest"][7:]).unlink()
+
+    told = run(capsys, "images", "--tree").splitlines()
+
+    def fields(line: str) -> list[str]:
+        return line.split()
+
+    assert fields(told[0]) == ["IMAGE", "ID", "CONTENT", "SIZE"]
+    at = next(number for number, line in enumerate(told) if line.startswith("several:1"))
+    assert fields(told[at])[1] == several["digest"][7:19]
+    assert fields(told[at + 1])[:3] == ["├─", "linux/amd64", rows["linux/amd64"]["digest"][7:19]]
+    assert fields(told[at + 2]) == ["└─", "linux/arm/v7", rows["linux/arm/v7"]["digest"][7:19], "0B"]
+    at = told.index("hello:1.0")
+    assert fields(told[at + 1])[0] == "other:latest"
+    assert fields(told[at + 2])[:2] == ["└─", "linux/amd64"]
+    assert run(capsys, "images", "--tree", "--quiet=false", "other").count("─") == 1
+    for flag in ("-q", "--no-trunc", "--digests", "--format=json"):
+        assert "do not go together" in run(capsys, "images", "--tree", flag, status=2)
 
 
 def test_lists_have_dockers_raw_form(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
