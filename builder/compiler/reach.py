@@ -46,9 +46,12 @@ def read_steps(names: Names) -> Steps:
 
 
 def check_circles(names: Names, bases: tuple[Base, ...], steps: Steps) -> None:
-    """Raise DockerfileError where stages take from each other in a circle, used or not."""
+    """Raise DockerfileError where stages take from each other in a circle, used or not.
+
+    Of several instructions by which one stage takes from another, the last one is told.
+    """
     needs = [
-        [] if base.replaced else [(s, i.instruction) for i in own if i.sources for s in _stages_of(i)]
+        [] if base.replaced else [*{s: i.instruction for i in own if i.sources for s in _stages_of(i)}.items()]
         for base, own in zip(bases, steps, strict=True)
     ]
     finished: set[int] = set()

@@ -77,6 +77,12 @@ def test_a_circle_is_told_from_line_to_line() -> None:
     assert error.notes == ("Dockerfile:2: a needs c", "Dockerfile:6: c needs b", "Dockerfile:4: b needs a")
 
 
+def test_of_several_instructions_that_close_a_circle_the_last_is_told() -> None:
+    error = refusal("FROM busybox AS a\nCOPY --from=a /x /\nRUN true\nCOPY --from=a /y /\nRUN true\n")
+
+    assert str(error.location) == "Dockerfile:4"
+
+
 @pytest.mark.parametrize(
     "text",
     [
