@@ -51,7 +51,9 @@ def check_circles(names: Names, bases: tuple[Base, ...], steps: Steps) -> None:
     Of several instructions by which one stage takes from another, the last one is told.
     """
     needs = [
-        [] if base.replaced else [*{s: i.instruction for i in own if i.sources for s in _stages_of(i)}.items()]
+        []
+        if base.replaced
+        else [*{s: i.instruction for i in own if i.sources for s in _stages_of(i)}.items()]
         for base, own in zip(bases, steps, strict=True)
     ]
     finished: set[int] = set()
