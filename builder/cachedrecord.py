@@ -53,7 +53,8 @@ class CachedRecord:
         keys: of the steps, in the order of `Planned`; None where a step has none.
         """
         folder = os.path.join(store.folder, records.BUILDS, records.CACHED)
-        name = records.new_id(time.time_ns())
+        begun = self.events[0].time if self.events else time.time()
+        name = records.new_id(int(begun * 1e9))
         told = {**told_of(request, environ), "keys": list(keys)}
         lines = [plainjson.dumps(told, compact=True).encode("ascii"), *map(encode, self.events), b""]
         data = b"\n".join(lines)

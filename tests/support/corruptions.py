@@ -298,7 +298,7 @@ def kind_of(path: str) -> str:
     if parts[0] == "layers":
         return "/".join((parts[0], *parts[2:3]))
     if parts[0] == "builds":
-        return "/".join((parts[0], *parts[2:]))
+        return "builds/cached" if parts[1] == "cached" else "/".join((parts[0], *parts[2:]))
     return "/".join(parts[:2]) if parts[0] in ("cache", "blobs") else parts[0]
 
 

@@ -114,7 +114,8 @@ def _caches(root: Path) -> Iterator[str]:
 
 def _records(root: Path) -> Iterator[str]:
     """Records of builds: lines of JSON, of which the last may be cut off in a build that was killed."""
-    for path in root.glob("builds/*/events.jsonl"):
+    cached = (path for path in root.glob("builds/cached/*") if path.suffix != ".part")
+    for path in (*root.glob("builds/*/events.jsonl"), *cached):
         *lines, _last = path.read_bytes().split(b"\n")
         for line in lines:
             try:
