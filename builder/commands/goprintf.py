@@ -22,6 +22,7 @@ from builder.commands.govalues import Misuse, exactly, text_of
 _VERB = re.compile(
     r"%(?P<flags>[-+# 0]*)(?P<width>\d{1,4}|\*)?(?:\.(?P<precision>\d{0,3}|\*))?(?P<verb>.)?", re.S
 )
+MAX_WIDTH = 1_000_000  # as Go has it
 KNOWN = "v, s, q, d, x, X, o, b, c, U, e, E, f, F, g, G, t and %"
 
 
@@ -40,7 +41,10 @@ def printf(form: object, *values: object) -> str:
     def given(text: str, found: re.Match[str]) -> int | None:
         if text != "*":
             return int(text or 0)
-        return exactly(int, _next(left, found[0]), "* takes a whole number")
+        number = exactly(int, _next(left, found[0]), "* takes a whole number")
+        if abs(number) > MAX_WIDTH:
+            raise Misuse(f"printf: {number} is too wide")
+        return number
 
     def written(found: re.Match[str]) -> str:
         if found["verb"] is None:

@@ -28,6 +28,7 @@ _LITERALS = {"true": True, "false": False, "nil": None}
 # Fields of an image that are maps: one of their keys that is not there has no value, and is no mistake.
 MAPS = frozenset({"Labels", "Annotations", "Volumes", "ExposedPorts", "annotations"})
 MAX_DEPTH = 100  # templates that use each other
+MAX_COUNT = 1 << 20
 
 
 class Template:
@@ -217,7 +218,9 @@ def _items(value: object, text: str) -> list[tuple[object, object]]:
     if isinstance(value, list | tuple):
         return list(enumerate(value))
     if isinstance(value, int) and not isinstance(value, bool):
-        return [(number, number) for number in range(min(value, 1 << 20))]
+        if value > MAX_COUNT:
+            raise fault(f"range over {value}: that is too many", text)
+        return [(number, number) for number in range(value)]
     raise fault(f"range over {text_of(value)}: it is neither a list nor a map", text)
 
 

@@ -132,6 +132,8 @@ def test_a_template_gives_what_docker_gives(template: str, expected: str) -> Non
         ("{{if .Id}}{{continue}}{{end}}", "continue stands alone, and in a range"),
         ('{{if .Id}}{{define "t"}}{{end}}{{end}}', "defined in no other part"),
         ('{{define "t"}}{{template "t"}}{{end}}{{template "t"}}', "uses itself without end"),
+        ("{{range 99999999}}{{end}}", "that is too many"),
+        ('{{printf "%*d" 99999999 1}}', "99999999 is too wide"),
         ("{{template t}}", "the name of a template is wanted, in quotes"),
         ("{{slice .Id 3 99}}", "slice 3 to 99 is out of range"),
         ("{{slice .Size 1}}", "neither a text nor a list"),
