@@ -20,9 +20,10 @@ from typing import NamedTuple
 from builder.commands.govalues import Misuse, exactly, text_of
 
 _VERB = re.compile(
-    r"%(?P<flags>[-+# 0]*)(?P<width>\d{1,4}|\*)?(?:\.(?P<precision>\d{0,3}|\*))?(?P<verb>.)?", re.S
+    r"%(?P<flags>[-+# 0]*)(?P<width>\d{1,4}|\*)?(?:\.(?P<precision>\*|\d{0,3}))?(?P<verb>.)?", re.S
 )
 MAX_WIDTH = 1_000_000  # as Go has it
+MAX_PRECISION = 1000
 KNOWN = "v, s, q, d, x, X, o, b, c, U, e, E, f, F, g, G, t and %"
 
 
@@ -51,6 +52,8 @@ def printf(form: object, *values: object) -> str:
             raise Misuse(f"printf: {found[0]!r} has no verb")
         width = given(found["width"] or "", found) or 0
         precision = given(found["precision"], found) if found["precision"] is not None else None
+        if precision is not None and not 0 <= precision < MAX_PRECISION:
+            raise Misuse(f"printf: {precision} is no precision")
         if found["verb"] == "%":
             return "%"
         spec = Spec(found["verb"], found["flags"], precision)

@@ -26,6 +26,7 @@ _TOKEN = re.compile(
 )
 _DECLARED = re.compile(r"\s*(\$\w+)(?:\s*,\s*(\$\w+))?\s*(:?=)(.*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
+MAX_NUMBER = 100  # characters
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -86,7 +87,10 @@ class Syntax(NamedTuple):
 
 def read(text: str) -> Syntax:
     """A template's tree. Raises UsageError."""
-    return _Reader(text).read()
+    try:
+        return _Reader(text).read()
+    except RecursionError:
+        raise UsageError("--format: the template is nested too deeply") from None
 
 
 def fault(what: str, text: str, hint: str | None = None) -> UsageError:
@@ -222,6 +226,8 @@ def _tokens(text: str) -> list[Token]:
         kind, word = match.lastgroup, match[match.lastgroup]
         if kind == "dotted" and found and found[-1].text == ")" and match.start(kind) == at:
             kind = "access"  # (…).Field: a blank would part them
+        if kind == "number" and len(word) > MAX_NUMBER:
+            raise fault(f"{word[:20]}… is too long for a number", text)
         found.append(Token(kind, word))
         at = match.end()
     return found

@@ -41,7 +41,10 @@ class Template:
     def render(self, data: object, functions: Mapping[str, Function] = FUNCTIONS) -> str:
         """The text for some data. Raises UsageError for a field that it has not, or what is misused."""
         rendering = _Rendering(self._syntax.named, functions)
-        return "".join(rendering.written(self._syntax.parts, data, _Scope(None, {"$": data})))
+        try:
+            return "".join(rendering.written(self._syntax.parts, data, _Scope(None, {"$": data})))
+        except RecursionError:
+            raise UsageError("--format: the template is nested too deeply") from None
 
 
 class _Jumped(Exception):

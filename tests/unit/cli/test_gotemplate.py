@@ -88,8 +88,8 @@ IMAGE: dict[str, Any] = {
             '     sha|a     |"b"|[app:1 app:2]|true|%|6869',
         ),
         (
-            '{{printf "%.2f|%8.1f|%e|%g|%*d|%.3d" 1.5 2.25 1500.0 0.5 4 1 7}}',
-            "1.50|     2.2|1.500000e+03|0.5|   1|007",
+            '{{printf "%.2f|%8.1f|%e|%g|%*d|%.3d|%.*f" 1.5 2.25 1500.0 0.5 4 1 7 1 0.25}}',
+            "1.50|     2.2|1.500000e+03|0.5|   1|007|0.2",
         ),
         (
             '{{printf "%q %s" .Config.Cmd .Config.Cmd}}',
@@ -132,6 +132,10 @@ def test_a_template_gives_what_docker_gives(template: str, expected: str) -> Non
         ("{{if .Id}}{{continue}}{{end}}", "continue stands alone, and in a range"),
         ('{{if .Id}}{{define "t"}}{{end}}{{end}}', "defined in no other part"),
         ('{{define "t"}}{{template "t"}}{{end}}{{template "t"}}', "uses itself without end"),
+        ("{{" + "(" * 5000 + ".Id" + ")" * 5000 + "}}", "nested too deeply"),
+        ("{{" + "(" * 600 + ".Id" + ")" * 600 + "}}", "nested too deeply"),
+        ("{{" + "9" * 5000 + "}}", "too long for a number"),
+        ('{{printf "%.*f" -1 0.5}}', "-1 is no precision"),
         ("{{range 99999999}}{{end}}", "that is too many"),
         ('{{printf "%*d" 99999999 1}}', "99999999 is too wide"),
         ("{{template t}}", "the name of a template is wanted, in quotes"),
