@@ -197,6 +197,8 @@ def _push_name(text: str) -> Reference:
         raise UsageError(f"pybuild push {text}: {error.message}", hint=error.hint) from error
     if name.digest is not None:
         raise UsageError(f"pybuild push {text}: a digest is not chosen", hint="give a tag")
+    if name.familiar_name() == "sha256":
+        raise UsageError(f"pybuild push {text}: that is an id, and no name", hint="pybuild push IMAGE NAME")
     return name
 
 

@@ -460,6 +460,7 @@ def test_an_id_is_no_name_in_a_registry(pybuild: Pybuild, layout: LayoutMaker) -
 
     assert done.returncode == 1
     assert f"image {row['digest'][7:19]}:latest is not in the store" in done.stderr
+    assert "that is an id, and no name" in pybuild("push", row["digest"], check=False).stderr
 
 
 @pytest.mark.parametrize("kind", ["schema 2", "zstd"])
