@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     # A file of a layout: its path, and its bytes or the digest of the blob that has them.
     File = tuple[str, bytes | str]
 
+NAMELESS = "latest"  # what an image without a name is called in a folder that may have several
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -47,9 +48,12 @@ def export(image: Finished, blobs: BlobStore, wanted: Export) -> None:
         write_archive(files, blobs, out)
 
 
-def index_of(image: Finished, names: Sequence[Reference], others: Iterable[Row] = ()) -> bytes:
-    """index.json with the image under its names, behind `others`."""
-    entries = [_named(image, name) for name in names] or [_dated(image, {})]
+def index_of(
+    image: Finished, names: Sequence[Reference], others: Iterable[Row] = (), nameless: str = ""
+) -> bytes:
+    """index.json with the image under its names, behind `others`; without any under the tag `nameless`."""
+    entries = [_named(image, name) for name in names]
+    entries = entries or [_dated(image, {REF_NAME: nameless} if nameless else {})]
     entries += _beside(image, names)
     return encode({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*others, *entries]})
 
@@ -109,7 +113,7 @@ def write_folder(image: Finished, blobs: BlobStore, names: Sequence[Reference], 
             elif not os.path.exists(target) or os.path.getsize(target) != _size(blobs, data):
                 _copy_blob(blobs, data, target)
         write_whole(os.path.join(dest, "oci-layout"), MARKER, 0o666)
-        write_whole(os.path.join(dest, "index.json"), index_of(image, names, others), 0o666)
+        write_whole(os.path.join(dest, "index.json"), index_of(image, names, others, NAMELESS), 0o666)
     except OSError as error:
         message = f"writing the image layout {dest} failed: {reason_of(error)}"
         raise BuildError(message, code="export-failed") from error
@@ -135,6 +139,7 @@ def _kept(dest: str, image: Finished, names: Sequence[Reference]) -> list[Row]:
         msgspec.to_builtins(entry)
         for entry in index.manifests
         if entry.annotations.get(IMAGE_NAME) not in taken
+        and (names or IMAGE_NAME in entry.annotations or entry.annotations.get(REF_NAME) != NAMELESS)
         and (REF_NAME in entry.annotations or all(entry.digest != one.digest for one in ours))
     ]
 

@@ -91,6 +91,24 @@ def test_an_oci_folder_is_a_layout_that_takes_further_images(
     assert read_image(layout, "2").run["Labels"] == {"tag": "2"}
 
 
+def test_an_image_without_a_name_is_the_latest_of_an_oci_folder(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    layout, archive = tmp_path / "layout", tmp_path / "x.tar"
+    pybuild("-o", f"type=oci,tar=false,dest={layout}", "-t", "app:1", "--label", "n=0", context)
+    for number in ("1", "2"):
+        pybuild("-o", f"type=oci,tar=false,dest={layout}", "--label", f"n={number}", context)
+    pybuild("-o", f"type=oci,dest={archive}", context)
+
+    names = [row["annotations"] for row in json.loads((layout / "index.json").read_text())["manifests"]]
+    assert [row["org.opencontainers.image.ref.name"] for row in names] == ["1", "latest"]
+    assert "io.containerd.image.name" not in names[1]
+    assert read_image(layout, "latest").run["Labels"] == {"n": "2"}
+    read_archive(archive, tmp_path / "unpacked")
+    (row,) = json.loads((tmp_path / "unpacked/index.json").read_text())["manifests"]
+    assert "org.opencontainers.image.ref.name" not in row["annotations"]
+
+
 def test_a_docker_archive_loads_and_runs_in_podman(
     pybuild: Pybuild, context: Path, tmp_path: Path, podman: Podman
 ) -> None:
