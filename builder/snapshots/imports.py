@@ -23,7 +23,7 @@ from builder.errors import ImageError
 from builder.oci.layer import canonical
 from builder.snapshots import forms
 from builder.snapshots.edit import new_id
-from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId
+from builder.snapshots.snapshot import FOLDER, OPAQUE, WHITEOUT, Entry, LayerId, is_settled
 from builder.snapshots.tree import Tree
 from builder.store.ingest import IngestFolder
 
@@ -77,10 +77,12 @@ def _have_read(store: LayerStore, blob: LayerBlob, diff_id: Digest, growing: Gro
             "name": f"layer {blob.descriptor.digest}",
             "many": True,
         }
-        found, size = store.workers.unpack(growing, job, work.fileno())
-        _check_diff_id(blob, found)
+        done = store.workers.unpack(growing, job, work.fileno())
+        _check_diff_id(blob, done.diff_id)
         forms.remember_blob(folder, forms.IMPORTED, forms.as_imported(store.blobs, blob))
-        layer = store.place_indexed(new_id(), folder, size)
+        layer = store.place_indexed(new_id(), folder, done.size)
+    if done.settled:
+        store.settled.add(layer)
     _note(store, diff_id, layer)
     return layer
 
@@ -107,8 +109,7 @@ def settle(store: LayerStore, layers: Sequence[LayerId]) -> Snapshot:
     """The snapshot of the layers, with variants of those whose folders would show wrongly."""
     settled: list[LayerId] = []
     for layer in layers:
-        entries = store.entries(layer)
-        if any(entry.implied or entry.kind == WHITEOUT for entry in entries):
+        if layer not in store.settled and not all(map(is_settled, entries := store.entries(layer))):
             right = _right(store.tree(tuple(settled)), layer, entries)
             if right != entries:
                 layer = _variant(store, layer, right)

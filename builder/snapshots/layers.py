@@ -83,6 +83,7 @@ class LayerStore:
         self._stacked: dict[str, folders.Stacked | None] = {}
         self._lent = Lent(self)
         self._workers: Workers | None = None
+        self.settled: set[LayerId] = set()  # which `settle` need not look at, as somebody has
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────
 

@@ -147,6 +147,11 @@ class Entry:
         return hash((self.path, self.kind))
 
 
+def is_settled(entry: Entry) -> bool:
+    """Whether it shows the same whatever lies below: removals, and folders that are only implied, do not."""
+    return not entry.implied and entry.kind != WHITEOUT
+
+
 def parent_of(path: str) -> str:
     """The folder that holds `path`; the root's is the root."""
     return path.rpartition("/")[0] or "."

@@ -6,7 +6,8 @@ has. It reads a blob by its descriptor, as far as it was told that the bytes are
     -> {"tree": PATH, "folder": PATH, "way": ..., "name": ..., "many": BOOL}   with the blob, and a lock
     -> SIZE                         so many bytes are there, again and again
     -> end                          that was all, and they are what they should be
-    <- {"diff_id": ..., "size": N}  unpacked, and its index is written; or {} where that did not go well
+    <- {"diff_id": ..., "size": N, "settled": BOOL}   unpacked, and its index is written; or {} where that
+                                    did not go well
 
 on a socketpair of SOCK_SEQPACKET. Why it went wrong is not told: who asks for the layer of a whole blob finds
 that out. The lock (of the folder in ROOT/ingest) is held while anything is written, so that nobody sweeps
@@ -23,6 +24,7 @@ from builder import libc, plainjson
 from builder.errors import BuildError
 from builder.oci.layer import scan
 from builder.snapshots import index
+from builder.snapshots.snapshot import is_settled
 from builder.snapshots.unpack import TreeWriter
 
 TYPE_CHECKING = False
@@ -70,7 +72,8 @@ def _unpack(job: dict[str, Any], blob: Following) -> dict[str, object]:
         entries, diff_id = scan(blob, sink=writer, name=job["name"], ahead=False)
     while blob.read(CHUNK):
         pass
-    return {"diff_id": diff_id, "size": index.write_index(job["folder"], entries)}
+    size = index.write_index(job["folder"], entries)
+    return {"diff_id": diff_id, "size": size, "settled": all(map(is_settled, entries))}
 
 
 class Gone(BuildError):

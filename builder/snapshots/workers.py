@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from builder import plainjson, stop
 from builder.snapshots.worker import CONTROL, END, LONGEST
 from builder.store.growing import PAUSE, CutShort
+from builder.value import Value
 
 if TYPE_CHECKING:
     from builder.store.growing import Growing
@@ -29,6 +30,14 @@ WORTH = 2 << 20  # bytes of a blob: a smaller one is unpacked by the time that a
 
 _START = "import sys; sys.path[:] = {!r}; from builder.snapshots.worker import main; main()"
 _FLAGS = ("-I", "-S", "-X", "utf8")
+
+
+class Unpacked(Value):
+    """What became of a blob. size: the room that its folder takes; settled: whether all its entries are."""
+
+    diff_id: str
+    size: int
+    settled: bool
 
 
 class Workers:
@@ -44,9 +53,9 @@ class Workers:
         """Whether a blob of so many bytes is unpacked sooner by them: not by one beside nobody else."""
         return size >= WORTH and self._most > 1
 
-    def unpack(self, growing: Growing, job: dict[str, object], claim: int) -> tuple[str, int]:
+    def unpack(self, growing: Growing, job: dict[str, object], claim: int) -> Unpacked:
         """Have a blob unpacked to job["tree"] and its index written into job["folder"], while `claim` (a
-        descriptor) is held: (diff id, room that it takes).
+        descriptor) is held.
 
         Raises CutShort where it does not come to a good end, OSError where there can be no worker, Stopped.
         """
@@ -105,7 +114,7 @@ class _Worker:
                 raise
         self._channel.settimeout(PAUSE)
 
-    def unpack(self, growing: Growing, job: dict[str, object], claim: int) -> tuple[str, int] | None:
+    def unpack(self, growing: Growing, job: dict[str, object], claim: int) -> Unpacked | None:
         """See Workers.unpack; None where it did not go well. Raises CutShort, Stopped, OSError."""
         descriptors = [growing.fileno(), claim]
         try:
@@ -128,14 +137,14 @@ class _Worker:
                 continue  # it has much to do
             return
 
-    def _answer(self) -> tuple[str, int] | None:
+    def _answer(self) -> Unpacked | None:
         while True:
             stop.check()
             try:
                 answer = plainjson.loads(self._channel.recv(LONGEST))
             except TimeoutError:
                 continue
-            return (answer["diff_id"], answer["size"]) if answer else None
+            return Unpacked(**answer) if answer else None
 
     def kill(self) -> None:
         """End it, and wait until it has."""

@@ -20,16 +20,16 @@ from builder import stop
 from builder.oci import layer
 from builder.oci.compressed import Compression
 from builder.snapshots import index
-from builder.snapshots.snapshot import FILE, FOLDER, Entry
+from builder.snapshots.snapshot import FILE, FOLDER, WHITEOUT, Entry
 from builder.snapshots.workers import MOST, WORTH, Workers
 from builder.store.growing import CutShort, Growing
 
 CONTENT = {"etc/motd": b"hello\n", "usr": os.urandom(3 << 20)}
 
 
-def a_blob() -> tuple[bytes, str]:
+def a_blob(*others: Entry) -> tuple[bytes, str]:
     """A layer's blob, and its diff id."""
-    entries = [Entry("etc", FOLDER, 0o755)]
+    entries = [Entry("etc", FOLDER, 0o755), *others]
     entries += [Entry(name, FILE, 0o640, size=len(data)) for name, data in CONTENT.items()]
     out = io.BytesIO()
     made = layer.pack(
@@ -106,16 +106,30 @@ def test_a_blob_becomes_a_folder_and_an_index(
     blob.give(data)
     blob.growing.end()
 
-    found, size = workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
+    done = workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
 
-    assert found == diff_id
+    assert (done.diff_id, done.settled) == (diff_id, True)
     entries = index.read_index(str(tmp_path / "layer"))
     assert entries is not None
-    assert size == index.room_of(entries)
+    assert done.size == index.room_of(entries)
     assert {entry.path for entry in entries} == {"etc", *CONTENT}
     for name, bytes_ in CONTENT.items():
         assert (tmp_path / "layer/tree" / name).read_bytes() == bytes_
         assert (tmp_path / "layer/tree" / name).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("other", [Entry("opt/implied", FILE, 0o644), Entry("etc/gone", WHITEOUT)])
+def test_a_blob_that_shows_otherwise_over_other_layers_is_not_settled(
+    workers: Workers, coming: Callable[[], Coming], tmp_path: Path, other: Entry
+) -> None:
+    data, diff_id = a_blob(other)
+    blob = coming()
+    blob.give(data)
+    blob.growing.end()
+
+    done = workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
+
+    assert (done.diff_id, done.settled) == (diff_id, False)
 
 
 def test_one_process_does_one_layer_after_the_other(
@@ -126,7 +140,7 @@ def test_one_process_does_one_layer_after_the_other(
         blob = coming()
         blob.give(data)
         blob.growing.end()
-        assert workers.unpack(blob.growing, job_in(tmp_path / name), blob.growing.fileno())[0] == diff_id
+        assert workers.unpack(blob.growing, job_in(tmp_path / name), blob.growing.fileno()).diff_id == diff_id
 
     assert len(children()) == 1
 
@@ -146,7 +160,7 @@ def test_what_is_damaged_is_a_layer_of_nobody_and_the_process_does_the_next(
     good = coming()
     good.give(data)
     good.growing.end()
-    assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno())[0] == diff_id
+    assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno()).diff_id == diff_id
     assert children() == before
 
 
@@ -172,7 +186,7 @@ def test_a_process_that_dies_is_a_layer_of_nobody_and_another_takes_its_place(
     good = coming()
     good.give(data)
     good.growing.end()
-    assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno())[0] == diff_id
+    assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno()).diff_id == diff_id
 
 
 def test_stopped_it_leaves_no_process_that_could_write(
