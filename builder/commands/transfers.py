@@ -207,8 +207,8 @@ def _pull_name(text: str) -> Reference:
         name = reference.parse(text)
     except reference.InvalidReference as error:
         raise UsageError(f"pybuild pull {text}: {error.message}", hint=error.hint) from error
-    if name.familiar_name() == "scratch":
-        raise BuildError(f"{text} cannot be pulled: that is a reserved name, of an image without files")
+    if name.familiar_name() in ("scratch", "sha256"):
+        raise BuildError(f"{text} cannot be pulled: that is a reserved name")
     return name
 
 

@@ -82,7 +82,7 @@ def find_rows(store: Store, wanted: str) -> list[Row]:
         if by_id is None:
             raise
         name = None
-    if name is not None:
+    if name is not None and name.familiar_name() != "sha256":  # else an id, which no name can hide
         row = _by_digest(store, rows, name.digest) if name.digest else Names(store).find(name)
         if row is not None:
             return [row]

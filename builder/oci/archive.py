@@ -216,7 +216,7 @@ def _from_index(members: _Members, platform: Platform | None) -> list[Loaded]:
         descriptor, configs = _taken(members, entry, platform, 0)
         _, names = found.setdefault(descriptor.digest, (descriptor, {}))
         told = _names_of(entry) or [name for config in configs for name in docker_names.get(config, [])]
-        names.update(dict.fromkeys(told))
+        names.update(dict.fromkeys(name for name in told if name.digest in (None, descriptor.digest)))
     return [Loaded(descriptor, tuple(names)) for descriptor, names in found.values()]
 
 
@@ -307,7 +307,7 @@ def _names_of(entry: Descriptor) -> list[Reference]:
     for annotation in (spec.IMAGE_NAME, spec.REF_NAME):
         text = entry.annotations.get(annotation, "")
         if "/" in text or ":" in text:
-            return _parsed([text])
+            return _parsed([text], by_digest=True)
     return []
 
 
@@ -322,13 +322,18 @@ def _docker_names(members: _Members) -> dict[str, list[Reference]]:
     }
 
 
-def _parsed(texts: list[str] | tuple[str, ...]) -> list[Reference]:
+def _parsed(texts: list[str] | tuple[str, ...], *, by_digest: bool = False) -> list[Reference]:
+    """Names to give to an image; by_digest: those of a digest and no tag, too."""
     found = []
     for text in texts:
         try:
-            found.append(reference.parse(text).without_digest())
+            name = reference.parse(text)
         except InvalidReference as error:
             raise ImageError(f"the archive has an image of the name {text!r}: {error.message}") from error
+        if name.familiar_name() == "sha256":
+            raise ImageError(f"the archive has an image of the name {text!r}, which is how an id is written")
+        if name.tag is not None or by_digest:
+            found.append(name if name.tag is None else name.without_digest())
     return found
 
 

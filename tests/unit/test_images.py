@@ -292,6 +292,13 @@ def test_no_image_is_called_like_a_digest(store: Store, layout: LayoutMaker, nam
         images.tag(store, "app", [name])
 
 
+def test_no_name_hides_an_id(store: Store, layout: LayoutMaker) -> None:
+    row = add(store, layout, layout.image([{"real": b""}]))
+    add(store, layout, layout.image([{"other": b""}]), row["digest"])  # as it could not be given
+
+    assert images.inspect(store, row["digest"])["Descriptor"]["digest"] == row["digest"]
+
+
 def test_while_a_build_runs_blobs_stay(store: Store, layout: LayoutMaker) -> None:
     row = add(store, layout, layout.image(), "app")
 

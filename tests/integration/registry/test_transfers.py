@@ -322,6 +322,7 @@ def test_a_blob_that_is_damaged_is_named(registry: RunningRegistry, pybuild: Pyb
         (["pull", "{host}/no/such:1"], "is not in registry"),
         (["pull", "--platform", "linux/s390x", "{host}/plain:1"], "is not there for linux/s390x"),
         (["pull", "scratch"], "that is a reserved name"),
+        (["pull", "sha256:abcdef"], "that is a reserved name"),
         (["pull", "-a", "{host}/no/such"], "there is no repository no/such in registry"),
     ],
 )

@@ -121,6 +121,22 @@ def test_a_digest_is_no_name_in_an_archive(store: Store, layout: LayoutMaker, tm
         assert listed[0]["RepoTags"] == []
 
 
+def test_a_name_by_digest_is_loaded_only_for_the_image_of_that_digest(
+    store: Store, layout: LayoutMaker
+) -> None:
+    row, other = layout.image([{"a": b""}]), layout.image([{"b": b""}])
+    name = f"h.x/app@{row['digest']}"
+    for entry in (row, other):
+        layout.name(entry, "1", **{spec.IMAGE_NAME: name})
+
+    loaded = images.load(store, str(layout.folder))
+
+    assert [(image.digest, image.names) for image in loaded] == [
+        (row["digest"], (name,)),
+        (other["digest"], ()),
+    ]
+
+
 def test_an_image_of_several_platforms_is_saved_whole(store: Store, several: Row, tmp_path: Path) -> None:
     archive, copy = tmp_path / "multi.tar", open_store(tmp_path / "copy")
 

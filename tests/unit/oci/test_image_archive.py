@@ -173,12 +173,23 @@ def test_a_broken_oci_archive_is_refused(tmp_path: Path, blobs: BlobStore, chang
         (docker_save({"l": LAYER, "c": config_of()}, Config="c", Layers=["l"]), "1 layers, and its config 0"),
         (docker_save({"l": LAYER, "c": b"{}"}, Config="c", Layers=["l"]), "not valid"),
         (docker_save({"l": LAYER, "c": config_of(LAYER)}, Config="c", Layers=["l"], RepoTags=["A B"]), "A B"),
+        (docker_save({"l": LAYER, "c": config_of(LAYER)}, Config="c", Layers=["l"], RepoTags=["sha256:abcd"]),
+         "how an id is written"),
         (make_tar({"index.json": b'{"manifests":[]}'}), "schema version|no images|not valid"),
     ],
 )  # fmt: skip
 def test_hostile_archives_are_refused(blobs: BlobStore, archive: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read(archive, blobs)
+
+
+def test_a_digest_is_no_tag_of_a_repository(blobs: BlobStore) -> None:
+    tags = ["h.x/app@sha256:" + "0" * 64, "h.x/app:1@sha256:" + "0" * 64]
+    (loaded,) = read(
+        docker_save({"l": LAYER, "c": config_of(LAYER)}, Config="c", Layers=["l"], RepoTags=tags), blobs
+    )
+
+    assert [str(name) for name in loaded.names] == ["h.x/app:1"]
 
 
 def test_skopeos_folders_are_told_from_archives(blobs: BlobStore) -> None:
