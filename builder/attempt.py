@@ -17,7 +17,7 @@ from builder.checks.find import Subject, find
 from builder.checks.settings import Settings, doubts, settings_of
 from builder.compiler.compile import Visit
 from builder.compiler.compile import compile as compile_dockerfile
-from builder.compiler.program import Program, together
+from builder.compiler.program import Program, together, united
 from builder.dockerfile.ignore import Ignore
 from builder.dockerfile.ignore import parse as parse_ignore
 from builder.dockerfile.parser import read
@@ -160,7 +160,7 @@ class Attempts:
 
     def findings(self) -> tuple[Warning, ...]:
         """What checks find for any of the platforms, as far as compiling went."""
-        return tuple(dict.fromkeys(found for attempt in self._each for found in attempt.findings()))
+        return united([attempt.findings() for attempt in self._each])
 
     def doubts(self) -> tuple[str, ...]:
         """What the settings of checks say that means nothing."""

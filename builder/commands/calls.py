@@ -63,8 +63,9 @@ def _finding_lines(report: Report) -> list[str]:
     notes = [f"note: {one_line(note)}" for note in report.notes]
     if not report.findings:
         return notes if report.error else [f"no warnings in {name}", *notes]
-    lines = [f"{plural(len(report.findings), 'warning')} in {name}"]
-    for found in report.findings:
+    told = list(dict.fromkeys(report.findings))  # equal ones once
+    lines = [f"{plural(len(told), 'warning')} in {name}"]
+    for found in told:
         lines += ["", f"{found.rule}: {one_line(found.message)} (line {found.span.line})"]
         lines += excerpt_lines(found.span.line, found.excerpt)
         if url := RULES[found.rule].url:

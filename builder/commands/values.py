@@ -337,14 +337,18 @@ def image_name(text: str, flag: str, *, digests: bool = False) -> str:
 
 
 def named_contexts(values: Iterable[str]) -> dict[str, str]:
-    """`--build-context NAME=SOURCE` texts; names as docker normalises them, kinds of sources checked."""
+    """`--build-context NAME=SOURCE` texts; names as docker normalises them, kinds of sources checked.
+
+    `NAME::PLATFORM` stands in for NAME where that platform is asked for.
+    """
     found: dict[str, str] = {}
     for text in values:
         name, has_value, source = text.partition("=")
         if not has_value or not name or not source:
             raise UsageError(f"--build-context {text}: it is written NAME=SOURCE")
+        name, for_platform, platform = name.partition("::")
         short = image_name(name, "--build-context", digests=True).removesuffix(":latest")
-        found[short] = _context_source(text, source)
+        found[short + for_platform + platform] = _context_source(text, source)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -163,8 +163,21 @@ def together(programs: Sequence[Program]) -> Programs:
             code="source-date-epoch",
             hint="build them one by one, or give them one with --build-arg SOURCE_DATE_EPOCH=SECONDS",
         )
-    warnings = dict.fromkeys(found for program in programs for found in program.warnings)
-    return Programs(tuple(programs), definition, tuple(warnings))
+    return Programs(tuple(programs), definition, united([program.warnings for program in programs]))
+
+
+def united(found: Iterable[Iterable[Warning]]) -> tuple[Warning, ...]:
+    """The findings for several platforms as one row: each as often as one of them has it at most."""
+    told: dict[Warning, int] = {}
+    row: list[Warning] = []
+    for findings in found:
+        own: dict[Warning, int] = {}
+        for finding in findings:
+            own[finding] = own.get(finding, 0) + 1
+            if own[finding] > told.get(finding, 0):
+                told[finding] = own[finding]
+                row.append(finding)
+    return tuple(row)
 
 
 class Missing(msgspec.Struct, frozen=True):

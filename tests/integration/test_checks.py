@@ -64,6 +64,17 @@ def test_names_that_no_rule_has_are_told_to_people_alone(pybuild: Pybuild, conte
     assert check(pybuild, context, status=0)["warnings"] == []
 
 
+def test_one_finding_for_several_words_of_a_line_is_told_once_to_people_and_each_time_to_programs(
+    pybuild: Pybuild, context: Path
+) -> None:
+    lay(context, "FROM scratch\nLABEL a=$NO b=x$NO c=$NO$NO\n", {})
+
+    assert pybuild("--check", context, check=False).stdout.startswith("1 warning in Dockerfile\n")
+    assert found(check(pybuild, context)) == ["2 UndefinedVar"] * 3
+    several = check(pybuild, context, "--platform=linux/amd64,linux/arm64")
+    assert found(several) == ["2 UndefinedVar"] * 3
+
+
 def test_a_tidy_file_ends_with_0(pybuild: Pybuild, context: Path) -> None:
     lay(context, "FROM scratch\nCOPY a /a\n", {"a": "a"})
 

@@ -223,6 +223,12 @@ def test_named_contexts_have_the_sources_of_this_version(tmp_path: Path) -> None
     }
 
 
+def test_a_named_context_may_be_for_one_platform_alone(tmp_path: Path) -> None:
+    texts = [f"docker.io/library/deps:latest::linux/arm64={tmp_path}", f"deps={tmp_path}"]
+
+    assert set(values.named_contexts(texts)) == {"deps::linux/arm64", "deps"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.compiler.platforms import shown
-from builder.compiler.program import Missing, Program, Programs, Warning, together
+from builder.compiler.program import Missing, Program, Programs, Warning, together, united
 from builder.errors import BuildError
 from builder.graph.definition import Definition
 from builder.oci.spec import Platform
@@ -120,6 +120,7 @@ def test_a_finding_of_all_platforms_is_told_once() -> None:
     several = [Program(program.definition, program.target, program.config, (), (finding,)) for _ in range(2)]
 
     assert together(several).warnings == (finding,)
+    assert united([(finding,), (finding, finding)]) == (finding, finding)
 
 
 def test_platforms_of_different_times_are_refused() -> None:
