@@ -59,6 +59,10 @@ class Coming:
         self._file.flush()
         self.growing.note(self._file.tell())
 
+    def give_all(self, data: bytes) -> None:
+        self.give(data)
+        self.growing.end()
+
     def close(self) -> None:
         self._file.close()
         self.growing.close()
@@ -103,8 +107,7 @@ def test_a_blob_becomes_a_folder_and_an_index(
 ) -> None:
     data, diff_id = a_blob()
     blob = coming()
-    blob.give(data)
-    blob.growing.end()
+    blob.give_all(data)
 
     done = workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
 
@@ -124,8 +127,7 @@ def test_a_blob_that_shows_otherwise_over_other_layers_is_not_settled(
 ) -> None:
     data, diff_id = a_blob(other)
     blob = coming()
-    blob.give(data)
-    blob.growing.end()
+    blob.give_all(data)
 
     done = workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
 
@@ -138,8 +140,7 @@ def test_one_process_does_one_layer_after_the_other(
     data, diff_id = a_blob()
     for name in "ab":
         blob = coming()
-        blob.give(data)
-        blob.growing.end()
+        blob.give_all(data)
         assert workers.unpack(blob.growing, job_in(tmp_path / name), blob.growing.fileno()).diff_id == diff_id
 
     assert len(children()) == 1
@@ -151,15 +152,13 @@ def test_what_is_damaged_is_a_layer_of_nobody_and_the_process_does_the_next(
     data, diff_id = a_blob()
     bad = coming()
     bad.give(b"\x1f\x8b\x08 is no layer")
-    bad.give(data)
-    bad.growing.end()
+    bad.give_all(data)
     with pytest.raises(CutShort):
         workers.unpack(bad.growing, job_in(tmp_path / "bad"), bad.growing.fileno())
     before = children()
 
     good = coming()
-    good.give(data)
-    good.growing.end()
+    good.give_all(data)
     assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno()).diff_id == diff_id
     assert children() == before
 
@@ -184,8 +183,7 @@ def test_a_process_that_dies_is_a_layer_of_nobody_and_another_takes_its_place(
     killer.join()
 
     good = coming()
-    good.give(data)
-    good.growing.end()
+    good.give_all(data)
     assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno()).diff_id == diff_id
 
 
@@ -218,8 +216,7 @@ def test_stopped_it_leaves_no_process_that_could_write(
 def test_closed_none_is_left(workers: Workers, coming: Callable[[], Coming], tmp_path: Path) -> None:
     data, _ = a_blob()
     blob = coming()
-    blob.give(data)
-    blob.growing.end()
+    blob.give_all(data)
     workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
     assert children()
 
@@ -242,8 +239,7 @@ def test_no_more_work_at_a_time_than_there_are_processors(
     for thread in threads:
         thread.start()
     for blob in blobs:
-        blob.give(data)
-        blob.growing.end()
+        blob.give_all(data)
     for thread in threads:
         thread.join()
 
@@ -305,8 +301,7 @@ def test_no_descriptor_or_environment_of_the_builder_is_with_it(
     os.set_inheritable(secret, True)
     data, _ = a_blob()
     blob = coming()
-    blob.give(data)
-    blob.growing.end()
+    blob.give_all(data)
     try:
         workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
         (worker,) = children()
