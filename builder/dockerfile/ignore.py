@@ -7,7 +7,10 @@ folder `a` was never out. What a folder hands down is thus one number: the line 
 
 No pattern can blow up: each becomes a regular expression in which every part that was found stays found
 (atomic groups). All of them are one alternation, but for those like `**/*.pyc`, which are a second one, asked
-about the last name only. `[^x]` matches no slash here.
+about the last name only. A class such as `[^x]` matches a slash only where no star is with it.
+
+The reference builder hands escapes and classes to Go's regexp package, which shows: `\\d` is a digit, `\\n` a
+newline, `\\o` an error and `[[:alpha:]]` a letter (pkg.go.dev/regexp/syntax). So it is here.
 
 Cached path: it imports nothing but `re` and the errors, and never touches a file.
 """
@@ -27,8 +30,21 @@ WILD = re.compile(r"[*?\[\\]")
 MAX_LINE = 64 * 1024
 MAX_GLUED = 3  # `**` in the middle of a name, for which both readings are tried
 
+# What a backslash and a letter mean. Other letters and digits mean nothing, but for the rare KEPT.
+CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+SETS = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
+KEPT = "ABCPQbpxz01234567"
+POSIX = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7f", "blank": r"\t ", "digit": "0-9",
+    "cntrl": r"\x00-\x1f\x7f", "graph": "!-~", "lower": "a-z", "print": " -~", "space": r"\t-\r ",
+    "punct": r"!-/:-@\[-`{-~", "upper": "A-Z", "word": "0-9A-Za-z_", "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+NAMED = re.compile(r"\[:([a-z]+):\]|\\([dws])")
+
 # The kinds of tokens. One character, any character, a run within a name, and the three forms of `**`.
 CHAR, STAR, FOLDERS, GLUED, REST = "char", "*", "**/", "a**", "**"
+NO_SLASH = "(?!/)"
 
 
 class Pattern:
@@ -174,6 +190,8 @@ def _read(line: str, number: int) -> Pattern | None:
     text = line.strip(SPACE)
     if not text:
         return None
+    if CONTROL.search(text):
+        raise ValueError("there is a control character in it; lines end in \\n or \\r\\n")
     path = _clean(text)
     if text.startswith("!"):
         text = text[1:].strip(SPACE)
@@ -241,13 +259,31 @@ def _tokens(pattern: str) -> list[Token]:
         elif char == "\\":
             if at + 1 == len(pattern):
                 raise ValueError("there is nothing behind the backslash")
-            tokens.append((CHAR, re.escape(pattern[at + 1])))
+            tokens.append((CHAR, _escaped(pattern[at + 1])))
             at += 2
         else:
             text = "" if char == "*" else "[^/]" if char == "?" else re.escape(char)
             tokens.append((STAR if char == "*" else CHAR, text))
             at += 1
+    if all(kind == CHAR for kind, _ in tokens):
+        return [(kind, text.removeprefix(NO_SLASH)) for kind, text in tokens]
     return tokens
+
+
+def _escaped(char: str) -> str:
+    """A regular expression for what a backslash and this character mean outside of a class."""
+    if char.lower() in SETS:
+        return f"[{'^' if char.isupper() else ''}{SETS[char.lower()]}]"
+    return re.escape(_named(char))
+
+
+def _named(char: str) -> str:
+    """The one character that it names behind a backslash."""
+    if char in CONTROLS:
+        return CONTROLS[char]
+    if char not in KEPT and (char.isalnum() or not char.isascii()):
+        raise ValueError(f"the backslash before {char!r} means nothing")
+    return char
 
 
 def _class(pattern: str, start: int) -> tuple[int, str]:
@@ -257,6 +293,10 @@ def _class(pattern: str, start: int) -> tuple[int, str]:
     at += negated
     ranges: list[str] = []
     while not (ranges and pattern.startswith("]", at)):
+        if (named := NAMED.match(pattern, at)) and (named[2] or named[1] in POSIX):
+            ranges.append(SETS[named[2]] if named[2] else POSIX[named[1]])
+            at = named.end()
+            continue
         at, low = _class_char(pattern, at)
         high = low
         if pattern.startswith("-", at):
@@ -264,7 +304,7 @@ def _class(pattern: str, start: int) -> tuple[int, str]:
         if low > high:
             raise ValueError(f"the range {low}-{high} runs backward")
         ranges.append(f"{re.escape(low)}-{re.escape(high)}")
-    return at + 1, f"(?!/)[{'^' if negated else ''}{''.join(ranges)}]"
+    return at + 1, f"{NO_SLASH}[{'^' if negated else ''}{''.join(ranges)}]"
 
 
 def _class_char(pattern: str, at: int) -> tuple[int, str]:
@@ -274,7 +314,7 @@ def _class_char(pattern: str, at: int) -> tuple[int, str]:
         raise ValueError("a bracket is not closed")
     if not escaped and char in "-]":
         raise ValueError("the brackets do not hold characters and ranges")
-    return at + escaped + 1, char
+    return at + escaped + 1, _named(char) if escaped else char
 
 
 def _readings(tokens: list[Token]) -> list[list[Token]]:

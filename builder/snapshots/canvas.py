@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Origin = tuple[LayerId, Entry] | bytes | None
 SET_GROUP_ID = 0o2000
+MAX_NAME = 255  # bytes; NAME_MAX of limits.h
 KINDS = {
     FILE: "a file", FOLDER: "a folder", SYMLINK: "a symbolic link", CHAR: "a device", BLOCK: "a device",
     FIFO: "a pipe",
@@ -89,7 +90,12 @@ class Canvas:
         return path == "." or (entry is not None and entry.kind == FOLDER)
 
     def resolve(self, path: str) -> str:
-        """Where a path leads, symlinks followed; raises BuildError for a circle of them."""
+        """Where a path leads, symlinks followed; raises BuildError for a circle of them and a long name."""
+        for name in path.split("/"):
+            if len(name) > MAX_NAME // 4 and len(name.encode("utf-8", "surrogateescape")) > MAX_NAME:
+                raise BuildError(
+                    f"a file name has more than {MAX_NAME} bytes: {name[:60]}…", code="name-too-long"
+                )
         try:
             return resolve(path, self.get)
         except TooManyLinks as error:

@@ -19,7 +19,7 @@ STAR, STARS = "*", "**"
 
 
 class BadPattern(ValueError):
-    """A pattern with an unclosed class, a lone `!`, or a backslash at its end."""
+    """A pattern with an unclosed class, a lone `!`, a backslash at its end; in a list, a range backward."""
 
 
 def has_wildcards(text: str) -> bool:
@@ -120,15 +120,18 @@ def clean(path: str) -> str:
 
 def _translate(pattern: str) -> str:
     """One pattern of a list, without its `!`."""
-    tokens = _tokens(pattern)
+    tokens = _tokens(pattern, backward=False)
     plain = not any(token in (STAR, STARS) or token[0] == "[" or len(token) > 2 for token in tokens[1:])
     if tokens[:1] == [STARS] and plain and "\\" not in pattern and not pattern.startswith("**/"):
         return ".*" + "".join(tokens[1:])  # `**name` alone means "ends in name"
     return _join(tokens)
 
 
-def _tokens(pattern: str) -> list[str]:
-    """The pattern in pieces: STAR, STARS (with a slash behind it eaten), or a regex for one character."""
+def _tokens(pattern: str, *, backward: bool = True) -> list[str]:
+    """The pattern in pieces: STAR, STARS (with a slash behind it eaten), or a regex for one character.
+
+    backward: whether a range such as `z-a` is one, of nothing.
+    """
     from re import escape
 
     tokens: list[str] = []
@@ -143,7 +146,7 @@ def _tokens(pattern: str) -> list[str]:
             tokens.append("[^/]")
             position += 1
         elif char == "[":
-            token, position = _class(pattern, position + 1)
+            token, position = _class(pattern, position + 1, backward=backward)
             tokens.append(token)
         else:
             if char == "\\":
@@ -155,7 +158,7 @@ def _tokens(pattern: str) -> list[str]:
     return tokens
 
 
-def _class(pattern: str, position: int) -> tuple[str, int]:
+def _class(pattern: str, position: int, *, backward: bool) -> tuple[str, int]:
     """The character class that starts behind `[`, and where it ends."""
     negated = pattern.startswith("^", position)
     position += negated
@@ -166,6 +169,8 @@ def _class(pattern: str, position: int) -> tuple[str, int]:
         high = low
         if pattern.startswith("-", position):
             high, position = _member(pattern, position + 1)
+        if low > high and not backward:
+            raise BadPattern(pattern)
         if low <= high:
             ranges.append(f"\\U{ord(low):08x}-\\U{ord(high):08x}")
         first = False

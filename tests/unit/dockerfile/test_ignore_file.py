@@ -37,6 +37,14 @@ def excluded(text: str, *paths: str) -> list[str]:
         ("**/d/**", "d/a,x/d/a", "d,x/d"),
         ("[a-c]1", "a1,c1", "d1,a/1"),
         ("[^x]9", "a9", "x9,a/9"),
+        ("k[^x]9", "k/9,ka9", "kx9"),
+        ("*[/]9", "", "a/9"),
+        ("\\d", "5", "d,55"),
+        ("[\\d\\]a-c]", "5,],b", "d,\\"),
+        ("\\D\\w*", "xy,x1z", "x,1x,xé"),
+        ("a\\n*", "a\nb", "an"),
+        ("[[:alpha:]_]x", "ax,_x", "1x,:x"),
+        ("[[:upper:]!]*", "Ab,!b", "b"),
         ("a.b+(c)|{d}$^", "a.b+(c)|{d}$^", "axb"),
         ("\\#a", "#a", "a"),
         ("\\*", "*", "a"),
@@ -103,7 +111,11 @@ def test_an_empty_file_is_false_and_leaves_nothing_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["[", "[]", "[a", "[a-]", "[-a]", "[b-a]", "a\\", "!", "! ", "!/", "a**b**c**d**e"]
+    "line",
+    [
+        *("[", "[]", "[a", "[a-]", "[-a]", "[b-a]", "a\\", "!", "! ", "!/", "a**b**c**d**e"),
+        *("f\\oo", "[\\o]", "\\é", "[[:alpha:]", "[a-\\d]", "a\rb", "\x00"),
+    ],
 )
 def test_a_bad_pattern_is_refused_with_its_place(line: str) -> None:
     with pytest.raises(DockerfileError) as caught:

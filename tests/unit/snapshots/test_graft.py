@@ -213,6 +213,15 @@ def test_folders_made_in_a_set_group_id_folder_are_so_too_and_of_its_group() -> 
     assert (workdir["srv/w"].mode, workdir["srv/w"].gid) == (0o2755, 50)
 
 
+@pytest.mark.parametrize("dest", ["/{}", "/{}/", "/a/{}/b", "/a/../{}/c/"])
+def test_a_name_that_no_filesystem_takes_is_refused(dest: str) -> None:
+    whole = "é" * 127 + "x"
+
+    assert paths(copy(tree("f"), Tree(), "/f", dest.format(whole)))
+    with pytest.raises(BuildError, match="more than 255 bytes"):
+        copy(tree("f"), Tree(), "/f", dest.format(whole + "y"))
+
+
 def test_folders_that_an_archive_implies_in_a_set_group_id_folder_are_roots() -> None:
     below = tree(folder("srv", 0o2775, 7, 50), layer="below")
 

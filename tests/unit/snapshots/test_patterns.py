@@ -80,6 +80,12 @@ def test_a_list_decides_by_its_last_pattern_and_for_all_below(
     assert [path for path in no if matcher.matches(path)] == []
 
 
+def test_a_range_that_runs_backward_is_refused_in_a_list_only() -> None:
+    assert glob("[z-a]").match("z") is None
+    with pytest.raises(BadPattern):
+        Patterns(["a/[z-a]"])
+
+
 def test_a_lone_exclamation_mark_is_refused() -> None:
     with pytest.raises(BadPattern):
         Patterns(["!"])
