@@ -64,7 +64,7 @@ class Parts(msgspec.Struct):
     builder's; failures: where a failed step is kept; limits: what each step may use; used: what steps have
     used, by their vertices; mounts_elsewhere: where cache mounts come from that the store lacks;
     unpackers: threads that wait for what is downloaded. fetched: what was found at the addresses of vertices:
-    the digest of a file, the id of a commit.
+    the digest of a file, the id of a commit. written: the times of heredocs, by their names and texts.
     """
 
     store: Store
@@ -91,6 +91,7 @@ class Parts(msgspec.Struct):
     used: dict[Digest, Figures] = msgspec.field(default_factory=dict)
     mounts_elsewhere: Elsewhere | None = None
     fetched: dict[Digest, str] = msgspec.field(default_factory=dict)
+    written: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
 
     async def thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the pool; cancelled, it is told to stop, and waited for."""

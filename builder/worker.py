@@ -136,6 +136,7 @@ class Worker:
                 digest_of=self.parts.digest_of,
                 archive=archive,
                 hidden_by=self._hidden_by([sources[number] for number in wanted]),
+                written=self._written,
             )
             content = Contents(layers, archives, planned)
             model = self._model()
@@ -184,6 +185,10 @@ class Worker:
     def _now(self) -> int:
         epoch = self._epoch()
         return epoch if epoch is not None else self._moment
+
+    def _written(self, name: str, text: str) -> int:
+        """When a heredoc was first written in this build: copied again to one place, it is the same file."""
+        return self.parts.written.setdefault((name, text), self._now())
 
     def _epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH in nanoseconds, for what else would have the time of its making."""

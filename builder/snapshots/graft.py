@@ -113,13 +113,15 @@ def plan(
     digest_of: DigestOf,
     archive: ReadArchive | None = None,
     hidden_by: HiddenBy | None = None,
+    written: Callable[[str, str], int] | None = None,
 ) -> list[Planned]:
     """The layer of a COPY or ADD onto `below`, sorted, folders before what they hold.
 
     sources: the tree of each input that a source path names; owner: what --chown resolved to, None to keep
     the sources' owners; now: mtime in nanoseconds of what has no other (folders made on the way, heredocs);
     touched: see `Canvas`; digest_of: a FILE's digest, asked only where all else is equal to what is below;
-    archive: for ADD, what a file holds if it is an archive; hidden_by: see `matches.select`. With --link,
+    archive: for ADD, what a file holds if it is an archive; hidden_by: see `matches.select`; written: when a
+    heredoc of this name and text was, if not now. With --link,
     `below` is the empty tree. Raises MissingPath and BuildError.
     """
     rules = _Rules(
@@ -139,7 +141,8 @@ def plan(
             _copy_path(canvas, rules, item, sources[item.input], hidden_by)
     for item in op.items:
         if isinstance(item, InlineSource):
-            _copy_inline(canvas, rules, item.name, item.content.encode("utf-8", "surrogateescape"))
+            time = written(item.name, item.content) if written else now
+            _copy_inline(canvas, rules, item.name, item.content.encode("utf-8", "surrogateescape"), time)
     return canvas.finish(now)
 
 
@@ -282,9 +285,9 @@ def _copy_file(canvas: Canvas, rules: _Rules, tree: Tree, node: Node, path: str,
         canvas.put_file(entry, None)
 
 
-def _copy_inline(canvas: Canvas, rules: _Rules, name: str, data: bytes) -> None:
+def _copy_inline(canvas: Canvas, rules: _Rules, name: str, data: bytes, time: int) -> None:
     """A heredoc, which is as a file of mode 0644 that root owns."""
     target = _target(canvas, rules, name)
-    source = Entry(name, FILE, 0o644, 0, 0, len(data), rules.now, digest=of_bytes(data))
+    source = Entry(name, FILE, 0o644, 0, 0, len(data), time, digest=of_bytes(data))
     uid, gid = rules.owner_of(source)
     canvas.put_file(source.replace(path=target, mode=rules.mode_of(source), uid=uid, gid=gid), data)

@@ -292,6 +292,19 @@ def test_equal_steps_give_equal_layers(pybuild: Pybuild, context: Path) -> None:
     assert one.diff_ids == two.diff_ids
 
 
+def test_a_heredoc_that_is_copied_again_to_one_place_changes_nothing(pybuild: Pybuild, context: Path) -> None:
+    first = "COPY <<A /x/\n1\nA\n"
+    lay(
+        context,
+        f"FROM scratch AS low\n{first}FROM low\n{first}"
+        "COPY --chmod=600 <<A /x/\n1\nA\nCOPY <<B /x/A\n1\nB\nADD --chmod=644 <<-B /x/A\n\t1\n\tB\n",
+    )
+    pybuild("-t", "again", context)
+
+    layers = read_image(pybuild.root, "again:latest").layers
+    assert [sorted(layer) for layer in layers] == [["x", "x/A"], [], ["x", "x/A"], ["x", "x/A"], []]
+
+
 # ── running it ───────────────────────────────────────────────────────────────────────────────────────────
 
 
