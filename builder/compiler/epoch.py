@@ -99,7 +99,7 @@ def _fetched_by(names: Names, stage: Stage, scope: dict[str, str]) -> Git | Http
     """What a stage fetches that does nothing else. Raises DockerfileError."""
     location = place(names.text, stage.start)
     if expand(stage.start.image, scope, names.escape, location) != "scratch":
-        raise _unfit(stage, location, "it must be FROM scratch")
+        raise _unfit(names, stage, location, "it must be FROM scratch")
     found: Git | Http | None = None
     for step in stage.steps:
         location = place(names.text, step)
@@ -108,9 +108,9 @@ def _fetched_by(names: Names, stage: Stage, scope: dict[str, str]) -> Git | Http
         elif isinstance(step, Add) and found is None:
             found = _read_add(names, stage, step, scope)
         else:
-            raise _unfit(stage, location, "it may have ARGs and one ADD of a URL or a git repository")
+            raise _unfit(names, stage, location, "it may have ARGs and one ADD of a URL or a git repository")
     if found is None:
-        raise _unfit(stage, location, "it must have an ADD of a URL or a git repository")
+        raise _unfit(names, stage, location, "it must have an ADD of a URL or a git repository")
     return found
 
 
@@ -125,7 +125,7 @@ def _declare(names: Names, step: Arg, scope: dict[str, str], location: Location)
 def _read_add(names: Names, stage: Stage, step: Add, scope: Mapping[str, str]) -> Git | Http:
     location = place(names.text, step)
     if step.heredocs or len(step.sources) != 1:
-        raise _unfit(stage, location, "its ADD must have one source")
+        raise _unfit(names, stage, location, "its ADD must have one source")
     source, checksum = (
         expand(word, scope, names.escape, location) for word in (step.sources[0], step.flag("checksum") or "")
     )
@@ -136,11 +136,17 @@ def _read_add(names: Names, stage: Stage, step: Add, scope: Mapping[str, str]) -
     except AddressError as error:
         raise fault(location, f"ADD {remotes.redact(source)}: {error}", code="bad-address") from error
     if meant is None:
-        raise _unfit(stage, location, "its ADD must be of a URL or a git repository")
+        raise _unfit(names, stage, location, "its ADD must be of a URL or a git repository")
     if checksum and not SHA256.fullmatch(checksum):
         raise fault(location, f"--checksum={checksum} is not the checksum of a file", code="bad-checksum")
     return msgspec.structs.replace(meant, checksum=checksum)
 
 
-def _unfit(stage: Stage, location: Location, why: str) -> DockerfileError:
-    return fault(location, f"stage {stage.shown} cannot be {EPOCH}: {why}", code="bad-source-date-epoch")
+def _unfit(names: Names, stage: Stage, location: Location, why: str) -> DockerfileError:
+    begin = place(names.text, stage.start)
+    return fault(
+        location,
+        f"stage {stage.shown} cannot be {EPOCH}: {why}",
+        code="bad-source-date-epoch",
+        notes=() if begin == location else (f"{begin}: the stage begins here",),
+    )

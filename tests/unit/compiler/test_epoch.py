@@ -113,6 +113,8 @@ def test_a_stage_that_does_more_has_no_time(stage: str, line: int, said: str) ->
     assert said in caught.value.message
     assert caught.value.location is not None
     assert caught.value.location.span.line == line
+    if caught.value.code == "bad-source-date-epoch":
+        assert caught.value.notes == (("Dockerfile:2: the stage begins here",) if line > 2 else ())
 
 
 @pytest.mark.parametrize("value", ["soon", "1.5", "1e9", "0x10"])
