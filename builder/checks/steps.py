@@ -230,7 +230,7 @@ def workdir_relative_path(seen: Seen) -> Iterator[Message]:
     if isinstance(step, Workdir) and not seen.memory.has_workdir:
         path = seen.expand(step.path)
         rest = path
-        if seen.visit.state.image.os == "windows":
+        if seen.visit.state.platform.os == "windows":
             rest = DRIVE.sub("", path, count=1).replace("\\", "/")
         if not rest.startswith("/"):
             yield f"where WORKDIR {path} leads depends on the base image", seen.span

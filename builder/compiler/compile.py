@@ -172,13 +172,20 @@ class Work(msgspec.Struct):
         lowering = self._open(stage, base, steps)
         state = self._begin(lowering, stage, base)
         if not base.replaced:
-            state = opened(state)
+            state = self._opened(lowering, state, stage)
         triggered = replace(lowering, onbuild=True)
         for step in steps:
             now = triggered if step.onbuild else lowering
             self.visits.append(Visit(stage.number, step, state, now))
             state = lower(now, state, step.instruction, step.sources, self.find)
         self.done[stage.number] = state
+
+    def _opened(self, lowering: Lowering, state: StageState, stage: Stage) -> StageState:
+        try:
+            return opened(state)
+        except ValueError as error:
+            message = f"the base image's working folder: {error}"
+            raise lowering.fault(stage.start, message, "bad-path") from error
 
     def _open(self, stage: Stage, base: Base, steps: tuple[Step, ...]) -> Lowering:
         options = self.names.options

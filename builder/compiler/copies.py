@@ -13,7 +13,7 @@ import re
 
 import msgspec
 
-from builder.compiler import created_by, paths, remotes, scope
+from builder.compiler import created_by, paths, remotes, scope, systems
 from builder.compiler.fetched import read_addresses
 from builder.compiler.flags import switch, texts
 from builder.compiler.lowering import Lowering, Origin
@@ -44,13 +44,14 @@ def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: 
     excludes = _read_excludes(lowering, step)
     dest = lowering.expand(step.dest, state, step)
     lowering.refuse_nul(step, dest, chown, *sources, *excludes)
+    system = state.platform.os
     addresses = read_addresses(
         lowering, step, sources, lowering.expand(step.flag("checksum") or "", state, step)
     )
     linked = switch(step, "link") and not chmod
     op = files.Copy(
         (),
-        paths.destination(state.folder, dest),
+        paths.destination(state.folder, _slashed(lowering, step, dest, system)),
         chown=chown,
         chmod=chmod,
         unpack=isinstance(step, Add) and switch(step, "unpack", default=True),
@@ -59,7 +60,11 @@ def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: 
         link=linked,
     )
     below = Input(lowering.scratch() if linked else state.head)
-    items, inputs = _take(lowering, step, op, sources, addresses, origin)
+    named = tuple(
+        source if address else _slashed(lowering, step, source, system)
+        for source, address in zip(sources, addresses, strict=True)
+    )
+    items, inputs = _take(lowering, step, op, named, addresses, origin)
     op = msgspec.structs.replace(op, items=(*items, *inline))
     head, grown = lowering.add(op, (below, *inputs), state, step, _label(lowering, state, step))
     if linked:
@@ -69,6 +74,13 @@ def lower_copy(lowering: Lowering, state: StageState, step: Copy | Add, origin: 
         head = lowering.definition.add(Merge(), merged, about)
     told = (*map(remotes.redact, sources), *(f"<<{item.name}" for item in inline), dest)
     return grown.grown(head, _created_by(step, chown, chmod, told))
+
+
+def _slashed(lowering: Lowering, step: Copy | Add, path: str, system: str) -> str:
+    try:
+        return systems.slashed(path, system)
+    except ValueError as error:
+        raise lowering.fault(step, str(error), "bad-path") from error
 
 
 def _created_by(step: Copy | Add, chown: str, chmod: str, words: tuple[str, ...]) -> str:
@@ -211,13 +223,14 @@ def lower_workdir(lowering: Lowering, state: StageState, step: Workdir) -> Stage
     """WORKDIR: a folder of the image, made by USER; the root is there without a layer."""
     path = lowering.expand(step.path, state, step)
     lowering.refuse_nul(step, path)
-    if path:
-        folder = path if path.startswith("/") else paths.join(state.folder, path)
-    else:
-        folder = state.config.working_dir or "/"  # as it is written there
+    system = state.platform.os
+    try:
+        folder = systems.working_folder(state.config.working_dir, path, system)
+    except ValueError as error:
+        raise lowering.fault(step, str(error), "bad-path") from error
     if len(paths.clean(folder).encode("utf-8", "surrogatepass")) > MAX_PATH:
         raise lowering.fault(step, f"the working folder's path is longer than {MAX_PATH} bytes", "too-large")
-    state = state.configured(working_dir=folder)
+    state = state.configured(working_dir=systems.native(folder, system))
     if folder == "/":
         return state.noted("WORKDIR /")
     op = MakeDir(paths.clean(folder), user=state.config.user)

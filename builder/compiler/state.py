@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from builder.compiler import paths
+from builder.compiler import paths, systems
 from builder.compiler.chain import Chain
 from builder.compiler.program import BaseImage
 from builder.compiler.table import Table
@@ -66,7 +66,7 @@ class StageState(msgspec.Struct, frozen=True):
     @property
     def folder(self) -> str:
         """The working folder, clean and absolute."""
-        return paths.clean(self.image.config.working_dir)
+        return paths.clean(systems.slashed(self.image.config.working_dir, self.platform.os))
 
     def configured(self, **changes: Any) -> StageState:
         """The state with some fields of `config` changed."""
@@ -123,7 +123,8 @@ class StageState(msgspec.Struct, frozen=True):
 
 def from_scratch(head: Digest, platform: Platform) -> StageState:
     """The state above nothing."""
-    config = RunConfig(env=(f"PATH={DEFAULT_PATH}",), working_dir="/")
+    env = () if platform.os == systems.WINDOWS else (f"PATH={DEFAULT_PATH}",)
+    config = RunConfig(env=env, working_dir="/")
     image = ImageConfig(
         platform.architecture,
         platform.os,
@@ -174,13 +175,19 @@ def from_stage(parent: StageState) -> StageState:
 
 
 def opened(state: StageState) -> StageState:
-    """The state as a stage's first instruction meets it: a PATH, the config's variables, a clean folder."""
-    env = state.env
-    if state.image.os != "windows" and "PATH" not in env:
+    """The state as a stage's first instruction meets it: a PATH (Windows has its own), the config's
+    variables, an absolute folder. Raises ValueError for a folder of Windows that is on another drive."""
+    env, system = state.env, state.platform.os
+    if system != systems.WINDOWS and "PATH" not in env:
         env = env.put("PATH", DEFAULT_PATH)
     state = replace(state, env=env, variables=state.variables.opened(env))
     folder = state.config.working_dir
-    return state.configured(working_dir=paths.clean(folder)) if folder and folder[0] != "/" else state
+    if not folder or (folder[0] == "/" and system != systems.WINDOWS):
+        return state
+    # as if it were a WORKDIR of this text: one that is relative is so to itself
+    return state.configured(
+        working_dir=systems.native(systems.working_folder(folder, folder, system), system)
+    )
 
 
 def settle_history(history: Iterable[History], layers: int) -> tuple[History, ...]:

@@ -107,9 +107,16 @@ def test_windows_has_drives() -> None:
     linux = image("w")
     bases = {"docker.io/library/w:latest": replace(linux, config=structs.replace(linux.config, os="windows"))}
 
-    assert lines_of("WorkdirRelativePath", "FROM w\nWORKDIR C:/a\n", bases=bases) == []
-    assert lines_of("WorkdirRelativePath", "# escape=`\nFROM w\nWORKDIR \\a\n", bases=bases) == []
-    assert lines_of("WorkdirRelativePath", "FROM w\nWORKDIR a\n", bases=bases) == [2]
+    assert (
+        lines_of("WorkdirRelativePath", "FROM --platform=windows/amd64 w\nWORKDIR C:/a\n", bases=bases) == []
+    )
+    assert (
+        lines_of(
+            "WorkdirRelativePath", "# escape=`\nFROM --platform=windows/amd64 w\nWORKDIR \\a\n", bases=bases
+        )
+        == []
+    )
+    assert lines_of("WorkdirRelativePath", "FROM --platform=windows/amd64 w\nWORKDIR a\n", bases=bases) == [2]
 
 
 def test_commands_in_shell_form() -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from builder.compiler.platforms import shown
 from builder.compiler.program import Missing, Program, Programs, Warning, together, united
-from builder.errors import BuildError
+from builder.errors import BuildError, DockerfileError
 from builder.graph.definition import Definition
 from builder.oci.spec import Platform
 from builder.ops.exec import Exec
+from builder.ops.files import Copy, MakeDir
 from builder.text import Span
 from tests.support.compiling import compile_once, compile_text, image
 
@@ -131,3 +132,23 @@ def test_platforms_of_different_times_are_refused() -> None:
 
     with pytest.raises(BuildError, match="not the same for all platforms"):
         together(several)
+
+
+def test_an_image_for_windows_has_its_own_paths_and_no_path_variable() -> None:
+    text = "# escape=`\nFROM scratch\nWORKDIR C:/app\nCOPY .\\a b\\\nWORKDIR sub\n"
+
+    program = compile_text(text, platform=Platform("amd64", "windows"), platform_given=True)
+
+    ops = [vertex.op for vertex in program.definition.vertices.values()]
+    assert [op.path for op in ops if isinstance(op, MakeDir)] == ["/app", "/app/sub"]
+    (copy,) = (op for op in ops if isinstance(op, Copy))
+    assert (copy.dest, [item.pattern for item in copy.items]) == ("/app/b/", ["/a"])
+    assert (program.config.config.working_dir, program.config.config.env) == ("\\app\\sub", ())
+    assert [entry.created_by for entry in program.config.history][::2] == ["WORKDIR /app", "WORKDIR /app/sub"]
+
+
+def test_what_lies_on_another_drive_of_windows_is_told_at_its_line() -> None:
+    for step in ("WORKDIR D:/x", "COPY a D:/x", "COPY D:/x a"):
+        with pytest.raises(DockerfileError, match="is not on the system drive") as caught:
+            compile_text(f"FROM scratch\n{step}\n", platform=Platform("amd64", "windows"))
+        assert caught.value.location.span.line == 2
