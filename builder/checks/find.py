@@ -84,7 +84,7 @@ def _find(subject: Subject, settings: Settings) -> Iterator[Found]:
         bases = froms.bases_of(dockerfile, parts, options)
     except BuildError:
         return
-    yield from froms.find_foreign_bases(dockerfile, parts, options, settings, subject.known)
+    yield from froms.find_foreign_bases(dockerfile, parts, options, settings, subject.known, subject.visits)
     parents = {n: base.source.number for n, base in enumerate(bases) if isinstance(base.source, FromStage)}
     yield from steps.find_in_steps(subject.visits, parents, subject.ignore, settings)
 

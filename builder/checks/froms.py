@@ -5,7 +5,7 @@ A FROM whose words cannot be expanded, or whose platform is none, ends the looki
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -16,9 +16,19 @@ from builder.checks.rules import Rule
 from builder.checks.settings import Settings
 from builder.checks.writing import Found
 from builder.compiler import platforms, scope
+from builder.compiler.compile import Visit
 from builder.compiler.program import BaseImage, CompileOptions, ImageRequest
-from builder.compiler.sources import Base, FromImage, check_bases, collect_names, find_bases
-from builder.compiler.stages import Parts, Stage
+from builder.compiler.sources import (
+    Base,
+    FromImage,
+    FromStage,
+    Source,
+    check_bases,
+    collect_names,
+    find_bases,
+    sources_of,
+)
+from builder.compiler.stages import Parts, Stage, numbers_by_name
 from builder.dockerfile import words
 from builder.dockerfile.ast import Dockerfile
 from builder.dockerfile.words import Lookups, WordError
@@ -26,6 +36,7 @@ from builder.errors import BuildError
 from builder.oci import reference
 from builder.oci.platform import fits
 from builder.oci.spec import Platform
+from builder.text import Span
 
 
 class BaseLine(msgspec.Struct, frozen=True):
@@ -164,21 +175,70 @@ def invalid_base_image_platform(
     parts: Parts,
     options: CompileOptions,
     known: Mapping[ImageRequest, BaseImage],
-) -> Iterator[tuple[str, Stage]]:
-    """Bases for another platform than was asked for; what somebody named as a context is taken as it is."""
+    visits: Sequence[Visit] = (),
+) -> Iterator[tuple[str, Span]]:
+    """Images for another platform than was asked for; what somebody named as a context is taken as it is.
+
+    They are the bases of stages that are needed, and what instructions take from.
+    """
     bases = bases_of(dockerfile, parts, options)
-    named = bases_of(dockerfile, parts, replace(options, contexts={}))
-    for base, by_name, stage in zip(bases, named, parts.stages, strict=True):
-        if not isinstance(base.source, FromImage) or base.source != by_name.source:
+    nameless = replace(options, contexts={})
+    foreign = []
+    for base, by_name, stage in zip(bases, bases_of(dockerfile, parts, nameless), parts.stages, strict=True):
+        asked = bool(options.platform_given or stage.start.flag("platform"))
+        if base.source == by_name.source and (own := _foreign(base.source, known, asked=asked)):
+            foreign.append((stage, f"base image {stage.start.image} is for {own}, not for {base.platform}"))
+    if foreign:
+        reached = set(_reached(parts, options, bases, visits))
+        yield from ((message, stage.start.span) for stage, message in foreign if stage.number in reached)
+    for visit in visits:
+        for source in visit.step.sources:
+            own = _foreign(source, known, asked=options.platform_given)
+            if isinstance(source, FromImage) and own:
+                names = collect_names(parts.stages, nameless, dockerfile.source, dockerfile.escape)
+                if source in sources_of(names, visit.step.instruction):
+                    message = f"image {source.request.locator} is for {own}, not for {options.platform}"
+                    yield message, visit.step.instruction.span
+
+
+def _foreign(
+    source: Source | None, known: Mapping[ImageRequest, BaseImage], *, asked: bool
+) -> Platform | None:
+    """The platform of an image that is for another than was wanted; asked: somebody named the wanted one."""
+    image = known.get(source.request) if isinstance(source, FromImage) else None
+    if not isinstance(source, FromImage) or image is None or not image.config.rootfs.diff_ids:
+        return None
+    wanted = source.request.platform
+    own = Platform(image.config.architecture, image.config.os, image.config.variant)
+    same = (own.os, own.architecture) == (wanted.os, wanted.architecture)
+    return None if same or (not asked and fits(own, wanted)) else own
+
+
+def _reached(
+    parts: Parts, options: CompileOptions, bases: tuple[Base, ...], visits: Sequence[Visit]
+) -> Iterable[int]:
+    if options.all_stages:
+        return range(len(parts.stages))
+    by_stage: dict[int, list[Visit]] = {}
+    for visit in visits:
+        by_stage.setdefault(visit.stage, []).append(visit)
+    target = numbers_by_name(parts.stages).get(options.target.lower(), len(parts.stages) - 1)
+    return needed(target, bases, by_stage)
+
+
+def needed(target: int, bases: tuple[Base, ...], visits: Mapping[int, list[Visit]]) -> Iterator[int]:
+    """The target, what it stands on, what it takes from, and so on; each once. `visits` are by stage."""
+    known: set[int] = set()
+    pending = [target]
+    while pending:
+        number = pending.pop()
+        if number in known:
             continue
-        image = known.get(base.source.request)
-        if image is None or not image.config.rootfs.diff_ids:
-            continue
-        own = Platform(image.config.architecture, image.config.os, image.config.variant)
-        asked = options.platform_given or stage.start.flag("platform")
-        same = (own.os, own.architecture) == (base.platform.os, base.platform.architecture)
-        if not (same or (not asked and fits(own, base.platform))):
-            yield f"base image {stage.start.image} is for {own}, not for {base.platform}", stage
+        known.add(number)
+        yield number
+        taken = [source for visit in visits.get(number, ()) for source in visit.step.sources]
+        base = bases[number].source
+        pending += [source.number for source in [*taken, base] if isinstance(source, FromStage)]
 
 
 def find_foreign_bases(
@@ -187,12 +247,13 @@ def find_foreign_bases(
     options: CompileOptions,
     settings: Settings,
     known: Mapping[ImageRequest, BaseImage],
+    visits: Sequence[Visit] = (),
 ) -> Iterator[Found]:
-    """What is found of the bases that are known. Raises BuildError where a FROM line is wrong."""
+    """What is found of the images that are known. Raises BuildError where a FROM line is wrong."""
     rule = rules.INVALID_BASE_IMAGE_PLATFORM
     if settings.allows(rule) and known:
-        for message, stage in invalid_base_image_platform(dockerfile, parts, options, known):
-            yield rule, message, stage.start.span
+        for message, span in invalid_base_image_platform(dockerfile, parts, options, known, visits):
+            yield rule, message, span
 
 
 def bases_of(dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> tuple[Base, ...]:

@@ -6,11 +6,11 @@ through another ARG's default. A description is the comment above that begins wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from builder.checks.froms import bases_of
+from builder.checks.froms import bases_of, needed
 from builder.compiler import metadata, paths, scope
 from builder.compiler.compile import Visit
 from builder.compiler.flags import texts
@@ -75,7 +75,7 @@ def read_outline(dockerfile: Dockerfile, options: CompileOptions, visits: Sequen
         by_stage.setdefault(visit.stage, []).append(visit)
     gathered = _Gathered(_Globals(dockerfile, parts, options))
     walked: set[int] = set()
-    for number in _needed(target, bases, by_stage):
+    for number in needed(target, bases, by_stage):
         chain = [parts.stages[below] for below in _chain(number, bases, walked)]
         gathered.add(chain, by_stage.get(number, []), dockerfile.escape)
     stage = parts.stages[target]
@@ -86,21 +86,6 @@ def read_outline(dockerfile: Dockerfile, options: CompileOptions, visits: Sequen
         tuple(sorted(gathered.secrets.values(), key=lambda grant: grant.span.line)),
         tuple(sorted(gathered.agents.values(), key=lambda grant: grant.span.line)),
     )
-
-
-def _needed(target: int, bases: tuple[Base, ...], visits: Mapping[int, list[Visit]]) -> Iterator[int]:
-    """The target, what it stands on, what it takes from, and so on; each once."""
-    known: set[int] = set()
-    pending = [target]
-    while pending:
-        number = pending.pop()
-        if number in known:
-            continue
-        known.add(number)
-        yield number
-        taken = [source for visit in visits.get(number, ()) for source in visit.step.sources]
-        base = bases[number].source
-        pending += [source.number for source in [*taken, base] if isinstance(source, FromStage)]
 
 
 def _chain(number: int, bases: tuple[Base, ...], walked: set[int]) -> Iterator[int]:

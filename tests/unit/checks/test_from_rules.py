@@ -86,6 +86,25 @@ def test_a_base_for_another_platform() -> None:
     assert found("FROM busybox\n", bases=ARM, platform=Platform("arm64", "linux")) == []
 
 
+def test_an_image_for_another_platform_is_told_of_at_each_instruction_that_takes_from_it() -> None:
+    text = (
+        "FROM scratch\nCOPY --from=busybox /a /a\nCOPY --from=busybox /b /b\nCOPY --from=debian:12 /c /c\n"
+        "FROM debian:12\nRUN --mount=from=busybox,target=/m true\n"
+    )
+
+    assert found(text, bases=ARM) == [f"{line} InvalidBaseImagePlatform" for line in (2, 3, 6)]
+    named = {"base": NamedContext("image", "busybox")}
+    assert found(text.replace("from=busybox", "from=base"), bases=ARM, contexts=named) == []
+
+
+def test_a_base_for_another_platform_of_a_stage_that_nothing_needs_is_fine() -> None:
+    text = "FROM busybox AS a\nFROM busybox AS b\nFROM scratch AS c\nCOPY --from=b / /\n"
+
+    assert found(text, bases=ARM, target="c") == ["2 InvalidBaseImagePlatform"]
+    assert found(text, bases=ARM, target="a") == ["1 InvalidBaseImagePlatform"]
+    assert found(text, bases=ARM) == ["1 InvalidBaseImagePlatform", "2 InvalidBaseImagePlatform"]
+
+
 def test_a_base_that_the_machine_can_run_is_fine_unless_a_platform_was_asked_for() -> None:
     bases = {"docker.io/library/busybox:latest": image("busybox", architecture="386")}
 
