@@ -185,6 +185,10 @@ def _blob_maker(export: Export, clamp: int | None, parts: Parts) -> Callable[[La
 def _created(program: Program, snapshot: Snapshot, parts: Parts) -> str:
     if program.source_date_epoch is not None:
         return rfc3339(program.source_date_epoch)
+    if all(entry.created or entry.empty_layer for entry in program.history):
+        times = [entry.created for entry in program.history if entry.created]
+        if times:  # nothing was made: what only says more of a base image is as old as that is
+            return times[-1]
     name = of_value([list(snapshot), config_name(program)])
     return parts.cache.recall("created", name) or parts.cache.remember("created", name, rfc3339(time.time()))
 
