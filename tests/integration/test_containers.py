@@ -132,7 +132,7 @@ def builder_archive(
     lay(context / "context", None, {"without": "FROM busybox\nCOPY --chown=7:8 Dockerfile /d\n"})
     (context / "trial").chmod(0o755)
     shutil.copytree(busybox_layout, context / "base")
-    for name in ("builder", "grammar"):
+    for name in ("builder", "grammar", "scripts"):
         shutil.copytree(
             CHECKOUT / name, context / "source" / name, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -93,13 +93,21 @@ def job_in(folder: Path) -> dict[str, object]:
 
 
 def children() -> set[int]:
-    """The workers that this process has."""
+    """The workers that this process has: not those that it was left by others, which have ended."""
     pids = set()
     for task in os.listdir("/proc/self/task"):
         for pid in Path(f"/proc/self/task/{task}/children").read_text().split():
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            pids |= {int(pid)} if name in ("pybuild-unpack", "exe") else set()
+            pids |= {int(pid)} if name in ("pybuild-unpack", "exe") and is_alive(int(pid)) else set()
     return pids
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it is none that only waits to be looked at."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_blob_becomes_a_folder_and_an_index(
@@ -289,7 +297,7 @@ def test_one_ends_with_its_builder_and_holds_its_folder_till_then(tmp_path: Path
 
     with open(tmp_path / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # which is given up by the last of them
-    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+    while is_alive(worker):
         time.sleep(0.01)
 
 
