@@ -107,7 +107,7 @@ class Many:
 
     def _judge(self, what: str, way: str, status: int, err: str) -> None:
         self.ends[way] += 1
-        if way == "cancelled" and err.startswith(BEFORE_ALL_ELSE):
+        if way == "cancelled" and any(line.startswith(BEFORE_ALL_ELSE) for line in err.splitlines()):
             return
         if status not in STATUS.get(way, {-signal.SIGKILL, 0}):
             self.failed.append(f"{what} ended with {status}:\n{err[-1500:]}")
