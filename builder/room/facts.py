@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
     from builder.store.root import Store
 
 BLOCK = 512  # of st_blocks
+# The names that fs.whole, solver.cache, snapshots.imports and snapshots.index give until a rename.
+TEMPORARY = re.compile(
+    r".+\.(?P<whole>\d+)-[0-9a-f]{12}\.part"
+    r"|[0-9a-f]{64}\.(?P<answer>\d+)\.[0-9a-f]{8}"
+    r"|[0-9a-f]{64}-(?P<diff>\d+)-[0-9a-f]{16}"
+    r"|.*boot-[0-9a-f]{16}"
+)
 MAX_NESTING = 3
 TREES = (*index.TREES, *(folders.delta_name(name) for name in index.TREES))
 

@@ -147,11 +147,13 @@ class _Carrier:
         self._unlink("layers", layer, "base")
 
     def _take_answers(self, folder: str) -> None:
-        """What the cache remembers of a kind: the files alone, as builds write into the folders meanwhile."""
+        """What the cache remembers of a kind: the files alone, as builds write into the folders meanwhile,
+        and none that a build is about to rename."""
         for top, _, names in os.walk(os.path.join(self.store.folder, folder)):
             for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(top, name))
+                if not room_facts.TEMPORARY.fullmatch(name):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(top, name))
 
     def _take_locked(self, folder: str) -> bool:
         """A folder that who uses it holds by the lock of a file beside it, unless somebody does."""

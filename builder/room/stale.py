@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from builder import digest as digests
 from builder.isolation.stepgroups import sweep_groups
 from builder.record import forget_old
-from builder.room.facts import list_answers, read_answers
+from builder.room.facts import TEMPORARY, list_answers, read_answers
 from builder.snapshots.edit import is_id
 from builder.solver.cache import boot_id
 from builder.store.ingest import sweep_ingest
@@ -30,13 +29,6 @@ if TYPE_CHECKING:
     from builder.store.root import Store
 
 OLD = 86400  # seconds after which a temporary name is nobody's, its process being dead
-# The names that fs.whole, solver.cache, snapshots.imports and snapshots.index give until a rename.
-_TEMPORARY = re.compile(
-    r".+\.(?P<whole>\d+)-[0-9a-f]{12}\.part"
-    r"|[0-9a-f]{64}\.(?P<answer>\d+)\.[0-9a-f]{8}"
-    r"|[0-9a-f]{64}-(?P<diff>\d+)-[0-9a-f]{16}"
-    r"|.*boot-[0-9a-f]{16}"
-)
 _WITHOUT_LAYERS = ("records", "images", "claims", "mounts", "git", "stat", "diffs", "parts")
 
 
@@ -107,11 +99,11 @@ def temporary_names(root: str) -> Iterator[str]:
         for folder, folders, names in os.walk(os.path.join(root, top)):
             if folder == os.path.join(root, "cache"):
                 folders[:] = [name for name in folders if name not in ("mounts", "git")]
-            yield from (os.path.join(folder, name) for name in names if _TEMPORARY.fullmatch(name))
+            yield from (os.path.join(folder, name) for name in names if TEMPORARY.fullmatch(name))
     layers = os.path.join(root, "layers")
     for layer in _names(layers):
         folder = os.path.join(layers, layer)
-        yield from (os.path.join(folder, name) for name in _names(folder) if _TEMPORARY.fullmatch(name))
+        yield from (os.path.join(folder, name) for name in _names(folder) if TEMPORARY.fullmatch(name))
 
 
 def _sweep_temporary(root: str) -> int:
@@ -128,7 +120,7 @@ def _is_dead(path: str) -> bool:
     """Whether who made a temporary name is gone: for a while, as it may be of another PID namespace."""
     if time.time() - os.lstat(path).st_mtime < OLD:
         return False
-    found = _TEMPORARY.fullmatch(os.path.basename(path))
+    found = TEMPORARY.fullmatch(os.path.basename(path))
     pids = [pid for pid in found.groups() if pid] if found else []
     return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from builder.digest import of_bytes
 from builder.errors import StoreError
 from builder.room import facts as room_facts
 from builder.room import removal
 from builder.room.rules import Rule, choose
+from builder.solver.cache import Cache
 from builder.store.root import open_store
 from tests.support.contexts import lay, steps_run
 from tests.support.images import read_image
@@ -280,6 +282,25 @@ def test_prune_beside_builds_takes_nothing_that_they_need(workshop: Workshop) ->
         assert process.returncode == 0, err
         assert read_image(workshop.root, f"app:{number}").text("two") == "1\nf"
     assert wrong_in(workshop.root) == []
+
+
+@pytest.mark.parametrize("kind", ["models", "images"])
+def test_prune_leaves_what_a_build_is_about_to_rename(
+    pybuild: Pybuild, context: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    lay(context, "FROM scratch\nCOPY Dockerfile /\n")
+    pybuild("-t", "app:1", context)
+    cache = Cache(str(pybuild.root / "cache"), lambda _: True)
+    rename = os.rename
+
+    def prune_first(old: str, new: str) -> None:
+        assert pruned(pybuild, "--all")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", prune_first)
+    cache.remember(kind, of_bytes(b"name"), "text")
+
+    assert cache.recall(kind, of_bytes(b"name")) == "text"
 
 
 def test_a_failed_step_that_is_kept_stays_until_everything_is_to_go(pybuild: Pybuild, context: Path) -> None:
