@@ -201,7 +201,7 @@ def test_a_build_that_stores_too_much_makes_room_and_says_so(
     app("-t", "old", context)
     app("rmi", "old")
     config = tmp_path / "config.toml"
-    config.write_text('[gc]\nmax-used-space = "1.5mb"\nreserved-space = 1\n')
+    config.write_text('[gc]\nmax-used-space = "1.5mb"\nreserved-space = 1\nmin-free-space = 0\n')
     monkeypatch.setenv("PYBUILD_CONFIG", str(config))
     lay(context, DOCKERFILE + "RUN echo more > /more\n", {"a": "a" * 1000})
 
