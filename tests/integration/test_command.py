@@ -564,6 +564,8 @@ def test_flags_of_docker_that_mean_nothing_here_are_taken(
 
     pybuild(*flags, "-t", "app", context)
 
+    assert read_image(pybuild.root, "app:latest").run["Labels"] == {"a": "b"}
+
 
 def test_docker_s_syntax_line_is_taken_and_another_frontend_is_not(pybuild: Pybuild, context: Path) -> None:
     lay(context, "# syntax=docker/dockerfile:1\nFROM scratch\nLABEL a=b\n")

@@ -420,7 +420,9 @@ def test_a_locked_cache_is_held_by_one_step_at_a_time(shared: Pybuild, context: 
         "".join(stages) + "FROM scratch\n" + "".join(f"COPY --from=s{n} /bin/sh /{n}\n" for n in range(3)),
     )
 
-    shared("--no-cache", context)
+    shared("--no-cache", "-t", "locked", context)
+
+    assert sorted(read_image(shared.root, "locked:latest").tree()) == ["0", "1", "2"]
 
 
 def test_a_tmpfs_mount_is_empty_and_gone_afterwards(shared: Pybuild, context: Path) -> None:
@@ -575,7 +577,9 @@ def test_independent_stages_run_side_by_side(shared: Pybuild, context: Path) -> 
         "".join(stages) + "FROM scratch\n" + "".join(f"COPY --from=s{n} /bin/sh /{n}\n" for n in range(3)),
     )
 
-    shared("--no-cache", context)
+    shared("--no-cache", "-t", "met", context)
+
+    assert sorted(read_image(shared.root, "met:latest").tree()) == ["0", "1", "2"]
 
 
 def test_nothing_of_a_build_is_left_on_the_machine(shared: Pybuild, context: Path) -> None:

@@ -488,7 +488,9 @@ def test_the_variables_of_a_base_stand_as_they_did_but_for_those_that_env_sets(
 
 @pytest.mark.parametrize("name", ["", "docker/dockerfile:1", " docker.io/docker/dockerfile:1.7-labs opts"])
 def test_a_build_argument_may_ask_for_this_very_frontend(name: str) -> None:
-    compile_text("FROM scratch\n", build_args={"BUILDKIT_SYNTAX": name})
+    program = compile_text("FROM scratch\nLABEL a=b\n", build_args={"BUILDKIT_SYNTAX": name})
+
+    assert program.config == compile_text("FROM scratch\nLABEL a=b\n").config
 
 
 def test_a_build_argument_that_asks_for_another_frontend_is_an_error() -> None:

@@ -228,6 +228,5 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ignore = parse(text, "i")
     except DockerfileError:
         return
-    ignore.excludes("a/b")
-    ignore.prunes("a")
-    ignore.which("a/b/a")
+    assert ignore.excludes("a/b") or not ignore.prunes("a")
+    assert ignore.which("a/b/a") > 0 or not ignore.excludes("a/b/a")
