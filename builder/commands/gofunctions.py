@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from builder.commands.goprintf import printf
+from builder.commands.goprintf import MAX_WIDTH, printf
 from builder.commands.govalues import Misuse, Nil, exactly, json_of, text_of
 
 Function = Callable[..., Any]
@@ -36,6 +36,8 @@ def _title(text: object) -> str:
 
 
 def _pad(text: object, before: object, after: object) -> str:
+    if max(_number(before), _number(after)) > MAX_WIDTH:
+        raise Misuse(f"pad: {MAX_WIDTH} blanks are the most")
     return " " * _number(before) + text_of(text) + " " * _number(after)
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from builder.commands.gosyntax import is_letter
 from builder.commands.govalues import Misuse, exactly, text_of
 
 _VERB = re.compile(
@@ -98,7 +99,7 @@ def _quoted(value: object, spec: Spec) -> str:
     if isinstance(value, list | tuple):
         return "[" + " ".join(_quoted(item, spec) for item in value) + "]"
     if isinstance(value, int) and not isinstance(value, bool):
-        return f"'{chr(value)}'"
+        return f"'{_char(value)}'"
     return json.dumps(text_of(value)[: spec.precision], ensure_ascii=False)
 
 
@@ -115,9 +116,16 @@ def _whole(value: object, spec: Spec) -> str:
 
 def _letter(value: object, spec: Spec) -> str:
     number = exactly(int, value, f"%{spec.verb} takes a whole number")
-    if not 0 <= number < 0x110000:
+    if spec.verb == "c":
+        return _char(number)
+    if number < 0:
         raise Misuse(f"{number} is no letter")
-    return chr(number) if spec.verb == "c" else f"U+{number:04X}"
+    return f"U+{number:04X}"
+
+
+def _char(number: int) -> str:
+    """A letter by its number; where there is none, the one that says so."""
+    return chr(number) if is_letter(number) else "\ufffd"
 
 
 def _fraction(value: object, spec: Spec) -> str:

@@ -7,12 +7,15 @@ A template is a list of parts: texts, pipes, branches (if, with, range), uses of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 from builder.errors import UsageError
 
-_ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
+_ACTION = re.compile(
+    r"""\{\{(-\s)?((?:(?>"(?:[^"\\\n]|\\.)*"|`[^`]*`|/\*.*?\*/|.))*?)(\s-)?\}\}""", re.DOTALL
+)
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string>"(?:[^"\\\n]|\\.|\n)*"|`[^`]*`)
@@ -26,8 +29,13 @@ _TOKEN = re.compile(
 )
 _DECLARED = re.compile(r"\s*(\$\w+)(?:\s*,\s*(\$\w+))?\s*(:?=)(.*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
+_ESCAPED = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
+    "\\": "\\", "'": "'", '"': '"',
+}  # fmt: skip
+_WORD = re.compile(r"\s*(\w*)\s*(.*)", re.DOTALL)
 MAX_NUMBER = 100  # characters
-_ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+LARGEST = 1 << 63  # what a whole number is below
 
 
 class Token(NamedTuple):
@@ -121,7 +129,7 @@ class _Reader:
             if not is_action:
                 parts.append(text)
                 continue
-            word, _, rest = text.strip().partition(" ")
+            word, rest = _first_word(text)
             if word in ("end", "else"):
                 return parts, text.strip()
             if word == "define" and not top:
@@ -167,7 +175,7 @@ class _Reader:
         if ended.startswith("else"):
             further = ended.removeprefix("else").strip()
             if further:
-                word, _, rest = further.partition(" ")
+                word, rest = _first_word(further)
                 if word not in ("if", "with"):
                     raise fault("an else goes with if or with", ended)
                 return Branch(kind, pipe, body, [self._branch(word, rest, looped=looped)])
@@ -175,6 +183,12 @@ class _Reader:
         if ended != "end":
             raise fault("an {{end}} is wanted here", ended)
         return Branch(kind, pipe, body, other)
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """The word that an action begins with, "" where it begins with none, and what is behind it."""
+    found = _WORD.fullmatch(text)
+    return (found[1], found[2].rstrip()) if found else ("", text)
 
 
 def _pieces(text: str) -> Iterator[tuple[bool, str]]:
@@ -199,6 +213,7 @@ def _name(text: str, action: str) -> tuple[str, str]:
     found = _TOKEN.match(text)
     if found is None or found["string"] is None:
         raise fault("the name of a template is wanted, in quotes", action)
+    _check(Token("string", found["string"]), action)
     return text_in(found["string"]), text[found.end() :].strip()
 
 
@@ -226,11 +241,20 @@ def _tokens(text: str) -> list[Token]:
         kind, word = match.lastgroup, match[match.lastgroup]
         if kind == "dotted" and found and found[-1].text == ")" and match.start(kind) == at:
             kind = "access"  # (…).Field: a blank would part them
-        if kind == "number" and len(word) > MAX_NUMBER:
-            raise fault(f"{word[:20]}… is too long for a number", text)
         found.append(Token(kind, word))
+        _check(found[-1], text)
         at = match.end()
     return found
+
+
+def _check(token: Token, text: str) -> None:
+    """Whether a number, a string or a letter is one. Raises UsageError."""
+    if token.kind in _READERS:
+        try:
+            _READERS[token.kind](token.text)
+        except ValueError as error:
+            told = token.text[:20] + ("…" if token.text[20:] else "")
+            raise fault(f"{told} {error}", text) from None
 
 
 def _pipe(tokens: Sequence[Token], text: str) -> tuple[Pipe, Sequence[Token]]:
@@ -262,24 +286,62 @@ def _pipe(tokens: Sequence[Token], text: str) -> tuple[Pipe, Sequence[Token]]:
 
 
 def number_in(text: str) -> int | float:
-    """A number as Go writes one: 12, 0x1f, 0b1, 017, 1.5, 1e3."""
+    """A number as Go writes one: 12, 0x1f, 0b1, 017, 1.5, 1e3. Raises ValueError for what is none."""
     plain = text.replace("_", "")
-    if re.fullmatch(r"[+-]?0[0-7]+", plain):
-        return int(plain, 8)
-    if re.fullmatch(r"[+-]?(?:0[xXbBoO][0-9a-fA-F]+|\d+)", plain):
-        return int(plain, 0)
-    return float(plain)
+    if len(plain) > MAX_NUMBER:
+        raise ValueError("is too long for a number")
+    try:
+        octal = re.fullmatch(r"[+-]?0[0-7]+", plain)
+        number = int(plain, 8 if octal else 0) if not re.search(r"^[^xX]*[.eE]", plain) else float(plain)
+    except ValueError:
+        raise ValueError("is no number") from None
+    if not (-LARGEST <= number < LARGEST if isinstance(number, int) else isfinite(number)):
+        raise ValueError("is too large for a number")
+    return number
+
+
+def letter_in(literal: str) -> int:
+    """The number of a letter in its quotes. Raises ValueError."""
+    text = text_in(literal)
+    if len(text) != 1:
+        raise ValueError("is more than a letter")
+    return ord(text) if is_letter(ord(text)) else ord(text) - 0xDC00
 
 
 def text_in(literal: str) -> str:
-    """The text of a string or a letter, in its quotes."""
+    """The text of a string in its quotes. Raises ValueError for an escape that means nothing.
+
+    Bytes that are no UTF-8 are as `surrogateescape` has them.
+    """
     if literal.startswith("`"):
         return literal[1:-1]
-    return _ESCAPE.sub(_unescaped, literal[1:-1])
+    text = _ESCAPE.sub(_unescaped, literal[1:-1])
+    return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
 
 
 def _unescaped(found: re.Match[str]) -> str:
     told = found[1]
-    if told[0] in "xuU" and len(told) > 1:
-        return chr(int(told[1:], 16))
-    return chr(int(told, 8)) if len(told) == 3 else _ESCAPED.get(told, told)
+    if len(told) == 1:
+        if told not in _ESCAPED:
+            raise ValueError(f"has \\{told}, which means nothing")
+        return _ESCAPED[told]
+    number = int(told[1:], 16) if told[0] in "xuU" else int(told, 8)
+    if told[0] in "uU":
+        if not is_letter(number):
+            raise ValueError(f"has \\{told}, which is no letter")
+        return chr(number)
+    if number > 255:
+        raise ValueError(f"has \\{told}, which is no byte")
+    return bytes([number]).decode(errors="surrogateescape")
+
+
+def is_letter(number: int) -> bool:
+    """Whether Unicode has, or could have, a letter of this number."""
+    return 0 <= number < 0xD800 or 0xDFFF < number < 0x110000
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "number": number_in,
+    "string": text_in,
+    "letter": letter_in,
+}

@@ -20,7 +20,19 @@ from typing import Any
 
 from builder.commands.flags import nearest
 from builder.commands.gofunctions import FUNCTIONS, Function
-from builder.commands.gosyntax import Access, Branch, Jump, Pipe, Token, Use, fault, number_in, read, text_in
+from builder.commands.gosyntax import (
+    Access,
+    Branch,
+    Jump,
+    Pipe,
+    Token,
+    Use,
+    fault,
+    letter_in,
+    number_in,
+    read,
+    text_in,
+)
 from builder.commands.govalues import NO_VALUE, Misuse, Nil, Struct, text_of
 from builder.errors import UsageError
 
@@ -197,7 +209,7 @@ class _Rendering:
             case "string":
                 return text_in(term.text)
             case "letter":
-                return ord(text_in(term.text)[:1])
+                return letter_in(term.text)
             case "number":
                 return number_in(term.text)
             case "name":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from builder.commands.gofunctions import HEADING_FUNCTIONS
+from builder.commands.gofunctions import FUNCTIONS, HEADING_FUNCTIONS
 from builder.commands.gotemplate import Template
 from builder.commands.govalues import Nil, Struct
 from builder.errors import UsageError
@@ -77,7 +79,11 @@ IMAGE: dict[str, Any] = {
             r"{{'a'}} {{'\n'}} {{0x1F}} {{017}} {{0b11}} {{1_000}} {{1e3}} {{-2}}",
             "97 10 31 15 3 1000 1000 -2",
         ),
-        (r'{{"\x41\u00e9\101\\"}}', "AéA\\"),
+        (r'{{"\x41\u00e9\101\\\xc3\xa9\xff"}}', "AéA\\é\udcff"),
+        (r"""{{'\xff'}} {{'\u00e9'}} {{len "\xff"}}""", "255 233 1"),
+        ('{{"}}"}}{{`}}`}}{{/* }} */}}', "}}}}"),
+        ("{{if\n.Ready}}{{range\t.RepoTags}}x{{end}}{{else\nif .Id}}{{end}}{{if(eq 1 1)}}y{{end}}", "xxy"),
+        ('{{printf "%c%c%q" 55296 -1 97}}', "\ufffd\ufffd'a'"),
         ('{{print 1 2 "a" "b" 3}} {{print "a" 1 2}}', "1 2ab3 a1 2"),
         (
             '{{printf "%5d|%-5d|%05d|%+d|%x|%X|%#x|%o|%b|%c|%U" 7 7 7 7 255 255 255 8 5 97 97}}',
@@ -135,6 +141,16 @@ def test_a_template_gives_what_docker_gives(template: str, expected: str) -> Non
         ("{{" + "(" * 5000 + ".Id" + ")" * 5000 + "}}", "nested too deeply"),
         ("{{" + "(" * 600 + ".Id" + ")" * 600 + "}}", "nested too deeply"),
         ("{{" + "9" * 5000 + "}}", "too long for a number"),
+        ("{{09}}", "09 is no number"),
+        ("{{0x_}}", "0x_ is no number"),
+        ("{{9223372036854775808}}", "too large for a number"),
+        ("{{1e400}}", "1e400 is too large for a number"),
+        (r'{{"\q"}}', "q, which means nothing"),
+        (r'{{"\ud800"}}', "which is no letter"),
+        (r'{{"\UFFFFFFFF"}}', "which is no letter"),
+        (r'{{template "\777"}}', "which is no byte"),
+        (r"{{'\x4142'}}", "is more than a letter"),
+        ('{{pad "" 99999999999 0}}', "1000000 blanks are the most"),
         ('{{printf "%.*f" -1 0.5}}', "-1 is no precision"),
         ("{{range 99999999}}{{end}}", "that is too many"),
         ('{{printf "%*d" 99999999 1}}', "99999999 is too wide"),
@@ -177,3 +193,50 @@ def test_headings_are_made_of_names_whatever_is_done_to_the_values() -> None:
     headings = {"ID": "IMAGE ID", "Size": "SIZE"}
 
     assert Template("{{json .ID}}\t{{lower .Size}}").render(headings, HEADING_FUNCTIONS) == "IMAGE ID\tSIZE"
+
+
+PIECES = st.sampled_from(
+    [
+        *("{{", "}}", "{{- ", " -}}", "(", ")", "|", ",", ":=", "=", " ", "$", "$x", ".", ".Id", ".Nope"),
+        *("if ", "else", "end", "with ", "range ", "break", "define ", "template ", "block ", "and "),
+        *("index ", "slice ", "pad ", "len ", "join ", "json ", "urlquery ", "split ", "printf ", "title "),
+        *('"%d"', '"%*q"', '"t"', '"\\xff"', '"\\ud800"', "'a'", "'\\x", '"', "`", "0", "-1", "09", "/*"),
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *(
+            ".Id",
+            ".RepoTags",
+            ".Size",
+            ".Config.Labels",
+            ".Config.Volumes",
+            ".Other",
+            ".Other.Gone",
+            "nil",
+            "true",
+        ),
+        *("0", "-1", "1.5", "9223372036854775807", "'a'", '""', '"%5.2d"', '"%+08x"', '"%-*.*f"', r'"\xff"'),
+    ]
+)
+
+
+@given(st.sampled_from(sorted({*FUNCTIONS, "and", "or"})), st.lists(VALUES, max_size=4))
+def test_any_function_gives_a_text_or_a_usage_error_whatever_it_is_given(
+    name: str, values: list[str]
+) -> None:
+    try:
+        made = Template(f"{{{{{name} {' '.join(values)}}}}}").render(IMAGE)
+    except UsageError:
+        return
+    assert made.encode(errors="surrogateescape").decode(errors="surrogateescape") == made
+
+
+@given(st.lists(PIECES, max_size=12), st.booleans())
+def test_any_template_gives_a_text_or_a_usage_error(pieces: list[str], whole: bool) -> None:
+    text = "".join(pieces)
+    try:
+        made = Template("{{" + text + "}}" if whole else text).render(IMAGE)
+    except UsageError:
+        return
+    assert made.encode(errors="surrogateescape").decode(errors="surrogateescape") == made
