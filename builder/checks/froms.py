@@ -184,21 +184,22 @@ def invalid_base_image_platform(
     bases = bases_of(dockerfile, parts, options)
     nameless = replace(options, contexts={})
     foreign = []
-    for base, by_name, stage in zip(bases, bases_of(dockerfile, parts, nameless), parts.stages, strict=True):
+    # unchecked: the name of a stage that a context stands in for may be none
+    images = _find_all(dockerfile, parts, nameless)
+    for base, by_name, stage in zip(bases, images, parts.stages, strict=True):
         asked = bool(options.platform_given or stage.start.flag("platform"))
         if base.source == by_name.source and (own := _foreign(base.source, known, asked=asked)):
             foreign.append((stage, f"base image {stage.start.image} is for {own}, not for {base.platform}"))
     if foreign:
         reached = set(_reached(parts, options, bases, visits))
         yield from ((message, stage.start.span) for stage, message in foreign if stage.number in reached)
+    names = collect_names(parts.stages, nameless, dockerfile.source, dockerfile.escape)
     for visit in visits:
         for source in visit.step.sources:
             own = _foreign(source, known, asked=options.platform_given)
-            if isinstance(source, FromImage) and own:
-                names = collect_names(parts.stages, nameless, dockerfile.source, dockerfile.escape)
-                if source in sources_of(names, visit.step.instruction):
-                    message = f"image {source.request.locator} is for {own}, not for {options.platform}"
-                    yield message, visit.step.instruction.span
+            if isinstance(source, FromImage) and own and source in sources_of(names, visit.step.instruction):
+                message = f"image {source.request.locator} is for {own}, not for {options.platform}"
+                yield message, visit.step.instruction.span
 
 
 def _foreign(
@@ -258,8 +259,12 @@ def find_foreign_bases(
 
 def bases_of(dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> tuple[Base, ...]:
     """What every stage stands on. Raises BuildError where a FROM line is wrong."""
-    source, escape = dockerfile.source, dockerfile.escape
-    known = scope.global_scope(options, parts.stages[-1].name, parts.globals, source, escape)
-    bases = find_bases(collect_names(parts.stages, options, source, escape), known)
+    bases = _find_all(dockerfile, parts, options)
     check_bases(bases)
     return bases
+
+
+def _find_all(dockerfile: Dockerfile, parts: Parts, options: CompileOptions) -> tuple[Base, ...]:
+    source, escape = dockerfile.source, dockerfile.escape
+    known = scope.global_scope(options, parts.stages[-1].name, parts.globals, source, escape)
+    return find_bases(collect_names(parts.stages, options, source, escape), known)

@@ -118,6 +118,13 @@ def test_an_image_that_was_named_as_a_context_is_taken_as_it_is() -> None:
     assert found("FROM base\n", contexts=contexts, bases=ARM) == []
 
 
+def test_the_base_of_a_stage_that_a_context_stands_in_for_may_be_no_image() -> None:
+    contexts = {"foo": NamedContext("image", "busybox")}
+    text = "FROM No!Name AS foo\nFROM busybox\nCOPY --from=foo / /\n"
+
+    assert found(text, contexts=contexts, bases=ARM)[-1] == "2 InvalidBaseImagePlatform"
+
+
 def test_a_from_line_that_is_wrong_ends_the_looking() -> None:
     text = "FROM ${A:-scratch}\nFROM --platform=x/y/z/w scratch\nFROM ${B:-scratch}\nCMD a\n"
 
