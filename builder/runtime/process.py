@@ -238,7 +238,7 @@ def _find(name: str, search: str) -> str:
     refused = ""
     for folder in search.split(":"):
         path = f"{folder or '.'}/{name}"
-        if os.access(path, os.X_OK) and not os.path.isdir(path):
+        if os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path):
             if not folder.startswith("/"):
                 told = f"cannot run {name}: PATH finds it in a folder that is not absolute ({folder or '.'})"
                 raise Failure("exec", errno.EACCES, told)

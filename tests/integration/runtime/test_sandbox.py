@@ -349,6 +349,8 @@ async def test_a_user_starts_a_program_that_only_root_may_execute(sandbox: Sandb
     command = ["/opt/busybox", "grep", "CapEff", "/proc/self/status"]
     caps = await sandbox.says(command, lower=lower, uid=1000)
     assert caps == ["CapEff:\t0000000000000000"]
+    path = [("PATH", "/none:/opt")]
+    assert await sandbox.says(["busybox", "echo", "a"], lower=lower, uid=1000, env=path) == ["a"]
 
 
 @pytest.mark.parametrize("search", ["bin:/bin", ":/bin", "../bin"])
