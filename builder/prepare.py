@@ -161,8 +161,7 @@ def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, s
 
     SOURCE_DATE_EPOCH of the environment counts as one, as buildx has it, and so do docker's proxies.
     """
-    given = {name.upper() for name in request.build_args}
-    args = {name: value for name, value in request.proxies.items() if name.upper() not in given}
+    args: dict[str, str] = {}
     if EPOCH in environ:
         args[EPOCH] = environ[EPOCH]
     for name, value in request.build_args.items():
@@ -170,7 +169,9 @@ def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, s
             args[name] = value
         elif name in environ:
             args[name] = environ[name]
-    return args
+    given = {name.upper() for name in args}
+    proxies = {name: value for name, value in request.proxies.items() if name.upper() not in given}
+    return {**proxies, **args}
 
 
 def machine_platform() -> tuple[str, str]:

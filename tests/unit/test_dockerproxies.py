@@ -95,6 +95,21 @@ def test_what_is_given_on_the_command_line_wins_in_either_spelling() -> None:
     assert args["https_proxy"] == args["HTTPS_PROXY"] == "http://p:2"
 
 
+def test_an_argument_that_the_environment_has_no_value_for_leaves_the_configurations() -> None:
+    request = BuildRequest(
+        context=".",
+        root="/r",
+        build_args={"HTTP_PROXY": None, "HTTPS_PROXY": None},
+        proxies=read_proxies(text(default=ALL), SOCKET),
+    )
+
+    args = prepare.build_args(request, {"HTTPS_PROXY": "mine"})
+
+    assert args["HTTP_PROXY"] == args["http_proxy"] == ALL["httpProxy"]
+    assert args["HTTPS_PROXY"] == "mine"
+    assert "https_proxy" not in args
+
+
 def test_a_configuration_without_proxies_is_not_even_parsed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"auths": {')
     code = (
