@@ -32,7 +32,10 @@ MAX_GLUED = 3  # `**` in the middle of a name, for which both readings are tried
 
 # What a backslash and a letter mean. Other letters and digits mean nothing, but for the rare KEPT.
 CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-SETS = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
+SETS = {
+    "d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r ", "D": r"\x00-/:-\U0010ffff",
+    "W": r"\x00-/:-@\[-\^`{-\U0010ffff", "S": r"\x00-\x08\x0b\x0e-\x1f!-\U0010ffff",
+}  # fmt: skip
 KEPT = "ABCPQbpxz01234567"
 POSIX = {
     "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7f", "blank": r"\t ", "digit": "0-9",
@@ -40,7 +43,7 @@ POSIX = {
     "punct": r"!-/:-@\[-`{-~", "upper": "A-Z", "word": "0-9A-Za-z_", "xdigit": "0-9A-Fa-f",
 }  # fmt: skip
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-NAMED = re.compile(r"\[:([a-z]+):\]|\\([dws])")
+NAMED = re.compile(r"\[:([a-z]+):\]|\\([dwsDWS])")
 
 # The kinds of tokens. One character, any character, a run within a name, and the three forms of `**`.
 CHAR, STAR, FOLDERS, GLUED, REST = "char", "*", "**/", "a**", "**"
@@ -272,8 +275,8 @@ def _tokens(pattern: str) -> list[Token]:
 
 def _escaped(char: str) -> str:
     """A regular expression for what a backslash and this character mean outside of a class."""
-    if char.lower() in SETS:
-        return f"[{'^' if char.isupper() else ''}{SETS[char.lower()]}]"
+    if char in SETS:
+        return f"[{SETS[char]}]"
     return re.escape(_named(char))
 
 

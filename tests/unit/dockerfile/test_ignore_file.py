@@ -42,6 +42,7 @@ def excluded(text: str, *paths: str) -> list[str]:
         ("\\d", "5", "d,55"),
         ("[\\d\\]a-c]", "5,],b", "d,\\"),
         ("\\D\\w*", "xy,x1z", "x,1x,xé"),
+        ("[\\D7]\\W[^\\S_]", "a- ,7[\t,é\udcff ", "1- ,a_ ,a-x,a-_"),
         ("a\\n*", "a\nb", "an"),
         ("[[:alpha:]_]x", "ax,_x", "1x,:x"),
         ("[[:upper:]!]*", "Ab,!b", "b"),
