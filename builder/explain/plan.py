@@ -56,6 +56,7 @@ MOST_OTHERS = 40  # lines besides the own one that are looked into
 
 def plan(request: BuildRequest, assume: Sequence[str] = ()) -> Account:
     """What the request's build would do. Raises BuildError where that fails before a step would run."""
+    Assumed(assume)  # a bad pattern is better known before
     store = open_store(request.root)
     texts = load_texts(request)
     programs = asyncio.run(_compile(request, store, texts))
@@ -64,7 +65,6 @@ def plan(request: BuildRequest, assume: Sequence[str] = ()) -> Account:
         with locks.shared(store.folder, locks.USES):
             return _Plan(request, store, texts, programs, Assumed(assume), said).account()
 
-    Assumed(assume)  # a bad pattern is better known before
     with locks.shared(store.folder, locks.BUILDS):
         account = look()
         if not request.cache_from or request.no_cache or not _is_lacking(account):
