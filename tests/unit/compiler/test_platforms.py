@@ -147,6 +147,14 @@ def test_an_image_for_windows_has_its_own_paths_and_no_path_variable() -> None:
     assert [entry.created_by for entry in program.config.history][::2] == ["WORKDIR /app", "WORKDIR /app/sub"]
 
 
+def test_a_base_whose_folder_is_on_another_drive_is_told_of_at_its_from() -> None:
+    bases = {"docker.io/library/base:latest": image(working_dir="D:\\x")}
+
+    with pytest.raises(DockerfileError, match="base image's working folder: D:/x is not on") as caught:
+        compile_text("ARG A\nFROM base\n", platform=Platform("amd64", "windows"), bases=bases)
+    assert caught.value.location.span.line == 2
+
+
 def test_what_lies_on_another_drive_of_windows_is_told_at_its_line() -> None:
     for step in ("WORKDIR D:/x", "COPY a D:/x", "COPY D:/x a"):
         with pytest.raises(DockerfileError, match="is not on the system drive") as caught:
