@@ -223,7 +223,10 @@ class _Finder:
                 if below.startswith("../"):
                     raise self.missing(f"/{join(pivot or '.', below)}", "")
                 whole = clean(f"/{pivot}/{below}")
-                raise self.missing(whole, join(match.path, below) if below else match.path)
+                if not below:
+                    hint = "with --parents it takes a pattern for what is below it: '**' is all"
+                    raise MissingPath(f"source '{whole}' not found", hint=hint)
+                raise self.missing(whole, join(match.path, below))
             if clean("/" + pivot) == "/":
                 self.check_links(match, excludes)
         return matches

@@ -167,6 +167,16 @@ def test_parents_with_nothing_below_the_pivot_or_an_escape_fail(pattern: str) ->
         items(tree("x/a"), pattern, parents=True)
 
 
+@pytest.mark.parametrize("pattern", ["/", "/x/./"])
+def test_parents_with_nothing_below_the_pivot_are_told_what_would_take_all_of_it(pattern: str) -> None:
+    with pytest.raises(MissingPath) as caught:
+        items(tree("x/a"), pattern, parents=True)
+
+    assert (caught.value.hint or "").endswith("'**' is all")
+    assert caught.value.notes == ()
+    assert items(tree("x/a"), pattern + "**", parents=True)[-1] in ("x/a", "a")
+
+
 @pytest.mark.parametrize("pattern", ["/../x", "/x/./../x"])
 def test_parents_that_lead_out_find_nothing(pattern: str) -> None:
     with pytest.raises(MissingPath, match=r"/\.\./x' not found"):
