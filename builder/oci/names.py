@@ -139,22 +139,23 @@ class Names:
         self._replace(os.path.join("cache", "pulled.json"), table)
 
     def _replace(self, name: str, document: object) -> None:
+        from builder.store.ingest import make_file
+
         self._store.blobs.barrier()
         folder = self._store.folder
         path = os.path.join(folder, name)
-        temporary = os.path.join(folder, "ingest", f"index-{os.getpid()}-{os.urandom(8).hex()}")
         with told_as(folder, f"writing {name}"):
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                with open(fd, "wb") as file:
+            temporary, fd = make_file(folder, "index")
+            with open(fd, "wb") as file:
+                try:
                     file.write(plainjson.dumps(document, compact=True).encode())
                     file.flush()
                     os.fsync(fd)
-                os.rename(temporary, path)
-            except BaseException:
-                if os.path.exists(temporary):
-                    os.unlink(temporary)
-                raise
+                    os.rename(temporary, path)  # while it is held
+                except BaseException:
+                    if os.path.exists(temporary):
+                        os.unlink(temporary)
+                    raise
             _sync(os.path.dirname(path))
 
 

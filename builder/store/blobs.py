@@ -141,7 +141,6 @@ class BlobStore:
         self.folder = os.fspath(root)
         self.durable = durable
         self._blobs = os.path.join(self.folder, "blobs", "sha256")
-        self._ingest = os.path.join(self.folder, "ingest")
         self._guard = allocate_lock()
         self._believed: set[str] = set()
         self._unsettled: set[str] = set()
@@ -248,23 +247,10 @@ class BlobStore:
 
     def ingest(self) -> Ingest:
         """A new blob to write; use it in a `with` block. Raises StoreError."""
-        import fcntl
+        from builder.store.ingest import make_file
 
-        name = f"blob-{os.getpid()}-{os.urandom(8).hex()}"
-        path = os.path.join(self._ingest, name)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         with told_as(self.folder, "writing a blob"):
-            try:
-                fd = os.open(path, flags, _UNSETTLED)
-            except FileNotFoundError:
-                os.makedirs(self._ingest, 0o700, exist_ok=True)
-                fd = os.open(path, flags, _UNSETTLED)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # a file system without locks, or none left
-                os.unlink(path)
-                os.close(fd)
-                raise
+            path, fd = make_file(self.folder, "blob")
         return Ingest(self, fd, path)
 
     def put(self, data: bytes) -> Digest:

@@ -2,11 +2,12 @@
 
     ROOT/ingest/<pid>-<random>/lock    flock'ed while the folder is in use
     ROOT/ingest/<pid>-<random>/...     whatever its user makes there, to be renamed into place
-    ROOT/ingest/blob-<pid>-<random>    a blob being written, flock'ed itself (store.blobs)
+    ROOT/ingest/<kind>-<pid>-<random>  a file on its way to its place, or a lease, flock'ed itself
 
 A lock dies with its process, on every kind of death and across boots, so who is dead needs no clock and
-no guess: a folder is alive exactly while its `lock` is held. Sweeper and maker may meet at any point: the
-maker holds the lock of a folder that still has its name, or takes another name.
+no guess: a folder is alive exactly while its `lock` is held, a file while its own is. Sweeper and maker may
+meet at any point, whatever PID namespaces they are in: the maker holds the lock of what still has its name,
+or takes another name.
 
 Must never know: what is being made. On the cached path.
 """
@@ -71,6 +72,25 @@ class IngestFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def make_file(root: str, kind: str) -> tuple[str, int]:
+    """Make an empty file in ROOT/ingest: (path, descriptor for reading and writing).
+
+    No sweep takes it as long as the descriptor is open. Raises OSError.
+    """
+    ingest = os.path.join(root, "ingest")
+    while True:
+        path = os.path.join(ingest, f"{kind}-{os.getpid()}-{os.urandom(8).hex()}")
+        try:
+            fd = _make_lock(path)
+        except FileNotFoundError:
+            os.makedirs(ingest, 0o700, exist_ok=True)
+            continue
+        if fd >= 0:
+            return path, fd
+        with contextlib.suppress(FileNotFoundError):  # who had its lock only looked whether it is alive
+            os.unlink(path)
 
 
 def sweep_ingest(root: str | os.PathLike[str]) -> int:
@@ -145,7 +165,8 @@ def _make_lock(path: str) -> int:
         if _lock(fd) and _is_named(fd, path):
             return fd
     except OSError:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         os.close(fd)
         raise
     os.close(fd)
@@ -183,8 +204,7 @@ def _sweep_folder(path: str) -> int:
 def _sweep_file(path: str, name: str) -> int:
     """Remove a file named `…-<pid>-<random>` that nobody holds and whose process is gone.
 
-    The second condition is for the moment between a file's making and its locking: unlike a folder's
-    maker, a file's does not look whether a sweeper was faster.
+    The second condition spares a maker of this PID namespace, that has not come to the lock, another name.
     """
     parts = name.split("-")
     if len(parts) < 3 or not parts[-2].isascii() or not parts[-2].isdigit() or _is_alive(int(parts[-2])):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from builder.store import locks
 from builder.store.failure import told_as
+from builder.store.ingest import make_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from builder.store.locks import Lock
     from builder.store.root import Store
 
-PREFIX = "lease-"
+KIND = "lease"
 _PATIENCE = 100  # attempts to have the lock alone,
 _PAUSE = 0.05  # this many seconds apart
 
@@ -45,16 +46,8 @@ class Lease:
         self._guard = allocate_lock()
         self._held: set[str] = set()
         self._stuck: Lock | None = None
-        self._path = os.path.join(root, "ingest", f"{PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         with told_as(root, "noting what this build uses"):
-            os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
-            self._fd = os.open(self._path, flags, 0o600)
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # a file system without locks, or none left
-                self.close()
-                raise
+            self._path, self._fd = make_file(root, KIND)
 
     def hold(self, names: Iterable[str]) -> None:
         """Keep these from being removed, as far as they are there: look after this. Raises StoreError."""
@@ -112,7 +105,7 @@ def held_by_builds(root: str) -> set[str]:
     """The names that living builds hold, this process's too. To be asked while `uses` is held alone."""
     ingest = os.path.join(root, "ingest")
     try:
-        names = [name for name in os.listdir(ingest) if name.startswith(PREFIX)]
+        names = [name for name in os.listdir(ingest) if name.startswith(f"{KIND}-")]
     except FileNotFoundError:
         return set()
     held: set[str] = set()

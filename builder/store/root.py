@@ -164,8 +164,9 @@ def _check_is_free(folder: str) -> None:
 
 def _write_once(folder: str, name: str, data: bytes) -> None:
     """Write a file whole and on the disk, unless it is there."""
-    temporary = os.path.join(folder, "ingest", f"{name}-{os.getpid()}-{os.urandom(8).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    from builder.store.ingest import make_file
+
+    temporary, fd = make_file(folder, name)
     try:
         os.write(fd, data)
         os.fsync(fd)
@@ -174,8 +175,8 @@ def _write_once(folder: str, name: str, data: bytes) -> None:
         except FileExistsError:
             return
     finally:
-        os.close(fd)
         os.unlink(temporary)
+        os.close(fd)
     parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(parent)

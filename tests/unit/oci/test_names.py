@@ -19,6 +19,7 @@ from builder.oci import names as table_of_names
 from builder.oci import reference, spec
 from builder.oci.names import Names, Row, name_of, stored_names, with_image
 from builder.sources.known import state_of
+from builder.store import ingest
 from builder.store.root import Store, open_store
 from tests.support.layouts import LayoutMaker
 from tests.support.machine import needs, run
@@ -239,3 +240,20 @@ def test_skopeo_reads_the_store_by_familiar_names(tmp_path: Path, store: Store) 
     for name in ("app:1.0", "127.0.0.1:5000/team/app:latest"):
         told = json.loads(run(["skopeo", "inspect", f"oci:{store.folder}:{name}"]).stdout)
         assert told["Digest"] == image["digest"]
+
+
+def test_a_sweep_from_another_pid_namespace_takes_no_table_that_is_being_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_is_alive", lambda _pid: False)
+    fsync = os.fsync
+
+    def sweep_first(fd: int) -> None:
+        ingest.sweep_ingest(store.folder)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", sweep_first)
+    Names(store).add(row(1), [APP])
+
+    assert table(store) == [("app:1", row(1)["digest"])]
+    assert os.listdir(os.path.join(store.folder, "ingest")) == []

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from builder.errors import StoreError
-from builder.store.ingest import IngestFolder, count_left, sweep_ingest
+from builder.store import ingest
+from builder.store.ingest import IngestFolder, count_left, make_file, sweep_ingest
 
 
 def names(root):
@@ -160,3 +161,37 @@ def test_a_folder_whose_lock_cannot_be_had_is_not_left(tmp_path, monkeypatch, re
             IngestFolder(tmp_path)
 
     assert names(tmp_path) == []
+
+
+def sweep_from_elsewhere(root, monkeypatch):
+    """As a process of another PID namespace does, to which no pid of ours means anything."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_is_alive", lambda _pid: False)
+        return sweep_ingest(root)
+
+
+def test_a_file_that_is_held_stays_whatever_pid_namespace_the_sweeper_is_in(tmp_path, monkeypatch):
+    path, fd = make_file(str(tmp_path), "kind")
+
+    assert sweep_from_elsewhere(tmp_path, monkeypatch) == 0
+    os.close(fd)
+    assert sweep_from_elsewhere(tmp_path, monkeypatch) == 1
+    assert not os.path.exists(path)
+
+
+def test_whose_file_is_swept_before_it_is_held_makes_another(tmp_path, monkeypatch):
+    flock, swept = fcntl.flock, []
+
+    def sweep_first(fd, operation):
+        if not swept:
+            swept.append(0)  # whoever comes to this lock next sweeps no more
+            swept.append(sweep_from_elsewhere(tmp_path, monkeypatch))
+        flock(fd, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", sweep_first)
+        path, fd = make_file(str(tmp_path), "kind")
+
+    assert swept == [0, 1]
+    assert names(tmp_path) == [os.path.basename(path)]
+    os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -86,3 +87,27 @@ def test_blobs_that_are_found_or_made_are_held(store: Store) -> None:
         assert held_by_builds(store.folder) == {there, made}
     assert store.blobs.lease is None
     assert store.blobs.grown == len(b"there") + len(b"made")
+
+
+def test_a_build_may_begin_while_somebody_asks_what_is_held(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks takes the lock of each lease for a moment: also of one that is just being made."""
+    flock, asked = fcntl.flock, []
+
+    def ask_first(fd: int, operation: int) -> None:
+        if not asked:
+            (name,) = os.listdir(os.path.join(store.folder, "ingest"))
+            asked.append(os.open(os.path.join(store.folder, "ingest", name), os.O_RDONLY))
+            flock(asked[0], fcntl.LOCK_SH)
+        flock(fd, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", ask_first)
+        lease = Lease(store.folder)
+    os.close(asked[0])
+
+    with lease:
+        lease.hold(["a"])
+        assert held_by_builds(store.folder) == {"a"}
+    assert os.listdir(os.path.join(store.folder, "ingest")) == []
