@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError, reason_of
+from builder.fs.whole import write_whole
 from builder.runtime.cgroups import SWAP_FILES, needed_controllers
 
 if TYPE_CHECKING:
@@ -94,16 +95,18 @@ class StepGroups:
         return folders
 
     def _remember(self, folders: BuildFolders) -> None:
-        os.makedirs(self._record, mode=0o700, exist_ok=True)
-        path = os.path.join(self._record, folders.name)
-        try:
-            with open(path, "x", encoding="utf-8") as file:
-                file.write("".join(f"{folder}\n" for folder in folders.folders))
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-                os.rmdir(self._record)
-            raise
+        data = "".join(f"{folder}\n" for folder in folders.folders).encode("utf-8", "surrogateescape")
+        while True:
+            os.makedirs(self._record, mode=0o700, exist_ok=True)
+            try:
+                write_whole(os.path.join(self._record, folders.name), data)
+            except FileNotFoundError:  # others remove the folder where it is empty, and what has no name yet
+                continue
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._record)
+                raise
+            return
 
 
 def _counts_swap(folders: BuildFolders) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import cast
 
@@ -128,3 +129,33 @@ def test_a_record_that_the_disk_refuses_is_not_left(tmp_path: Path) -> None:
         groups._remember(cast(BuildFolders, Refused()))
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["makedirs", "rename"])
+def test_a_build_that_sweeps_meanwhile_is_in_nobody_s_way(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before the record's file is there, and before it has its name."""
+    call, swept = getattr(os, moment), []
+
+    def sweep_beside(*args: object, **more: object) -> None:
+        if moment == "makedirs":
+            call(*args, **more)
+        if not swept:
+            swept.append(moment)
+            (tmp_path / "cgroups" / "dead").touch()
+            sweep_groups(str(tmp_path))
+            assert not (tmp_path / "cgroups" / "dead").exists()
+        if moment == "rename":
+            call(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, moment, sweep_beside)
+        groups = StepGroups(str(tmp_path), StepLimits(pids=9))
+        groups.check()
+
+    (made,) = parent.iterdir()
+    assert swept == [moment]
+    assert [path.name for path in (tmp_path / "cgroups").iterdir()] == [made.name]
+    assert (tmp_path / "cgroups" / made.name).read_text() == f"{made}\n"
+    groups.close()
