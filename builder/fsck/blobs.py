@@ -24,18 +24,21 @@ def check(store: Store, counts: Counts) -> Iterator[Finding]:
     top = os.path.join(store.folder, FOLDER)
     names = sorted(os.listdir(top)) if os.path.isdir(top) else []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for name, problem in zip(names, pool.map(lambda name: _problem(top, name), names), strict=True):
+        for name, problem in zip(names, pool.map(lambda name: problem_of(store, name), names), strict=True):
             counts.blobs += 1
             if problem:
                 yield Finding("blob", os.path.join(FOLDER, name), problem)
 
 
-def _problem(top: str, name: str) -> str:
+def problem_of(store: Store, name: str) -> str:
     """What is wrong with a blob; "" for nothing, or where it is gone meanwhile."""
     if len(name) != 64 or not digests.HEX.issuperset(name):
         return "this is no name of a blob"
     try:
-        fd = os.open(os.path.join(top, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(
+            os.path.join(store.folder, FOLDER, name),
+            os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+        )
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -17,6 +17,7 @@ from builder.digest import Digest
 from builder.errors import BuildError
 from builder.fs.ownership import outer_uid
 from builder.fs.whole import write_whole
+from builder.fsck import blobs
 from builder.fsck.finding import (
     DROP,
     DROP_LAYER,
@@ -26,10 +27,11 @@ from builder.fsck.finding import (
     WRITE_LAYOUT,
     Finding,
 )
+from builder.fsck.names import image_problem
 from builder.oci.names import INDEX_TYPE, Names, read_copy, read_pulled, read_rows
 from builder.room.facts import read_records
 from builder.snapshots import folders
-from builder.store import leases
+from builder.store import leases, locks
 from builder.store.failure import told_as
 from builder.store.ingest import IngestFolder
 from builder.store.root import FORMAT, LAYOUT
@@ -79,11 +81,13 @@ class _Mender:
             case str(kind) if kind == DROP:
                 return self._drop(finding)
             case str(kind) if kind == FORGET_IMAGE:
-                Names(self._store).remove(Digest(finding.what))
+                self._forget_image(finding.what)
             case str(kind) if kind == FORGET_REFERENCE:
-                self._forget(finding.what)
+                with locks.exclusive(self._store.folder, locks.INDEX):
+                    self._forget(finding.what)
             case str(kind) if kind == RESTORE_NAMES:
-                self._restore_names()
+                with locks.exclusive(self._store.folder, locks.INDEX):
+                    self._restore_names()
             case str(kind) if kind == WRITE_LAYOUT:
                 self._write("oci-layout", LAYOUT)
             case _:
@@ -106,8 +110,15 @@ class _Mender:
         layer = finding.path.split("/")[1] if finding.kind == "layer" else ""
         if layer in self._held and os.path.isdir(os.path.join(self._store.folder, finding.path)):
             return False
-        self._away(finding.path)
+        if finding.kind != "blob" or blobs.problem_of(self._store, os.path.basename(finding.path)):
+            self._away(finding.path)  # else a build has written it anew
         return True
+
+    def _forget_image(self, digest: str) -> None:
+        """An image with all its names, unless a build has made it whole meanwhile."""
+        names = Names(self._store)
+        if any(image_problem(self._store, row, ()) for row in names.rows() if row["digest"] == digest):
+            names.remove(Digest(digest))
 
     def _restore_names(self) -> None:
         """index.json from its copy, with what is in it and sound besides; empty where there is no copy."""

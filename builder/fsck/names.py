@@ -60,7 +60,7 @@ def check_tables(store: Store, damaged: Collection[str], counts: Counts) -> Iter
     copy = {json.dumps(row, sort_keys=True) for row in copied or ()}
     for row in rows:
         counts.images += 1
-        problem = _image_problem(store, row, damaged)
+        problem = image_problem(store, row, damaged)
         as_written = not copy or json.dumps(row, sort_keys=True) in copy
         if problem and not as_written:
             yield Finding(
@@ -97,7 +97,7 @@ def _check_pulled(store: Store, damaged: Collection[str]) -> Iterator[Finding]:
             yield Finding("reference", f"{PULLED} {key}", "its image is not there", FORGET_REFERENCE, key)
 
 
-def _image_problem(store: Store, row: Row, damaged: Collection[str]) -> str:
+def image_problem(store: Store, row: Row, damaged: Collection[str]) -> str:
     """Why an entry's image is not whole; "" where it is."""
     try:
         digest = digests.parse(row["digest"])
@@ -123,7 +123,7 @@ def _image_problem(store: Store, row: Row, damaged: Collection[str]) -> str:
 
 def _child_problem(store: Store, child: Descriptor, damaged: Collection[str]) -> str:
     row = {"digest": child.digest, "size": child.size, "mediaType": child.media_type}
-    return _image_problem(store, row, damaged) if child.media_type in documents.TREE_TYPES else ""
+    return image_problem(store, row, damaged) if child.media_type in documents.TREE_TYPES else ""
 
 
 def _lacking(store: Store, manifest: Manifest, damaged: Collection[str]) -> str:
