@@ -150,12 +150,14 @@ class Failures:
                 raise
 
     def finish(self, layers: LayerStore) -> FailedStep | None:
-        """Make what was kept fit for later, when all else of the build has ended. Blocking."""
+        """Make what was kept fit for later, when all else of the build has ended; None where somebody has
+        removed it meanwhile. Blocking."""
         if self.kept is None:
             return None
         try:
-            self.kept = _adopted(self.kept, layers)
-            _write(self._folder, self.kept)
+            with held(self.store, self.kept):
+                self.kept = _adopted(self.kept, layers)
+                _write(self._folder, self.kept)
         except (BuildError, OSError):
             self.drop()
         return self.kept

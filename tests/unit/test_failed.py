@@ -195,3 +195,21 @@ def test_ids_are_found_by_their_beginning(store: Store, layers: LayerStore) -> N
         find(store, "2026")
     with pytest.raises(BuildError, match="build 1 has no failed step"):
         find(store, "1")
+
+
+async def test_what_was_removed_before_the_build_ended_is_not_kept_after_all(
+    store: Store, layers: LayerStore
+) -> None:
+    (store.root / "builds" / "b").mkdir()
+    failures = Failures(store, f"{store.folder}/builds/b", request(store))
+
+    async def commit() -> tuple[str, ...]:
+        return ()
+
+    step = described(failures, make_layer(layers), Exec((), (), "/"), ())
+    await failures.keep(step, ERROR, commit)
+    assert forget(store, "b")
+
+    assert failures.finish(layers) is None
+    assert kept_steps(store) == []
+    assert not list(layers.all())
