@@ -22,6 +22,8 @@ from builder.images.listing import Listed, list_images
 from builder.images.loading import Loaded, load
 from builder.images.removal import live_blobs, remove
 from builder.oci.names import Names
+from builder.store import locks
+from builder.store.leases import leased
 from builder.store.root import Store
 
 __all__ = [
@@ -33,5 +35,7 @@ __all__ = [
 def tag(store: Store, source: str, targets: Sequence[str]) -> None:
     """Give an image more names. Raises ImageError if it is not there, UsageError for a bad name."""
     names = [parse_name(text) for text in targets]
-    row, _ = find(store, source)
-    Names(store).add(row, names)
+    # An image that loses its other names meanwhile stays whole.
+    with locks.shared(store.folder, locks.BUILDS), leased(store):
+        row, _ = find(store, source)
+        Names(store).add(row, names)

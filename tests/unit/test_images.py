@@ -6,6 +6,7 @@ import builtins
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -327,3 +328,21 @@ def test_an_archive_that_is_not_there(store: Store, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(make_tar({"x": b""}))
     with pytest.raises(ImageError, match="is no image archive"):
         images.load(store, str(tmp_path / "x.tar"), Platform("amd64", "linux"))
+
+
+def test_an_image_that_gets_a_name_while_it_loses_its_last_stays_whole(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = add(store, layout, layout.image([{"f": b"1"}]), "app:1")
+    named = Names.add
+
+    def remove_first(self: Names, row: Row, names: Sequence[reference.Reference] = ()) -> None:
+        monkeypatch.setattr(Names, "add", named)
+        images.remove(open_store(store.folder), ["app:1"])
+        named(self, row, names)
+
+    monkeypatch.setattr(Names, "add", remove_first)
+    images.tag(store, "app:1", ["web:1"])
+
+    assert [entry["digest"] for entry in Names(store).rows()] == [row["digest"]]
+    assert images.inspect(store, "web:1")["RepoTags"] == ["web:1"]
