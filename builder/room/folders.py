@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from builder.room.facts import BLOCK, FolderFacts, size_of
+from builder.room.facts import BLOCK, TEMPORARY, FolderFacts, size_of
 from builder.room.items import ANSWERS, CONTEXT, GIT, MOUNT
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _look_at_lock(path: str, otherwise: float) -> tuple[float, str, bool]:
 
 def _files(root: str, top: str) -> Iterator[FolderFacts]:
     for name, status in _listed(os.path.join(root, top)):
-        if stat.S_ISREG(status.st_mode):
+        if stat.S_ISREG(status.st_mode) and not TEMPORARY.fullmatch(name):
             size = status.st_blocks * BLOCK
             yield FolderFacts(os.path.join(top, name), size, status.st_mtime, status.st_mtime)
 
