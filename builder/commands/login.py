@@ -152,7 +152,10 @@ def _asked(user: str, password: str, *, is_given: bool) -> Login:
         raise UsageError("a password is needed")
     if ":" in user:
         raise UsageError(f"user name {user!r} has a colon, which a login cannot have")
-    return Login(user, password)
+    try:
+        return Login(user, password)
+    except ValueError:
+        raise UsageError("user name and password have to be text (UTF-8)") from None
 
 
 COMMANDS = {

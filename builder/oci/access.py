@@ -214,7 +214,7 @@ def _seconds(told: object) -> float:
     """How long a token lasts, by what its service says of it."""
     if isinstance(told, bool) or not isinstance(told, int | float):
         return USUAL_SECONDS
-    return min(max(float(told), LEAST_SECONDS), MOST_SECONDS)
+    return float(min(max(told, LEAST_SECONDS), MOST_SECONDS))
 
 
 def _repository(scope: str) -> str:

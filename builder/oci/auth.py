@@ -32,6 +32,13 @@ class Login:
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a part is no text: a byte of a command line, or half a character of JSON."""
+        try:
+            "".join((self.user, self.password, self.identity_token, self.registry_token)).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a login is no text") from None  # it is not told: it may be a password
+
     @property
     def basic(self) -> str | None:
         """The Authorization of name and password; None where there is none, as with an identity token."""

@@ -17,6 +17,7 @@ from builder import __version__
 from builder.errors import UsageError, reason_of
 from builder.oci.answers import ProxyUnreachable, causes
 from builder.oci.proxies import proxy_for
+from builder.oci.urls import read_url
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
 
@@ -141,8 +142,8 @@ class _Stream(httpx.AsyncByteStream):
 def _proxy(url: str) -> httpx.Proxy:
     try:
         secure = url.lower().startswith("https://")
-        return httpx.Proxy(url, ssl_context=tls_context(PLAIN) if secure else None)
-    except (httpx.InvalidURL, ValueError) as error:
+        return httpx.Proxy(read_url(url), ssl_context=tls_context(PLAIN) if secure else None)
+    except ValueError as error:
         raise UsageError(
             "the environment names a proxy that is no URL", hint="proxies are http://HOST:PORT"
         ) from error

@@ -148,7 +148,10 @@ def _login(entry: Mapping[str, Any], key: str) -> Login | None:
             raise CredentialError(f"the login for {key} is damaged: it is no base64") from None
         user, _, password = decoded.partition(":")
         password = password.strip("\0")
-    login = Login(user, password, text("identitytoken"), text("registrytoken"))
+    try:
+        login = Login(user, password, text("identitytoken"), text("registrytoken"))
+    except ValueError:
+        raise CredentialError(f"the login for {key} is damaged: it is no text") from None
     return login if user or password or login.identity_token or login.registry_token else None
 
 
@@ -165,7 +168,9 @@ def change(path: str, edit: Callable[[dict[str, Any]], bool]) -> bool:
             document = read_file(path)
             if not edit(document):
                 return False
-            _write(path, json.dumps(document, indent="\t", ensure_ascii=False).encode())
+            _write(
+                path, json.dumps(document, indent="\t", ensure_ascii=False).encode(errors="backslashreplace")
+            )
     except OSError as error:
         raise CredentialError(f"{path} cannot be written: {reason_of(error)}") from error
     return True

@@ -40,9 +40,11 @@ def get(name: str, server: str, environ: Mapping[str, str]) -> Login | None:
     user, secret = (kept.get("Username"), kept.get("Secret")) if isinstance(kept, dict) else (None, None)
     if not isinstance(user, str) or not isinstance(secret, str):
         raise CredentialError(f"docker-credential-{name} gives no user name and secret")
-    if user == TOKEN_USER:
-        return Login(identity_token=secret) if secret else None
-    return Login(user, secret) if user or secret else None
+    try:
+        login = Login(identity_token=secret) if user == TOKEN_USER else Login(user, secret)
+    except ValueError:
+        raise CredentialError(f"docker-credential-{name} gives a login that is no text") from None
+    return login if login != Login() else None
 
 
 def store(name: str, server: str, login: Login, environ: Mapping[str, str]) -> None:

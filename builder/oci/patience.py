@@ -29,7 +29,8 @@ SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10  # fewer bytes in that time are as goo
 async def send(client: httpx.AsyncClient, request: httpx.Request, sent: int = 0) -> httpx.Response:
     """Send a request; the answer, its body unread. sent: bytes of the request's body.
 
-    Raises httpx.ReadTimeout where the head does not come, however much comes before it; as httpx raises else.
+    Raises httpx.ReadTimeout where the head does not come, however much comes before it; as httpx raises else,
+    which reads the address that a redirect leads to, and has no error of its own for some that are none.
     """
     seconds = min(HEAD_SECONDS + sent / TAKEN_IN, MOST_SECONDS)
     loop = asyncio.get_running_loop()
@@ -44,6 +45,8 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, sent: int = 0)
             return await client.send(request, stream=True)
     except TimeoutError as error:
         raise httpx.ReadTimeout("no answer", request=request) from error
+    except UnicodeError as error:
+        raise httpx.RemoteProtocolError(f"it redirects to no valid URL: {error}", request=request) from error
 
 
 class Deadline:

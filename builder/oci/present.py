@@ -1,12 +1,12 @@
 """Whether a registry has an image already: asked with a socket and nothing else.
 
 A push of what has not changed has nothing to do, and its whole cost would be that of loading an HTTP client.
-So who pushes asks here first: one HEAD for what the name means, and one for each manifest that an index has,
-none of which waits for the answer of another (RFC 9112, 9.3.2). A registry takes no manifest without its
-blobs, and keeps them as long as that is there, so blobs are not asked for; manifests that an index names
-have been lost by registries. Only registries on this machine's loopback are asked, in plain HTTP and without
-credentials, as docker has it. Whatever is not the plainest "yes" is "no": then a client that knows all finds
-out, and does, what is missing. It never sends anything but these questions.
+So who pushes asks here first: one HEAD for what each name means, all of them at once (RFC 9112, 9.3.2), and
+then one for each manifest that an index has. A registry takes no manifest without its blobs, and keeps them
+as long as that is there, so blobs are not asked for; manifests that an index names have been lost by
+registries. Only registries on this machine's loopback are asked, in plain HTTP and without credentials, as
+docker has it. Whatever is not the plainest "yes" is "no": then a client that knows all finds out, and does,
+what is missing. It never sends anything but these questions.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SECONDS = 2.0  # for a connection, and for each piece of an answer
 MOST_SECONDS = 10.0  # for all answers on a connection
 MAX_HEAD = 16 << 10  # bytes of an answer
 MAX_QUESTIONS = 2000
+HIGHEST_PORT = 65535
 AT_ONCE = 50  # questions sent before the first answer is read: they fit into any socket's buffer
 LOOPBACK = ("127.0.0.1", "localhost")
 DIGEST = "docker-content-digest"
@@ -93,9 +94,12 @@ def have_it(names: Sequence[Reference], parcel: Parcel) -> bool:
 def _address(registry: str) -> tuple[str, int]:
     """Where a registry on this machine listens. Raises ValueError for any other."""
     host, colon, port = registry.partition(":")
-    if host not in LOOPBACK or (colon and not (port.isascii() and port.isdecimal())):
+    if host not in LOOPBACK or (colon and not (port.isascii() and port.isdecimal() and len(port) < 6)):
         raise ValueError("not a registry on this machine's loopback")
-    return "127.0.0.1", int(port) if colon else 80
+    number = int(port) if colon else 80
+    if number > HIGHEST_PORT:
+        raise ValueError("no port of any server")
+    return "127.0.0.1", number
 
 
 class _Line:

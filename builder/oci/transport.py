@@ -23,6 +23,7 @@ from builder.oci.clients import CONNECT_SECONDS, READ_SECONDS, Clients
 from builder.oci.hosts import Endpoint, Hosts
 from builder.oci.patience import Deadline, send
 from builder.oci.reference import DOCKER_HUB
+from builder.oci.urls import join_url, read_url
 
 # Who has taken the last byte of a large blob may need a while to put it away.
 UPLOAD = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=300.0, pool=None)
@@ -164,7 +165,9 @@ class Transport:
             try:
                 base = await self._base(registry)
                 url = path if "://" in path else f"{base}/v2/{path}"
-                if origin(httpx.URL(url)) != origin(httpx.URL(base)):  # elsewhere, the address is the right
+                if origin(_address(registry, url)) != origin(
+                    httpx.URL(base)
+                ):  # there, the address is the right
                     response = await self._follow(registry, method, url, headers, None, body)
                 else:
                     response = await self._authorized(registry, method, url, scope, headers, body)
@@ -234,8 +237,8 @@ class Transport:
     async def _ask_realm(self, asked: Asked) -> httpx.Response:
         """Send a request for a token. What is in its body is for the realm alone: it follows no redirect."""
         try:
-            target = httpx.URL(asked.url)
-        except (httpx.InvalidURL, ValueError) as error:
+            target = read_url(asked.url)
+        except ValueError as error:
             raise ImageError(
                 f"registry {asked.registry} names a realm that is no URL", code="registry-auth"
             ) from error
@@ -245,7 +248,7 @@ class Transport:
             )
         client = self._client(asked.registry, target)
         request = client.build_request(asked.method, target, headers=asked.headers, content=asked.body)
-        return await client.send(request, stream=True)
+        return await send(client, request, len(asked.body))
 
     def _redirected(self, here: httpx.URL, location: str, first: httpx.URL) -> httpx.URL:
         target = _joined(here, location, first)
@@ -259,6 +262,7 @@ class Transport:
     async def _base(self, registry: str) -> str:
         """The URL of a registry: HTTPS, or what is set; where there are two ways, the first that answers."""
         host = HUB_HOST if registry == DOCKER_HUB else registry
+        _address(registry, f"https://{host}/v2/")
         schemes = self._hosts.schemes(registry)
         if registry not in self._bases and len(schemes) == 1:
             self._bases[registry] = f"{schemes[0]}://{host}"
@@ -313,14 +317,26 @@ def located(response: httpx.Response) -> str | None:
 
 def _joined(here: httpx.URL, location: str, first: httpx.URL) -> httpx.URL:
     try:
-        target = here.join(location).copy_with(userinfo=None)
-    except (httpx.InvalidURL, ValueError) as error:
+        target = join_url(here, location).copy_with(userinfo=None)
+    except ValueError as error:
         raise ImageError(f"registry {first.host} redirects to no valid URL", code="registry") from error
     if target.scheme not in ("http", "https") or (here.scheme == "https" and target.scheme == "http"):
         raise ImageError(
             f"registry {first.host} redirects from HTTPS to {target.scheme}://{target.host}", code="registry"
         )
     return target
+
+
+def _address(registry: str, url: str) -> httpx.URL:
+    """The URL of something in a registry. Raises ImageError where it cannot be one."""
+    try:
+        return read_url(url)
+    except ValueError as error:
+        raise ImageError(
+            f"registry {registry} cannot be asked: {error}",
+            code="registry-unreachable",
+            hint="check its name",
+        ) from error
 
 
 def origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -32,6 +32,7 @@ from builder.compiler.remotes import redact
 from builder.digest import Digest, from_hex, of_value
 from builder.errors import BuildError, ImageError
 from builder.oci import answers, clients, compression, patience, transport
+from builder.oci.urls import join_url, read_url
 from builder.ops.source import Http
 from builder.snapshots.snapshot import FILE, Entry, LayerId
 from builder.sources import offline
@@ -174,7 +175,7 @@ class Download:
 
     def _credentials(self) -> str | None:
         """The Authorization for the URL's own origin."""
-        url = httpx.URL(self.op.url)
+        url = _url(self.op)
         if header := self.shelf.secret_of(f"HTTP_AUTH_HEADER_{url.host}"):
             return header.decode("latin-1").strip()
         if token := self.shelf.secret_of(f"HTTP_AUTH_TOKEN_{url.host}"):
@@ -197,15 +198,19 @@ class Download:
         self.shelf.cache.remember(REMEMBERED, self.name, text)
 
 
+def _url(op: Http) -> httpx.URL:
+    try:
+        return read_url(op.url)
+    except ValueError as error:
+        raise BuildError(f"{redact(op.url)} is not a URL: {error}", code="bad-address") from error
+
+
 @contextlib.asynccontextmanager
 async def _opened(
     op: Http, credentials: str | None, headers: dict[str, str]
 ) -> AsyncIterator[httpx.Response]:
     """The answer, its body unread, after all redirects."""
-    try:
-        target = first = httpx.URL(op.url).copy_with(userinfo=None, fragment=None)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise BuildError(f"{redact(op.url)} is not a URL: {error}", code="bad-address") from error
+    target = first = _url(op).copy_with(userinfo=None, fragment=None)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(MAX_REDIRECTS + 1):
             sent = dict(headers)
@@ -227,8 +232,8 @@ async def _opened(
 def _redirected(here: httpx.URL, location: str, op: Http) -> httpx.URL:
     shown = redact(op.url)
     try:
-        target = here.join(location).copy_with(userinfo=None, fragment=None)
-    except (httpx.InvalidURL, ValueError) as error:
+        target = join_url(here, location).copy_with(userinfo=None, fragment=None)
+    except ValueError as error:
         raise BuildError(f"{shown} redirects to no valid URL", code="fetch-failed") from error
     if target.scheme not in ("http", "https") or not target.host:
         raise BuildError(f"{shown} redirects to {redact(str(target))!r}", code="fetch-failed")

@@ -536,3 +536,16 @@ async def test_mirrors_that_were_of_no_use_are_told_when_the_registry_is_not_eit
 
     assert any("mirror 127.0.0.1:1 is of no use" in note for note in caught.value.notes)
     assert f"mirror {refuses.host} is of no use: it answers 403" in caught.value.notes
+
+
+@pytest.mark.parametrize("location", ["http://xn--/", "http://localhost:99999/", "http://[::::]/"])
+async def test_a_redirect_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, location: str) -> None:
+    monkeypatch.setattr(answers, "FIRST_PAUSE", 0.001)
+    async with fake_registry(lambda _asked: Answer(307, headers={"location": location})) as fake:
+        with pytest.raises(ImageError, match=r"to no valid URL|Invalid URL in location"):
+            await ask(fake)
+
+
+@pytest.mark.parametrize("told", [10**400, 1e308, -(10**400), 0])
+def test_a_token_lasts_no_longer_than_any_does(told: float) -> None:
+    assert access.LEAST_SECONDS <= access._seconds(told) <= access.MOST_SECONDS

@@ -376,3 +376,36 @@ def test_registries_that_a_file_names_are_listed(home: Path, environ: dict[str, 
     write(home / ".docker/config.json", auths={"https://index.docker.io/v1/": {}, "a.example:5000": {}})
 
     assert credentials.all_registries(environ) == ["docker.io", "a.example:5000"]
+
+
+@pytest.mark.parametrize("field", ["username", "password", "identitytoken", "registrytoken"])
+def test_a_login_that_is_no_text_is_told(home: Path, environ: dict[str, str], field: str) -> None:
+    """JSON may hold half a character, which nothing can be sent of."""
+    write(home / ".docker/config.json", auths={"a.example": {"username": "me", field: "canary\ud800"}})
+
+    found = Keyring(environ).find("a.example", "")
+
+    assert found.login is None
+    assert found.troubles == ("the login for a.example is damaged: it is no text",)
+
+
+def test_a_program_that_gives_no_text_is_told(home: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    write(home / ".docker/config.json", credsStore="test")
+    helper(
+        tmp_path, environ, '#!/bin/sh\ncat > /dev/null\necho \'{"Username": "me", "Secret": "\\ud800"}\'\n'
+    )
+
+    found = Keyring(environ).find("a.example", "")
+
+    assert found.login is None
+    assert found.troubles == ("docker-credential-test gives a login that is no text",)
+
+
+def test_keeping_a_login_keeps_what_is_no_text_elsewhere_in_the_file(
+    home: Path, environ: dict[str, str]
+) -> None:
+    file = write(home / ".docker/config.json", psFormat="\ud800é")
+
+    keep(environ, "a.example", Login("me", "1"))
+
+    assert json.loads(file.read_text()) == {"auths": {"a.example": auth("me:1")}, "psFormat": "\ud800é"}

@@ -116,7 +116,13 @@ async def test_an_odd_answer_is_no_yes(layout: LayoutMaker, odd: Answer) -> None
         assert not await ask(fake, parcel)
 
 
-@pytest.mark.parametrize("registry", ["registry.example", "10.0.0.1:5000", "docker.io", "[::1]:5000"])
+@pytest.mark.parametrize(
+    "registry",
+    [
+        "registry.example", "10.0.0.1:5000", "docker.io", "[::1]:5000", "localhost:65536", "localhost:99999",
+        "localhost:" + "9" * 5000,
+    ],
+)  # fmt: skip
 def test_no_other_machine_is_asked(
     layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch, registry: str
 ) -> None:

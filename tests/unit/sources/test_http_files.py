@@ -354,3 +354,19 @@ async def test_remembered_text_that_is_damaged_is_as_none(web: Web, shelf: Shelf
     await fetch(shelf, f"{web.url}/a")
 
     assert web.asked[1].headers["If-None-Match"] is None
+
+
+@pytest.mark.parametrize("url", ["http://xn--/a", "http://\udcff/a", "http://256.1.1.1/a"])
+async def test_an_address_whose_host_can_be_none_is_told(shelf: Shelf, url: str) -> None:
+    with pytest.raises(BuildError, match="is not a URL") as caught:
+        await fetch(shelf, url)
+
+    assert caught.value.code == "bad-address"
+
+
+@pytest.mark.parametrize("location", ["http://localhost:99999/", "http://xn--/", "http://[::::]/"])
+async def test_a_redirect_that_leads_nowhere_is_told(web: Web, shelf: Shelf, location: str) -> None:
+    web.answers["/a"] = Answer(status=302, headers={"Location": location})
+
+    with pytest.raises(BuildError, match=r"redirects to no valid URL|Invalid URL in location"):
+        await fetch(shelf, f"{web.url}/a")
