@@ -107,7 +107,7 @@ def parse(path: str, data: bytes, environment: Mapping[str, str]) -> Settings:
         raise UsageError(f"{path} has more than {MAX_FILE >> 20} MiB")
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib has no error of its own for endless numbers
         raise UsageError(f"{path} is no TOML: {error}") from error
     _check_names(path, "", table, TABLES)
     registries = _registries(path, table.get("registries", {}), environment)
@@ -183,7 +183,8 @@ def _mirrors(path: str, name: str, value: object) -> tuple[str, ...]:
     mirrors = _texts(path, name, value)
     for mirror in mirrors:
         scheme, mark, rest = mirror.rpartition("://")
-        if not _is_host(rest.partition("/")[0]) or (mark and scheme not in ("http", "https")):
+        is_place = _is_host(rest.partition("/")[0]) and mirror.isprintable()
+        if not is_place or (mark and scheme not in ("http", "https")):
             raise UsageError(f"{path}: {name}: {mirror!r} is no place", hint="write HOST[:PORT][/PATH]")
     return mirrors
 
@@ -193,6 +194,8 @@ def _texts(path: str, name: str, value: object, most: int | None = None) -> tupl
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts) or (most is not None and len(texts) != most):
         raise UsageError(f"{path}: {name} is not {'a text' if most == 1 else 'a list of texts'}")
+    if any("\0" in text for text in texts if isinstance(text, str)):
+        raise UsageError(f"{path}: {name} has a NUL character in it")
     return tuple(texts)
 
 
@@ -220,7 +223,7 @@ def parse_space(value: object, name: str) -> Space:
         text = value.strip().lower()
         number = text.rstrip("bikmgtp% ")
         unit = text[len(number) :].strip()
-        if unit == "%" and number.isascii() and number.isdecimal() and int(number) <= 100:
+        if unit == "%" and number.isascii() and number.isdecimal() and len(number) < 4 and int(number) <= 100:
             return Space(percent=int(number))
         power = _UNITS.get(unit[:1])
         if power is not None and unit[1:] in ("", "b", "ib") and unit[:2] not in ("bb", "bi"):
@@ -230,7 +233,7 @@ def parse_space(value: object, name: str) -> Space:
                 size = -1.0
             if 0 <= size < 1 << 62:
                 return Space(size=int(size))
-    raise UsageError(f"{name} {value}: not an amount of room", hint="for example 512MB, 20g or 10%")
+    raise UsageError(f"{name} {_shown(value)}: not an amount of room", hint="for example 512MB, 20g or 10%")
 
 
 def parse_age(value: object, name: str) -> int:
@@ -249,4 +252,12 @@ def parse_age(value: object, name: str) -> int:
                 number += mark
         if not number and total < 1 << 40:
             return int(total)
-    raise UsageError(f"{name} {value}: not a duration", hint="for example 90m, 48h or 30d")
+    raise UsageError(f"{name} {_shown(value)}: not a duration", hint="for example 90m, 48h or 30d")
+
+
+def _shown(value: object) -> str:
+    """A value as it can stand in a message."""
+    try:
+        return str(value)
+    except ValueError:  # hexadecimal ones have no bound, and Python writes none so long in decimal
+        return "with a number of thousands of digits"

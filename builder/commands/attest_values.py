@@ -59,6 +59,11 @@ def _spec(wanted: Mapping[str, Mapping[str, str]], *, referrers: bool) -> Attest
     filename = provenance.get("filename") or "provenance.json"
     if "/" in filename or filename in (".", "..") or "\0" in filename:
         raise UsageError(f"provenance: filename={filename} is no name of a file")
+    builder = provenance.get("builder-id", "")
+    try:
+        builder.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"provenance: builder-id={builder} is no text (UTF-8)") from None
     if _boolean(provenance, "capture-usage", "provenance"):
         raise UsageError(f"provenance: capture-usage is {LATER}")
     if generator := wanted.get("sbom", {}).get("generator"):
@@ -71,7 +76,7 @@ def _spec(wanted: Mapping[str, Mapping[str, str]], *, referrers: bool) -> Attest
         provenance="provenance" in wanted,
         mode=MODES[mode],
         version=version,
-        builder_id=provenance.get("builder-id", ""),
+        builder_id=builder,
         filename=filename,
         reproducible=_boolean(provenance, "reproducible", "provenance"),
         inline_only=_boolean(provenance, "inline-only", "provenance"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.commands.arguments import PLATFORM, Environ, expect, finish, open_store_of, platform_of
 from builder.commands.flags import FALSE, TRUE, Command, Flag, Parsed
-from builder.commands.formats import FORMAT, SHOWN, UNKNOWN, cut, moment, short_id, show, since, size
+from builder.commands.formats import FORMAT, SHOWN, UNKNOWN, cut, local_moment, short_id, show, since, size
 from builder.commands.gotemplate import Template
 from builder.commands.govalues import Nil, Struct, json_of
 from builder.commands.images import NO_TRUNC, QUIET
@@ -63,8 +63,8 @@ def _is_human(parsed: Parsed) -> bool:
 
 
 def _history_row(line: Mapping[str, Any], *, full: bool, human: bool) -> dict[str, object]:
-    when = moment(line["Created"])
-    exact = when.astimezone().isoformat(timespec="seconds").replace("+00:00", "Z") if when else ZERO_TIME
+    when = local_moment(line["Created"])
+    exact = when.isoformat(timespec="seconds").replace("+00:00", "Z") if when else ZERO_TIME
     return {
         "ID": line["Id"] if line["Id"] == "<missing>" else short_id(line["Id"], full=full),
         "CreatedSince": (since(line["Created"]) if _is_told(when) else UNKNOWN) if human else exact,

@@ -124,8 +124,17 @@ def _duration(seconds: float) -> str:
 
 def local_time(created: str) -> str:
     """A time as docker's lists have it: `2026-01-31 12:00:00 +0100 CET`."""
-    then = moment(created)
-    return then.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z") if then else UNKNOWN
+    then = local_moment(created)
+    return then.isoformat(" ", "seconds")[:19] + then.strftime(" %z %Z") if then else UNKNOWN
+
+
+def local_moment(text: str) -> datetime | None:
+    """An RFC 3339 time in this machine's zone; in its own at the calendar's ends, where there is none."""
+    then = moment(text)
+    try:
+        return then.astimezone() if then else None
+    except (OverflowError, ValueError, OSError):  # docker's zero time is before the year 1 in the Americas
+        return then
 
 
 def moment(text: str) -> datetime | None:

@@ -26,7 +26,7 @@ LONGEST_TIMEOUT = 365 * 86400.0
 SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:h|ms|m|s|us|µs|ns))+")
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
-_SET = re.compile(r"[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*")
+_SET = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?(?:,[0-9]{1,18}(?:-[0-9]{1,18})?)*")
 _CPUS_HERE, _NODES_HERE = "/sys/devices/system/cpu/online", "/sys/devices/system/node/online"
 
 

@@ -299,9 +299,9 @@ def platform(values: Iterable[str]) -> str:
 
 
 def whole_number(text: str, flag: str) -> int:
-    """A number from 1 on."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UsageError(f"{flag} {text}: not a number from 1 on")
+    """A number from 1 on, of no more than nine digits."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise UsageError(f"{flag} {text}: not a number from 1 to 999999999")
     return int(text)
 
 

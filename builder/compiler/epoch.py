@@ -32,6 +32,7 @@ from builder.ops.source import MAIN_CONTEXT, Git, Http
 from builder.text import Location
 
 DEFAULT = 315532800
+FIRST, LAST = -62135596800, 253402300799  # the years 1 to 9999: those of RFC 3339, which documents have
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -43,6 +44,15 @@ class Epoch(msgspec.Struct, frozen=True):
 
 def find_epoch(names: Names, scope: Mapping[str, str]) -> Epoch | Missing:
     """The time, or whose time must be known first. Raises BuildError for what stands for none."""
+    found = _find_epoch(names, scope)
+    if isinstance(found, Epoch) and not FIRST <= (found.seconds or 0) <= LAST:
+        raise BuildError(
+            f"{EPOCH} is {found.seconds}, which is in no year from 1 to 9999", code="bad-source-date-epoch"
+        )
+    return found
+
+
+def _find_epoch(names: Names, scope: Mapping[str, str]) -> Epoch | Missing:
     options = names.options
     text = options.build_args.get(EPOCH, scope.get(EPOCH, ""))
     if not text:

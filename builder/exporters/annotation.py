@@ -75,6 +75,10 @@ def _parse(name: str, value: str, shown: str = "") -> Annotation | None:
         raise UsageError(f"{shown}: there is no type {type_[1:]!r}", hint=f"the types are {', '.join(TYPES)}")
     if bracket and not platform.endswith("]"):
         raise UsageError(f"{shown}: the platform is not in square brackets")
+    try:
+        f"{key}{value}".encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{shown}: it is no text (UTF-8)") from None
     return Annotation(type_[1:] or MANIFEST, _platform(platform[:-1], shown), key, value)
 
 

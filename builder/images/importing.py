@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from builder.compiler.created_by import valid
 from builder.compiler.remotes import WEB, AddressError, read_file, redact
 from builder.digest import Digest
 from builder.errors import BuildError, ImageError, UsageError, reason_of
@@ -68,7 +69,7 @@ def import_image(
     with locks.shared(store.folder, locks.BUILDS), leased(store), _opened(store, source) as file:
         blob = _layer(store, file, shown, int(seconds) * SECOND)
         told = message if message is not None else f"Imported from {redact(source)}"
-        history = [History(created=rfc3339(seconds), comment=told)]
+        history = [History(created=rfc3339(seconds), comment=valid(told))]
         image = assemble(config, [blob], history, rfc3339(seconds)).finished()
         for document in reversed(image.documents().values()):
             store.blobs.put(document)

@@ -143,7 +143,7 @@ def _pattern(text: str) -> re.Pattern[str]:
             end = text.find("]", index + 1)
             if end < 0:
                 raise UsageError(f"pattern {text!r} has a [ without a ]")
-            inside = text[index:end].replace("\\", "\\\\").replace("[", "\\[")
+            inside = re.sub(r"([\\[&|~]|(?<=-)-)", r"\\\1", text[index:end])  # re warns of such pairs
             parts.append(f"[{inside}]")
             index = end + 1
         elif mark == "\\" and index < len(text):

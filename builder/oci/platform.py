@@ -88,7 +88,7 @@ def runnable(platform: Platform) -> list[Names]:
     """What a machine of this platform runs, best first: itself, older variants, its 32-bit forebears."""
     system, architecture, variant = canonical(platform)
     if architecture == "amd64":
-        level = int(variant[1:]) if variant[1:].isdecimal() and variant.isascii() else 1
+        level = int(variant[1:9]) if variant[1:].isdecimal() and variant.isascii() else 1
         own = [("amd64", f"v{n}" if n > 1 else "") for n in range(min(level, 9), 0, -1)]
         found = [*own, ("386", "")]
     elif architecture == "arm64":

@@ -8,7 +8,7 @@ import pytest
 
 from builder.configfile import find
 from builder.errors import UsageError
-from builder.settings import DAY, RegistrySettings, RoomSettings, Space, load, parse_age, parse_space
+from builder.settings import DAY, RegistrySettings, RoomSettings, Space, load, parse, parse_age, parse_space
 
 
 def test_without_a_file_there_are_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,3 +158,26 @@ def test_slips_in_registries_are_named(tmp_path: Path, text: str, message: str) 
         load({"PYBUILD_CONFIG": str(file)})
 
     assert str(file) in caught.value.message
+
+
+ENDLESS = "9" * 5000  # Python reads and writes numbers of 4300 digits at most
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"x = {ENDLESS}", "is no TOML"),
+        (f"[gc]\nmax-age = 0x{ENDLESS}", "gc.max-age with a number of thousands of digits: not a duration"),
+        (f"[gc]\nmin-free-space = [0x{ENDLESS}]", "gc.min-free-space with a number of thousands of digits"),
+        (f"[gc]\nmin-free-space = '{ENDLESS}%'", "not an amount of room"),
+        ('[registries.a]\nca = ["a", "b\\u0000"]', 'registries."a".ca has a NUL character in it'),
+        ('[registries.a]\ncert = "b\\u0000"', 'registries."a".cert has a NUL character in it'),
+        ('[registries.a]\nmirrors = "b/c\\u0001"', "is no place"),
+        ('[registries.a]\nmirrors = "b/c d\\n"', "is no place"),
+    ],
+)
+def test_values_that_no_code_could_take_are_told(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse("config.toml", text.encode(), {"HOME": "/"})
+
+    assert message in caught.value.message

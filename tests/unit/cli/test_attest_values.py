@@ -59,6 +59,7 @@ def test_build_args_of_buildkit_ask_for_them_too() -> None:
         (("--provenance=mode=most",), "no mode 'most'"),
         (("--provenance=version=v2",), "no version 'v2'"),
         (("--provenance=colour=red",), "no attribute 'colour'"),
+        (("--provenance=builder-id=\udcff",), "is no text (UTF-8)"),
         (("--provenance=yes",), "'yes' is not KEY=VALUE"),
         (("--provenance=filename=../x",), "no name of a file"),
         (("--provenance=reproducible=maybe",), "neither true nor false"),

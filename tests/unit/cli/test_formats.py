@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -93,3 +94,28 @@ def test_a_template_gives_texts_as_they_are_but_for_terminals(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     formats.show(ROWS[1:], "{{.Name}}", "", HEADINGS)
     assert capsys.readouterr().out == "x\n"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "EST5", "JST-9", "Odd+24", "Odd-24"])
+@pytest.mark.parametrize(
+    "created",
+    [
+        "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00-14:00",
+        "9999-12-31T23:59:59Z", "9999-12-31T23:59:59+14:00", "9999-12-31T23:59:59-14:00",
+    ],
+)  # fmt: skip
+def test_the_ends_of_the_calendar_are_times_in_every_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str, created: str
+) -> None:
+    """docker's zero time is that of many images, and is before the year 1 in the Americas."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        told, moment = formats.local_time(created), formats.local_moment(created)
+        assert moment == datetime.fromisoformat(created)
+        assert told.startswith(moment.strftime("%m-%d %H:%M:%S %z"), len("2026-"))
+        assert told[:5] == f"{moment.year:04}-"
+        assert formats.since(created, NOW)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

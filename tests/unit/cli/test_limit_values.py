@@ -114,3 +114,11 @@ def test_no_limit_is_in_the_name_that_a_compile_is_remembered_under() -> None:
     assert plain != limited
     texts = read_texts(plain.but(context="fixtures/dockerfiles/hello"))
     assert memo.name_of(plain, texts, {}) == memo.name_of(limited, texts, {})
+
+
+@pytest.mark.parametrize("flag", ["cpuset-cpus", "cpuset-mems", "cpus", "cpu-shares", "pids-limit", "jobs"])
+def test_a_number_without_end_is_no_number(flag: str) -> None:
+    """Python reads none of more than 4300 digits."""
+    for value in ("9" * 5000, "0-" + "9" * 5000):
+        with pytest.raises(UsageError, match=rf"^--{flag} "):
+            limits_of(f"--{flag}={value}")

@@ -7,6 +7,7 @@ import pytest
 from builder.compiler.epoch import DEFAULT
 from builder.compiler.program import Missing, NamedContext, Program
 from builder.errors import BuildError
+from builder.oci.image import rfc3339
 from builder.ops.source import Git, Http
 from tests.support.compiling import compile_once
 
@@ -143,3 +144,24 @@ def test_files_are_as_new_as_they_are_where_only_the_image_is_given_a_time() -> 
 
     assert isinstance(outcome, Program)
     assert (outcome.source_date_epoch, outcome.definition.latest) == (7, None)
+
+
+@pytest.mark.parametrize("seconds", [-62135596800, -1, 0, 253402300799])
+def test_a_time_of_the_calendar_is_taken(seconds: int) -> None:
+    assert told(compile_once(TAIL, build_args={"SOURCE_DATE_EPOCH": str(seconds)}))[0] == seconds
+    assert rfc3339(seconds)
+
+
+@pytest.mark.parametrize("seconds", [-62135596801, 253402300800, -(10**18) + 1, 10**18 - 1])
+def test_a_time_that_documents_cannot_have_is_refused(seconds: int) -> None:
+    """Be it told, or that of a commit, whose author may have written any."""
+    with pytest.raises(BuildError, match="in no year from 1 to 9999") as caught:
+        compile_once(TAIL, build_args={"SOURCE_DATE_EPOCH": str(seconds)})
+    assert caught.value.code == "bad-source-date-epoch"
+    with pytest.raises(BuildError, match="in no year from 1 to 9999"):
+        compile_once(
+            TAIL,
+            contexts=CONTEXTS,
+            build_args={"SOURCE_DATE_EPOCH": "repo"},
+            source_times={AT_REPO: seconds},
+        )

@@ -27,8 +27,12 @@ def test_the_flag_means_attributes(text: str, attributes: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "=b", "index:=b", "foo:a=b", "index,:a=b", "[linux/amd64]:a=b", "manifest[x:a=b", "a b=c"]
-)
+    "text",
+    [
+        "a", "=b", "index:=b", "foo:a=b", "index,:a=b", "[linux/amd64]:a=b", "manifest[x:a=b", "a b=c",
+        "a=\udcff", "\udcff=b",
+    ],
+)  # fmt: skip
 def test_flags_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--annotation"):
         parse_flag([text])

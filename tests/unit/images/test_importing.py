@@ -231,3 +231,15 @@ def test_a_tarball_may_be_on_the_web(store: Store, tmp_path: Path) -> None:
 
     assert "etc/hello" in read_contents(store, "web").tree().nodes
     assert images.history(store, "web")[0]["Comment"].startswith("Imported from http://")
+
+
+def test_what_is_no_utf8_in_names_and_messages_becomes_text(store: Store, tmp_path: Path) -> None:
+    """As JSON has none of it."""
+    source = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tar")
+    os.rename(written(tmp_path, *FILES), source)
+
+    import_image(store, source, "one")
+    import_image(store, source, "other", message=os.fsdecode(b"caf\xe9"))
+
+    assert images.inspect(store, "one")["Comment"] == f"Imported from {tmp_path}/caf\ufffd.tar"
+    assert images.inspect(store, "other")["Comment"] == "caf\ufffd"

@@ -269,3 +269,11 @@ def test_a_platform_that_another_image_needs_stays(store: Store, several: Row, l
     assert {amd["digest"], *(layer["digest"] for layer in layout.manifest(amd)["layers"])} <= before
     assert amd["digest"] in set(store.blobs.digests())
     assert images.inspect(store, "alone")["Architecture"] == "amd64"
+
+
+def test_two_marks_that_stand_side_by_side_in_brackets_are_themselves(three: Store) -> None:
+    """`re` warns of what may once mean something else to it, and warnings are errors here."""
+    assert names_of(three, "reference=[&&a||~~]pp:1.0") == ["app:1.0"]
+    assert names_of(three, "reference=app[---:]1.0") == ["app:1.0"]
+    with pytest.raises(UsageError, match="is not valid"):
+        names_of(three, "reference=[a--b]")

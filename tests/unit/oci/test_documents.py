@@ -207,3 +207,13 @@ def test_the_best_platform_is_chosen(wanted: str, offered: list[str], chosen: st
 def _of(text: str) -> Platform:
     system, architecture, *variant = text.split("/")
     return Platform(architecture, system, *variant)
+
+
+def test_a_variant_of_a_number_without_end_is_one_of_the_newest() -> None:
+    """Python reads no number of more than 4300 digits; whose index names such a variant is foreign."""
+    from builder.oci.platform import fits
+
+    endless = Platform("amd64", "linux", "v" + "9" * 5000)
+
+    assert fits(Platform("amd64", "linux", "v3"), endless)
+    assert not fits(endless, Platform("amd64", "linux", "v3"))
