@@ -256,10 +256,14 @@ def _overview() -> str:
 def _prepare_process(*, debug: bool) -> None:
     """Streams that take any character, defects told in one line."""
     _open_missing_streams()
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors=errors)
     if not debug:
         sys.excepthook = _report_defect
 
@@ -273,6 +277,8 @@ def _open_missing_streams() -> None:
             # Takes the lowest free number, which is this one. What is written to it as a file cannot be lost
             # without a word.
             os.open(os.devnull, os.O_RDONLY)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process is
     if sys.stdout is None:
         sys.stdout = _writer(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
     if sys.stderr is None:

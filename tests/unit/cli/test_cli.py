@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,24 @@ def test_closed_streams_are_no_traceback() -> None:
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["load"], ["import", "-"]])
+def test_a_closed_standard_input_holds_no_archive(tmp_path: Path, words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "builder", *words, "--root", str(tmp_path)],
+        stderr=subprocess.PIPE, text=True, check=False, preexec_fn=lambda: os.close(0),
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert re.match(r"error: .*standard input is no (image|tar) archive", done.stderr)
+
+
+def test_an_answer_that_is_no_text_is_no_yes(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "builder", "prune", "--root", str(tmp_path)],
+        input=b"y\xff\n", stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0
+    assert done.stderr.endswith(b"[y/N] ")
