@@ -22,6 +22,7 @@ PASSWD, GROUP = "/etc/passwd", "/etc/group"
 MAX_SIZE = 10 << 20
 UNCHANGED = 0xFFFFFFFF  # -1, which chown(2) takes for "as it is": of what was just made, root
 SIGNED = re.compile(r"[+-]?[0-9]{1,20}\Z")
+NUMBER = re.compile(r"[+-]?[0-9]{1,1000}\Z")  # of a file: what is out of range must not pass for none
 UNSIGNED = re.compile(r"[0-9]{1,20}\Z")
 
 
@@ -70,7 +71,7 @@ def resolve_chown(
     else:
         for fields in _rows(passwd):
             if fields[0] == user:
-                uid, gid = _number(fields, 2), _number(fields, 3)
+                uid, gid = _id(fields, 2, PASSWD), _id(fields, 3, PASSWD)
                 break
     if colon:
         number = _lenient(wanted)
@@ -79,7 +80,7 @@ def resolve_chown(
         elif nowhere:
             raise _no_names(wanted, text)
         else:
-            gid = next((_number(row, 2) for row in _rows(group) if row[0] == wanted), gid)
+            gid = next((_id(row, 2, GROUP) for row in _rows(group) if row[0] == wanted), gid)
     return uid if uid != UNCHANGED else 0, gid if gid != UNCHANGED else 0
 
 
@@ -99,7 +100,7 @@ def resolve_user(text: str, passwd: bytes | None, group: bytes | None) -> User:
     number = int(user) if SIGNED.match(user) else None
     row = next((r for r in _rows(passwd) if _is_user(r, user, number)), None)
     if row is not None:
-        uid, gid = _number(row, 2), _number(row, 3)
+        uid, gid = _id(row, 2, PASSWD), _id(row, 3, PASSWD)
     elif number is not None:
         uid, gid = _in_range(number, user), 0
     elif user:
@@ -118,14 +119,14 @@ def _wanted_group(wanted: str, group: bytes | None) -> int:
     number = int(wanted) if SIGNED.match(wanted) else None
     for row in _rows(group):
         if (number is not None and _number(row, 2) == number) or (number is None and row[0] == wanted):
-            return _number(row, 2)
+            return _id(row, 2, GROUP)
     if number is None:
         raise BuildError(f"group '{wanted}' is not in {GROUP} of the image", code="unknown-group")
     return _in_range(number, wanted)
 
 
 def _supplementary(name: str, group: bytes | None) -> list[int]:
-    return [_number(row, 2) for row in _rows(group) if len(row) > 3 and name in row[3].split(",")]
+    return [_id(row, 2, GROUP) for row in _rows(group) if len(row) > 3 and name in row[3].split(",")]
 
 
 def _is_user(row: list[str], user: str, number: int | None) -> bool:
@@ -151,7 +152,18 @@ def _rows(text: bytes | None) -> Iterator[list[str]]:
 def _number(fields: list[str], index: int) -> int:
     """A numeric field; what is none counts as 0, as the C library has it."""
     text = fields[index] if index < len(fields) else ""
-    return int(text) if SIGNED.match(text) else 0
+    return int(text) if NUMBER.match(text) else 0
+
+
+def _id(fields: list[str], index: int, path: str) -> int:
+    """An id that a line of the file gives. Raises BuildError for a number that no id can be."""
+    number = _number(fields, index)
+    if not 0 <= number < 1 << 32:
+        raise BuildError(
+            f"'{fields[0]}' has the id {fields[index]} in {path} of the image, which is out of range",
+            code="unknown-user",
+        )
+    return number
 
 
 def _lenient(text: str) -> int | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.errors import BuildError
 from builder.snapshots import owners
@@ -119,3 +123,32 @@ def test_what_is_no_file_of_users_is_refused() -> None:
 )
 def test_minus_one_leaves_what_was_made_to_root(text: str, expected: tuple[int, int]) -> None:
     assert owners.resolve_chown(text, None, None, nowhere=True) == expected
+
+
+@pytest.mark.hostile("CVE-2024-40635")
+@pytest.mark.parametrize("number", ["4294967296", "9" * 20, "9" * 21, "9" * 1000, "-1", "-5"])
+def test_an_id_of_a_file_that_none_can_be_is_refused(number: str) -> None:
+    """It neither passes for root's nor for any that chown(2) or setuid(2) would take."""
+    passwd = f"a:x:{number}:1:\nb:x:1:{number}:\nc:x:2:2:\n".encode()
+    group = f"g:x:{number}:c\n".encode()
+
+    for text in ("a", "b", "c:g"):
+        with pytest.raises(BuildError, match="out of range"):
+            owners.resolve_chown(text, passwd, group)
+        with pytest.raises(BuildError, match="out of range"):
+            owners.resolve_user(text, passwd, group)
+    with pytest.raises(BuildError, match="out of range"):
+        owners.resolve_user("c", passwd, group)  # by the groups that have its name
+    assert owners.resolve_chown("c", passwd, group) == (2, 2)
+    assert owners.resolve_user("7", passwd, group).uid == 7
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=20))
+def test_whatever_the_files_say_ids_are_ids(passwd: bytes, group: bytes, text: str) -> None:
+    files = b"a:x:" + passwd, b"g:x:" + group
+    for wanted in ("a", "a:g", ":g", text):
+        with contextlib.suppress(BuildError):
+            assert all(0 <= number < 1 << 32 for number in owners.resolve_chown(wanted, *files))
+        with contextlib.suppress(BuildError):
+            user = owners.resolve_user(wanted, *files)
+            assert all(0 <= number < 1 << 32 for number in (user.uid, user.gid, *user.groups))
