@@ -233,8 +233,11 @@ def decode(line: bytes) -> AnyEvent:
     """The event of such a line; raises ValueError where it is none."""
     import json
 
-    data = json.loads(line)
-    if not isinstance(data, dict) or data.get("event") not in KINDS:
+    try:
+        data = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(data, dict) or not isinstance(data.get("event"), str) or data["event"] not in KINDS:
         raise ValueError(f"not an event: {line[:80]!r}")
     event: AnyEvent = _value(KINDS[data["event"]], data)  # type: ignore[assignment]
     return event

@@ -62,7 +62,7 @@ def request_of(path: str) -> dict[str, Any]:
         with open(path if os.path.isfile(path) else os.path.join(path, REQUEST), "rb") as file:
             data = file.readline() if os.path.isfile(path) else file.read()
         request = plainjson.loads(data)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return request if isinstance(request, dict) else {}
 

@@ -76,7 +76,7 @@ def unpack(data: bytes) -> Listing:
             names, *rest = columns
             for name, *cells in zip(names, *rest, strict=True):
                 rows[_place(path, name, folder=folder)] = Row(*cells)
-    except (zlib.error, TypeError, ValueError) as error:
+    except (zlib.error, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a packed listing: {error}") from error
     return Listing(rows, total if not heads else len(rows))
 

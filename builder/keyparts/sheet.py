@@ -123,7 +123,7 @@ def decode(data: bytes) -> Sheet:
             begun=float(read["begun"]),
             ignores={str(k): (str(name), str(text)) for k, (name, text) in read["ignores"].items()},
         )
-    except (zlib.error, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (zlib.error, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"not a sheet: {error}") from error
 
 

@@ -54,11 +54,14 @@ def test_a_newer_versions_field_is_dropped() -> None:
         b"",
         b"[]",
         b'{"event":"nothing","time":1}',
+        b'{"event":[],"time":1}',
+        b'{"event":{},"time":1}',
+        b"[" * 100_000,
         b'{"event":"started","time":1}',
         b'{"event":"started","time":"soon","vertex":"a"}',
         b'{"event":"planned","time":1,"target":"b","vertices":[3]}',
     ],
 )
 def test_what_is_no_event_is_a_value_error(line: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not a|missing|Expecting"):
+    with pytest.raises(ValueError, match=r"not a|missing|Expecting|recursion"):
         events.decode(line)

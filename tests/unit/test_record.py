@@ -9,7 +9,7 @@ import pytest
 from builder import events, record
 from builder.events import AnyEvent, Finished, Log
 from builder.record import recorded
-from builder.records import new_id
+from builder.records import new_id, request_of
 from builder.request import BuildRequest
 from builder.store.root import Store, open_store
 
@@ -64,3 +64,9 @@ def test_ids_sort_as_builds_began() -> None:
     assert ids == sorted(ids)
     assert ids[0].startswith("20231114T221320-00000")
     assert len(ids[-1]) == len("20231114T221320-00000abc")
+
+
+def test_a_request_that_is_damaged_holds_nothing(tmp_path: Path) -> None:
+    for data in (b"", b"\xff", b"[]", b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}"):
+        (tmp_path / "request.json").write_bytes(data)
+        assert request_of(str(tmp_path)) == {}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -188,6 +193,31 @@ def test_what_is_no_sheet_is_refused(data: bytes) -> None:
 def test_a_step_on_one_behind_it_makes_no_sheet() -> None:
     with pytest.raises(ValueError, match="behind"):
         decode(encode(sheet(step(inputs=(Taken(0),)))))
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=3)
+ODD = st.recursive(
+    PLAIN, lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(), below), max_leaves=5
+)
+
+
+@given(st.data())
+def test_a_sheet_with_odd_values_is_a_sheet_or_a_value_error(data: st.DataObject) -> None:
+    plain = json.loads(zlib.decompress(encode(sheet(step(parts={"env": {"A": "b"}}, inputs=())))))
+    cells: list[Any] = [plain, plain["steps"][0]]
+    for cell in data.draw(st.lists(st.sampled_from(cells), min_size=1, max_size=3)):
+        cell[data.draw(st.sampled_from(list(cell) if isinstance(cell, dict) else range(len(cell))))] = (
+            data.draw(ODD)
+        )
+
+    with contextlib.suppress(ValueError):
+        assert isinstance(decode(zlib.compress(json.dumps(plain).encode())), Sheet)
+
+
+@pytest.mark.parametrize("read", [decode, unpack])
+def test_what_is_nested_without_end_is_refused(read: Callable[[bytes], object]) -> None:
+    with pytest.raises(ValueError, match="recursion"):
+        read(zlib.compress(b"[" * 100_000))
 
 
 def test_equal_builds_have_one_name_and_other_keys_another() -> None:
