@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from builder import digest as digests
-from builder import plainjson
+from builder import plainjson, stop
 from builder.errors import BuildError, ImageError, reason_of
 from builder.exporters import names_beside
 from builder.exporters.destination import Destination
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     File = tuple[str, bytes | str]
 
 NAMELESS = "latest"  # what an image without a name is called in a folder that may have several
+LOCK_PAUSE = 0.05  # seconds
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -102,21 +103,50 @@ def write_archive(files: Sequence[File], blobs: BlobStore, out: Destination) -> 
 
 
 def write_folder(image: Finished, blobs: BlobStore, names: Sequence[Reference], dest: str) -> None:
-    """Write, or add to, a layout in a folder; its index.json changes last, by rename."""
+    """Write, or add to, a layout in a folder; its index.json changes last, by rename.
+
+    The folder's lock is held meanwhile, as by who writes a cache there (remotecache.folder).
+    """
     try:
         os.makedirs(os.path.join(dest, "blobs", "sha256"), exist_ok=True)
-        others = _kept(dest, image, names)
-        for path, data in blob_files(image):
-            target = os.path.join(dest, path)
-            if isinstance(data, bytes):
-                write_whole(target, data, 0o666)
-            elif not os.path.exists(target) or os.path.getsize(target) != _size(blobs, data):
-                _copy_blob(blobs, data, target)
-        write_whole(os.path.join(dest, "oci-layout"), MARKER, 0o666)
-        write_whole(os.path.join(dest, "index.json"), index_of(image, names, others, NAMELESS), 0o666)
+        fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _hold(fd)
+            _write_files(image, blobs, names, dest)
+        finally:
+            os.close(fd)
     except OSError as error:
         message = f"writing the image layout {dest} failed: {reason_of(error)}"
         raise BuildError(message, code="export-failed") from error
+
+
+def _hold(fd: int) -> None:
+    """Wait until nobody else writes to a folder, and keep others from it; as far as its disk has locks."""
+    import fcntl
+    import time
+
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stop.check()
+            time.sleep(LOCK_PAUSE)
+        except OSError:
+            return
+        else:
+            return
+
+
+def _write_files(image: Finished, blobs: BlobStore, names: Sequence[Reference], dest: str) -> None:
+    others = _kept(dest, image, names)
+    for path, data in blob_files(image):
+        target = os.path.join(dest, path)
+        if isinstance(data, bytes):
+            write_whole(target, data, 0o666)
+        elif not os.path.exists(target) or os.path.getsize(target) != _size(blobs, data):
+            _copy_blob(blobs, data, target)
+    write_whole(os.path.join(dest, "oci-layout"), MARKER, 0o666)
+    write_whole(os.path.join(dest, "index.json"), index_of(image, names, others, NAMELESS), 0o666)
 
 
 def _kept(dest: str, image: Finished, names: Sequence[Reference]) -> list[Row]:

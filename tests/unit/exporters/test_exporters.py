@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import tarfile
+import threading
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -153,6 +156,43 @@ def test_a_folder_layout_is_added_to(tmp_path: Path, store: Store, image: Finish
     assert layout.find(LayoutName(dest, "1"))[0].digest == other.digest
     for path in (dest / "blobs" / "sha256").iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+
+
+def test_two_builds_that_add_to_a_folder_lose_no_name(
+    tmp_path: Path, store: Store, image: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(name: str) -> None:
+        oci.export(image, store.blobs, output("oci", tmp_path / "layout", name, tar="false"))
+
+    other = threading.Thread(target=export, args=("two:1",))
+    kept = oci._kept
+
+    def add_beside(*args: Any) -> list[Any]:
+        rows = kept(*args)
+        if other.ident is None:
+            other.start()
+            other.join(0.2)  # where nothing holds it, it is done by then
+        return rows
+
+    monkeypatch.setattr(oci, "_kept", add_beside)
+    export("one:1")
+    other.join()
+
+    index = json.loads((tmp_path / "layout/index.json").read_bytes())
+    names = [entry["annotations"][spec.IMAGE_NAME] for entry in index["manifests"]]
+    assert names == ["docker.io/library/one:1", "docker.io/library/two:1"]
+
+
+def test_a_folder_of_a_file_system_without_locks_is_written_all_the_same(
+    tmp_path: Path, store: Store, image: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    oci.export(image, store.blobs, output("oci", tmp_path / "layout", "app:1", tar="false"))
+
+    assert (tmp_path / "layout/index.json").exists()
 
 
 def test_a_failed_export_leaves_what_was_there(tmp_path: Path, store: Store, image: Finished) -> None:
