@@ -48,5 +48,6 @@ def read_proxies(data: bytes, host: str) -> dict[str, str]:
         given = {name: told[field] for field, name in FIELDS.items() if told.get(field)}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    given = {name: value for name, value in given.items() if isinstance(value, str)}
+    # Not printable is what no environment can hold, too: NUL, and half a character of JSON.
+    given = {name: value for name, value in given.items() if isinstance(value, str) and value.isprintable()}
     return {**given, **{name.lower(): value for name, value in given.items()}}

@@ -222,6 +222,8 @@ def add_hosts(values: Iterable[str], helper: str = "") -> tuple[tuple[str, str],
             ) from None
         if not name or any(mark.isspace() for mark in name):
             raise UsageError(f"--add-host {text}: the name is empty or has blanks in it")
+        if not text.isprintable():  # as bytes that are no text are not
+            raise UsageError(f"--add-host {text}: there are characters in it that no name or address has")
         found.append((name, address))
     return tuple(found)
 
@@ -253,6 +255,8 @@ def ulimit(text: str) -> str:
     hard = hard if has_hard else soft
     try:
         low, high = int(soft), int(hard)
+        if max(low, high) >= 1 << 63:  # the kernel would take what is left of it in 64 bits
+            raise ValueError
     except ValueError:
         raise UsageError(
             f"--ulimit {text}: the limits are whole numbers", hint="write NAME=SOFT:HARD"

@@ -123,3 +123,11 @@ def test_a_configuration_without_proxies_is_not_even_parsed(tmp_path: Path) -> N
     )
 
     assert done.stdout.strip() == "{} False"
+
+
+@pytest.mark.parametrize("odd", ["http://\ud800", "http://a\0b", "http://a\nB=c", 5, None, [], {}])
+def test_a_value_that_no_environment_can_hold_makes_no_argument(odd: object) -> None:
+    assert read_proxies(text(default={"httpProxy": odd, "noProxy": "a"}), SOCKET) == {
+        "NO_PROXY": "a",
+        "no_proxy": "a",
+    }

@@ -178,8 +178,12 @@ def test_limits_have_a_soft_and_a_hard_value(text: str, limit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nofile", "nofile=", "nofile=a", "nofiles=1", "nofile=2:1", "nofile=-1:1", "nofile=-2"]
-)
+    "text",
+    [
+        "nofile", "nofile=", "nofile=a", "nofiles=1", "nofile=2:1", "nofile=-1:1", "nofile=-2",
+        f"nofile={1 << 63}", f"nofile={1 << 64}", f"nofile=1:{1 << 64}", "nofile=" + "9" * 5000,
+    ],
+)  # fmt: skip
 def test_limits_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--ulimit"):
         values.ulimit(text)
@@ -293,3 +297,9 @@ def test_agents_are_sockets_or_keys_by_their_ids(tmp_path: Path) -> None:
         assert values.ssh([f"={key}"], {}) == (SshSpec(id="default", paths=(str(key),)),)
         with pytest.raises(UsageError, match="an agent's socket stands alone"):
             values.ssh([f"a={key},{own}"], {})
+
+
+@pytest.mark.parametrize("text", ["\udcff=1.2.3.4", "a\x01:1.2.3.4", "a=fe80::1%\n1.2.3.4 b"])
+def test_a_host_of_characters_that_no_file_of_hosts_can_have_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--add-host"):
+        values.add_hosts([text])
