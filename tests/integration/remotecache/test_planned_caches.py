@@ -113,6 +113,7 @@ def test_a_stage_that_is_made_from_a_cache_is_believed_as_it_is_by_a_build(
     assert list(states(plan).values()).count("miss") == 1
     assert states(plan)[plan["steps"][-1]["digest"]] == "depends"
     assert states(plan)[plan["steps"][-2]["digest"]] == "hit"
+    assert [step["key"] is not None for step in plan["steps"][-2:]] == [True, False]
     check(there, plan, "--cache-from", f"type=local,src={cache}")
 
 
