@@ -125,7 +125,8 @@ def _aspect(entry: Entry, what: str) -> str:
 
 def _field_lines(field: Change) -> Iterator[str]:
     if field.name == "History":
-        yield "C History:"
+        same = " the same steps; times, comments or layers differ" if field.before == field.after else ""
+        yield f"C History:{same}"
         for line in difflib.unified_diff(field.before, field.after, n=0, lineterm=""):
             if not line.startswith(("---", "+++", "@@")):
                 yield f"    {cut(one_line(line), WIDEST_STEP, full=False)}"

@@ -54,6 +54,19 @@ def test_a_difference_is_told_for_people(capsys: pytest.CaptureFixture[str]) -> 
     assert lines[14] == "Layers: 1 of 2 and 2 are the same"
 
 
+def test_histories_of_the_same_steps_are_not_told_without_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "app.tar").write_bytes(tar_of(*ONE[1]))
+    for epoch in ("1", "2"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        run(capsys, "import", str(tmp_path / "app.tar"), f"imported:{epoch}")
+
+    told = run(capsys, "diff", "imported:1", "imported:2")
+
+    assert "C History: the same steps; times, comments or layers differ\n" in told
+
+
 def test_a_difference_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(run(capsys, "diff", "--format", "json", "app:1", "app:2"))
 
