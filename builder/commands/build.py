@@ -38,8 +38,10 @@ ABOUT = (
     "Without --output the image goes to the local store, under the names that -t gives."
 )
 CLOSING = """\
-Environment: PYBUILD_ROOT, BUILDKIT_PROGRESS, SOURCE_DATE_EPOCH, NO_COLOR, FORCE_COLOR.
-Exit status: 0 built, 1 the build failed, 2 bad usage, 130 interrupted."""
+Environment: PYBUILD_ROOT, PYBUILD_CONFIG, BUILDKIT_PROGRESS, SOURCE_DATE_EPOCH, DOCKER_DEFAULT_PLATFORM,
+NO_COLOR, FORCE_COLOR.
+Exit status: 0 built, 1 the build failed, or --check found something, 2 bad usage, 130 interrupted,
+143 terminated."""
 
 CALLS = ("call", "check", "print")
 ATTESTS = ("provenance", "sbom", "attest", "attest-as")

@@ -36,7 +36,7 @@ FLAGS = (
          "ID=KEY[,KEY...] for files with private keys"),
     Flag(name="allow", kind="list", metavar="ENTITLEMENT", group=WITH,
          help="grant network.host, security.insecure or device[=NAME[,alias=NAME]] to the steps that ask "
-         "for it"),
+         "for it; buildx.local.delete to an output with mode=delete (several)"),
     Flag(name="cdi-spec-dir", kind="list", metavar="DIR", group=WITH,
          help="look for CDI specifications of devices there (default /etc/cdi, /var/run/cdi, "
          "/etc/buildkit/cdi)"),
