@@ -221,6 +221,7 @@ else:
 KINDS: dict[str, type[Event]] = {kind.tag: kind for kind in Event.__subclasses__()}
 
 
+LATEST = 1e11  # seconds: no time of any build, and none that one takes
 _ENCODED = plainjson.encoder(compact=True, plain=vars)
 
 
@@ -257,7 +258,9 @@ def _value(kind: type[Value], data: Any) -> Value:
 def _field(kind: str, value: Any) -> Any:
     """A field's value, whose annotation is `kind`; raises ValueError where it is of another type."""
     match kind, value:
-        case ("float", int() | float()) | ("int", int()) | ("str", str()) | ("bool", bool()):
+        case ("int", int()) | ("str", str()) | ("bool", bool()):
+            return value
+        case "float", int() | float() if abs(value) < LATEST:  # and is a number
             return value
         case "tuple[str, ...]", list():
             return tuple(_field("str", item) for item in value)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FILE = "failed.json"
 KEPT_STEPS = 10
 KEPT_BYTES = 4 << 30
+LATEST = 1e11  # seconds: no time of any step
 _FORMAT = 1
 
 
@@ -303,6 +304,7 @@ def _read(folder: str) -> FailedStep | None:
             step = msgspec.convert(json.loads(file.read()), FailedStep)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:  # damaged, or of another version
+    except (ValueError, OverflowError, RecursionError):  # damaged, or of another version
         return None
-    return step if step.build == os.path.basename(folder) and step.format == _FORMAT else None
+    is_sound = step.format == _FORMAT and 0 <= step.time < LATEST and 0 <= step.size < 1 << 62
+    return step if is_sound and step.build == os.path.basename(folder) else None

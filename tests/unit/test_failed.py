@@ -213,3 +213,15 @@ async def test_what_was_removed_before_the_build_ended_is_not_kept_after_all(
     assert failures.finish(layers) is None
     assert kept_steps(store) == []
     assert not list(layers.all())
+
+
+@pytest.mark.parametrize("time", ["1e308", "-1", "NaN", "Infinity", "9" * 400, "9" * 5000, "[" * 100_000])
+def test_a_file_with_a_time_that_is_none_is_damaged(store: Store, layers: LayerStore, time: str) -> None:
+    keep(store, layers, "good", time=2)
+    keep(store, layers, "bad", time=1)
+    file = store.root / "builds/bad" / failed.FILE
+    written = file.read_text()
+    file.write_text(written.replace('"time":1,', f'"time":{time},'))
+    assert file.read_text() != written
+
+    assert [step.build for step in kept_steps(store)] == ["good"]
