@@ -165,9 +165,8 @@ class Transport:
             try:
                 base = await self._base(registry)
                 url = path if "://" in path else f"{base}/v2/{path}"
-                if origin(_address(registry, url)) != origin(
-                    httpx.URL(base)
-                ):  # there, the address is the right
+                # Elsewhere, the address itself is what lets one in.
+                if origin(_address(registry, url)) != origin(httpx.URL(base)):
                     response = await self._follow(registry, method, url, headers, None, body)
                 else:
                     response = await self._authorized(registry, method, url, scope, headers, body)
