@@ -89,7 +89,7 @@ class _Finding:
     def __init__(self, files: TreeFiles) -> None:
         self.files = files
         self.system = read_system(files)
-        self.found: dict[tuple[str, str, str, str], Package] = {}
+        self.found: dict[tuple[str, str], Package] = {}
         self.notes: list[str] = []
         self.looked = 0
         self.room = MOST_TEXT
@@ -115,7 +115,7 @@ class _Finding:
 
     def inventory(self) -> Inventory:
         """What was found."""
-        packages = sorted(self.found.values(), key=lambda one: (one.kind, one.name, one.version, one.found))
+        packages = sorted(self.found.values(), key=_place)
         return Inventory(self.system, tuple(packages), tuple(self.notes))
 
     def _take(self, what: str, packages: Iterable[Package]) -> None:
@@ -125,7 +125,7 @@ class _Finding:
                     self._note(f"only {MOST_PACKAGES} packages are told of")
                     return
                 one = bounded(package)
-                key = (one.kind, one.name, one.version, one.found)
+                key = (one.purl, one.found)  # of one version there may be several architectures
                 if key in self.found:
                     continue
                 self.room -= sum(len(str(text)) for text in msgspec.structs.astuple(one))
@@ -140,6 +140,11 @@ class _Finding:
         clean = "".join(mark if mark.isprintable() else "?" for mark in text[:500])
         if clean not in self.notes and len(self.notes) < MOST_NOTES:
             self.notes.append(clean.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _place(one: Package) -> tuple[str, ...]:
+    """Where a package stands among others."""
+    return one.kind, one.name, one.version, one.found, one.purl
 
 
 def _reader_of(files: TreeFiles, path: str, entry: Entry) -> Iterator[Package] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email.errors import MessageError
-from email.parser import BytesHeaderParser
+from email.parser import HeaderParser
 
 from builder.attest.packages.package import Files, Package, Unreadable
 from builder.attest.purl import package_url
@@ -28,8 +28,9 @@ def read(files: Files, path: str) -> Iterator[Package]:
     data = files.read(path, MAX_METADATA)
     if data is None:
         return
+    text = data.partition(b"\n\n")[0].decode("utf-8", "replace")  # as bytes, only ASCII would be read
     try:
-        fields = BytesHeaderParser().parsebytes(data.partition(b"\n\n")[0], headersonly=True)
+        fields = HeaderParser().parsestr(text, headersonly=True)
     except (MessageError, ValueError) as error:
         raise Unreadable("its metadata cannot be read") from error
     told = {name: str(fields.get(name) or "") for name in FIELDS}

@@ -35,6 +35,14 @@ def test_python_packages_are_told_by_their_metadata_under_their_normal_names() -
     assert found_in(files).packages[0].license == "MIT"
 
 
+def test_metadata_of_python_is_read_as_utf_8() -> None:
+    text = "Name: black\nVersion: 24\nAuthor: Łukasz Müller\nSummary: naïve\n\nbody\n"
+
+    (package,) = found_in({"lib/black-24.dist-info/METADATA": text}).packages
+
+    assert (package.supplier, package.summary) == ("Łukasz Müller", "naïve")
+
+
 def test_npm_packages_are_those_in_node_modules_and_no_folder_inside_of_one() -> None:
     def package(name: str, version: str = "1.0.0") -> str:
         return json.dumps({"name": name, "version": version, "author": {"name": "A B"}, "license": "ISC"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.packages import found_in, rpm_bdb, rpm_ndb, rpm_package, rpm_sqlite
+from tests.support.packages import found_in, rpm_bdb, rpm_header, rpm_ndb, rpm_package, rpm_sqlite
 
 DEBIAN = 'PRETTY_NAME="Debian 12"\nID=debian\nVERSION_ID="12"\n'
 STATUS = """\
@@ -64,6 +64,16 @@ def test_dpkg_tells_of_what_is_installed_and_not_of_what_was() -> None:
     libc = found.packages[1]
     assert (libc.name, libc.version, libc.summary) == ("libc6", "2.36-9+deb12u1", "GNU C Library")
     assert (found.system.id, found.system.version, found.notes) == ("debian", "12", ())
+
+
+def test_a_package_of_several_architectures_is_told_once_for_each() -> None:
+    both = STATUS + "\n" + STATUS.replace("Architecture: amd64", "Architecture: i386")
+    rpms = [rpm_header({1000: "glibc", 1001: "2", 1002: "1", 1022: arch}) for arch in ("i686", "x86_64")]
+
+    arches = [purl.partition("arch=")[2].partition("&")[0] for purl in purls({"var/lib/dpkg/status": both})]
+
+    assert arches == ["amd64", "i386", "amd64", "i386"]
+    assert len(purls({"var/lib/rpm/Packages.db": rpm_ndb(rpms)})) == 2
 
 
 def test_images_without_dpkg_itself_have_a_file_for_each_package() -> None:
