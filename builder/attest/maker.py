@@ -120,9 +120,9 @@ class Attesting:
         return wrap
 
     def metadata(self) -> dict[str, object]:
-        """What --metadata-file has of provenance, as buildx has it: without steps and times."""
+        """What --metadata-file has of provenance, as buildx has it: v0.2, without steps and times."""
         key = "buildx.build.provenance"
-        found = {name: provenance.without_details(told) for name, told in self._told.items()}
+        found = {name: provenance.for_metadata(told) for name, told in self._told.items()}
         if len(found) == 1:
             return {key: next(iter(found.values()))}
         return {f"{key}/{name}": told for name, told in found.items()}

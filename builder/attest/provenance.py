@@ -109,17 +109,10 @@ def predicate(
     return _older(told) if wanted.version == "v0.2" else told
 
 
-def without_details(told: Json) -> Json:
-    """A predicate of either version without its steps, times and other metadata."""
-    if "buildDefinition" not in told:
-        return {name: value for name, value in told.items() if name not in ("buildConfig", "metadata")}
-    definition = dict(told["buildDefinition"])
-    internal = definition["internalParameters"]
-    definition["internalParameters"] = {
-        name: value for name, value in internal.items() if name != "buildConfig"
-    }
-    details = {name: value for name, value in told["runDetails"].items() if name != "metadata"}
-    return {"buildDefinition": definition, "runDetails": details}
+def for_metadata(told: Json) -> Json:
+    """A predicate of either version as buildx's metadata files have it: v0.2, without steps and metadata."""
+    older = _older(told) if "buildDefinition" in told else told
+    return {name: value for name, value in older.items() if name not in ("buildConfig", "metadata")}
 
 
 def _request(

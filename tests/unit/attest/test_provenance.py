@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from builder.attest.materials import gather
-from builder.attest.provenance import V02, V1, Invocation, Wanted, predicate, predicate_type
+from builder.attest.provenance import V02, V1, Invocation, Wanted, for_metadata, predicate, predicate_type
 from builder.attest.redaction import Redactor, secrets_in
 from builder.compiler.program import Program
 from builder.ops.source import Git, Http
@@ -92,6 +92,15 @@ def test_materials_are_known_by_address_and_digest() -> None:
         "https://example.org/x.git#main",
     ]
     assert [list(material["digest"]) for material in found] == [["sha256"], ["sha256"], ["sha256"], ["sha1"]]
+
+
+def test_metadata_files_have_the_form_that_buildx_writes_there_whatever_the_version() -> None:
+    told = [for_metadata(provenance(EVERYTHING, version=version)) for version in ("v1", "v0.2")]
+
+    assert told[0] == told[1]
+    assert told[0]["buildType"] == "https://mobyproject.org/buildkit@v1"
+    assert told[0]["invocation"]["configSource"] == {"entryPoint": "Dockerfile"}
+    assert sorted(told[0]) == ["buildType", "builder", "invocation", "materials"]
 
 
 def test_the_shape_is_that_of_slsa_v1_with_buildkits_fields() -> None:
