@@ -6,11 +6,11 @@ nothing is recorded.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from builder import loops
 from builder.attempt import Attempts
 from builder.checks.documents import Report
 from builder.checks.outline import Outline, read_outline
@@ -34,7 +34,7 @@ def check(request: BuildRequest) -> Report:
     attempts = _attempts(request, all_stages=not request.target)
     error: BuildError | None = None
     try:
-        programs = asyncio.run(_compile(attempts, request))
+        programs = loops.run(_compile(attempts, request))
         attempts.refuse(programs.warnings)
     except BuildError as raised:
         error = raised
@@ -44,7 +44,7 @@ def check(request: BuildRequest) -> Report:
 def outline(request: BuildRequest) -> tuple[Outline, SourceText]:
     """What the target takes, for the first platform. Raises BuildError where it cannot be compiled."""
     attempts = _attempts(request)
-    asyncio.run(_compile(attempts, request))
+    loops.run(_compile(attempts, request))
     attempt, reading = attempts.first, attempts.first.reading
     return read_outline(reading.dockerfile(), attempt.options, attempt.visits), reading.source
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from builder import prepare, remote
+from builder import loops, prepare, remote
 from builder.agents.agent import Agents
 from builder.attempt import Attempt
 from builder.compiler.lock import (
@@ -78,7 +78,7 @@ def make_lock(request: BuildRequest, *, keep: bool = False) -> Locked:
     store = open_store(request.root)
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         texts = load_texts(request.but(pull=True))  # without the lock that is there
-        after = asyncio.run(_look(request, store, texts))
+        after = loops.run(_look(request, store, texts))
     if keep:
         after = merged(before, after)
     new = render(after)

@@ -6,11 +6,10 @@ remembered (`recall`), and then neither parser nor compiler nor checks are loade
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from builder import compiled, memo, prepare
+from builder import compiled, loops, memo, prepare
 from builder.compiler.lock import LockFile
 from builder.compiler.program import CompileOptions, NamedContext
 from builder.compiler.remotes import is_remote
@@ -39,7 +38,7 @@ def load_programs(request: BuildRequest) -> Programs:
     """The compiled definition of what the request would build; nothing runs. Raises BuildError."""
     store = open_store(request.root)
     attempts = open_attempts(request, store, load_texts(request))
-    return asyncio.run(attempts.compile(open_images(request, store)))
+    return loops.run(attempts.compile(open_images(request, store)))
 
 
 def open_attempts(request: BuildRequest, store: Store, texts: Texts) -> Attempts:
@@ -91,7 +90,7 @@ def _is_repeatable(request: BuildRequest, texts: Texts) -> bool:
 
 def load_texts(request: BuildRequest) -> Texts:
     """What is read before a compile; what is remote is fetched. Raises BuildError."""
-    return asyncio.run(read_texts(request, open_store(request.root)))
+    return loops.run(read_texts(request, open_store(request.root)))
 
 
 async def read_texts(request: BuildRequest, store: Store) -> Texts:

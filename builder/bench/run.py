@@ -8,7 +8,6 @@ are put back, so every case but the first differs from the first in that one fil
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replace_options
 
-from builder import prepare
+from builder import loops, prepare
 from builder.attempt import Attempt
 from builder.bench.advice import WORTH_SECONDS, Advice, Change, advise, amount, other_steps
 from builder.bench.copying import changed, copy_context, is_text
@@ -114,7 +113,7 @@ class Bench:
             kept_analyses(self.store),
             time_of=times_of(self.request, self.store),
         )
-        program = asyncio.run(self._compile())
+        program = loops.run(self._compile())
         name, text = self.texts.ignore or (".dockerignore", "")
         self.entries: list[Entry] = context.read(self.folder, parse_ignore(text, name))
         self.tree = Tree().plus(LayerId("context"), self.entries)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from builder import loops
 from builder.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def drive(work: Coroutine[None, None, T], reader: Reader, held: Sequence[int] = 
         raise
     supervised = _supervise(work, reader, held)
     try:
-        return asyncio.run(supervised)
+        return loops.run(supervised)
     finally:
         supervised.close()  # where they were never begun
         work.close()

@@ -34,8 +34,7 @@ def log_in(parsed: Parsed, environ: Environ) -> int:
     registry = _registry(parsed, "pybuild login")
     user, password = _given(parsed)
     insecure = (registry,) if "tls-verify" in parsed and not parsed.switch("tls-verify") else ()
-    import asyncio
-
+    from builder import loops
     from builder.oci import login as logins
     from builder.undumped import without_dumps
 
@@ -43,7 +42,7 @@ def log_in(parsed: Parsed, environ: Environ) -> int:
         known = logins.known_login(environ, registry) if not password else None
         if known is None or user not in ("", known.user) or not _tried(environ, registry, known, insecure):
             login = _asked(user or (known.user if known else ""), password, is_given=bool(user))
-            kept = asyncio.run(logins.log_in(environ, registry, login, insecure))
+            kept = loops.run(logins.log_in(environ, registry, login, insecure))
             if not kept.helper:
                 sys.stderr.write(PLAIN_TEXT.format(path=kept.path))
     print("Login Succeeded")
@@ -52,13 +51,12 @@ def log_in(parsed: Parsed, environ: Environ) -> int:
 
 def _tried(environ: Environ, registry: str, known: Login, insecure: tuple[str, ...]) -> bool:
     """Whether a login that is kept is still good."""
-    import asyncio
-
+    from builder import loops
     from builder.oci import login as logins
 
     sys.stderr.write(f"Authenticating with existing credentials... [Username: {known.user}]\n")
     try:
-        asyncio.run(logins.try_login(environ, registry, known, insecure))
+        loops.run(logins.try_login(environ, registry, known, insecure))
     except BuildError as error:
         if error.code != "registry-denied":
             raise

@@ -7,13 +7,13 @@ and no file is fetched, and no secret is read.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder import loops
 from builder.compiler.entitlements import device_grants
 from builder.contexts import Context, open_context
 from builder.devices.machine import MachineDevices
@@ -59,7 +59,7 @@ def plan(request: BuildRequest, assume: Sequence[str] = ()) -> Account:
     Assumed(assume)  # a bad pattern is better known before
     store = open_store(request.root)
     texts = load_texts(request)
-    programs = asyncio.run(_compile(request, store, texts))
+    programs = loops.run(_compile(request, store, texts))
 
     def look(said: Said | None = None) -> Account:
         with locks.shared(store.folder, locks.USES):
@@ -70,7 +70,7 @@ def plan(request: BuildRequest, assume: Sequence[str] = ()) -> Account:
         if not request.cache_from or request.no_cache or not _is_lacking(account):
             return account
         warnings: list[str] = []
-        said = asyncio.run(ask(request, store, warnings.append))
+        said = loops.run(ask(request, store, warnings.append))
         account = look(said)
     return replace(account, notes=(*account.notes, *dict.fromkeys(warnings)))
 
@@ -140,7 +140,7 @@ class _Plan:
             said=self.said,
         )
         try:
-            outlook = asyncio.run(rehearsal.outlook())
+            outlook = loops.run(rehearsal.outlook())
             return self._account(outlook)
         finally:
             for context in self.contexts.values():

@@ -6,7 +6,6 @@ in it can name a path outside the image. Its bytes go from a spool in the store 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from builder import loops
 from builder.compiler.created_by import valid
 from builder.compiler.remotes import WEB, AddressError, read_file, redact
 from builder.digest import Digest
@@ -121,7 +121,7 @@ def _fetched(store: Store, address: str) -> BinaryIO:
         raise BuildError(f"{redact(address)}: {error}", code="bad-address") from error
     layers = LayerStore(Path(store.folder, "layers"), store.blobs)
     shelf = Shelf(store.folder, layers, Cache(os.path.join(store.folder, "cache"), layers.exists))
-    layer = asyncio.run(http.fetch(shelf, op))
+    layer = loops.run(http.fetch(shelf, op))
     return layers.open(layer, layers.entries(layer)[0])
 
 

@@ -7,13 +7,12 @@ of an earlier build is there. The stores lie in a folder of the user's `ingest/`
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from builder import images
+from builder import images, loops
 from builder.delivery import TREES
 from builder.errors import UsageError
 from builder.exporters import ATTRIBUTES
@@ -80,7 +79,7 @@ class Verification:
                 "standard input can be read once, and an image is verified by building it again",
                 hint="name a file with -f FILE, and a CONTEXT that is a folder or an address",
             )
-        self._bases = asyncio.run(_bring_bases(request, self.store))
+        self._bases = loops.run(_bring_bases(request, self.store))
 
     def begin(self, request: BuildRequest, name: str) -> BuildRequest:
         """What is to be built for a rebuild of this name, in a new store. Raises StoreError."""
