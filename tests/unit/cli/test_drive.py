@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ while True:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
         print("no", flush=True)
+"""
+HELD_UP = """
+_reader, writer = os.pipe()
+print("ready", flush=True)
+while True:
+    os.write(writer, bytes(4096))
 """
 FAILING = """
 try:
@@ -148,6 +155,27 @@ def test_a_build_that_cannot_stop_is_ended_all_the_same() -> None:
     process.send_signal(signal.SIGTERM)
 
     assert finish(process)[0] == 143
+
+
+def test_a_build_that_tells_somebody_who_does_not_read_is_ended() -> None:
+    """Not only by SIGKILL, though the event loop itself is what waits."""
+    process = start(HELD_UP, grace=0.1)
+    wait_for(process, "ready")
+
+    process.send_signal(signal.SIGTERM)
+
+    assert finish(process)[0] == 143
+
+
+def test_a_second_signal_ends_what_waits_for_a_reader_at_once() -> None:
+    process = start(HELD_UP)
+    wait_for(process, "ready")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)  # two that are there at the same time are one
+
+    process.send_signal(signal.SIGINT)
+
+    assert finish(process)[0] == 130
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
