@@ -57,8 +57,13 @@ class Terminal:
             if self.live is None:
                 self.live = self._open()
             width, height = _size(self.out.target)
-            self.live.console.size = ConsoleDimensions(width, height)
-            self.live.update(self._text(self.board.rows(now, width - 1, height - 1)), refresh=True)
+            console = self.live.console
+            console.size = ConsoleDimensions(width, height)
+            # A process that is stopped (Ctrl-Z) or killed leaves the cursor as it is between two pictures.
+            with console:
+                console.show_cursor(False)
+                self.live.update(self._text(self.board.rows(now, width - 1, height - 1)), refresh=True)
+                console.show_cursor(True)
         except OSError:
             self.out.gone = True
 
@@ -109,7 +114,9 @@ class Terminal:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
-        live.start()
+        with console:
+            live.start()
+            console.show_cursor(True)
         return live
 
     def _text(self, rows: list[Row]) -> Text:

@@ -105,6 +105,21 @@ def test_a_ticking_clock_moves_the_time_of_what_runs() -> None:
     assert "1m02s" in terminal.getvalue()
 
 
+def test_the_cursor_is_shown_between_two_pictures() -> None:
+    """Who stops the process there (Ctrl-Z), or kills it, has a terminal with a cursor."""
+    terminal = FakeTerminal()
+    reader = Terminal(terminal, XTERM)
+    for event in started():
+        reader.emit(event)
+
+    for now in (1.0, 2.0):
+        reader.tick(now)
+
+        assert f"{now}s" in terminal.getvalue().rpartition("\x1b[?25l")[2]
+        assert terminal.getvalue().endswith("\x1b[?25h")
+    reader.close()
+
+
 def test_a_terminal_that_is_gone_does_not_stop_the_build() -> None:
     reader = Terminal(DeadTerminal(), XTERM)
     for event in started():
