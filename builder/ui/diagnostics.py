@@ -11,6 +11,7 @@ from builder.ui.stream import paint
 from builder.ui.words import clean
 
 TAIL_LINES = 20
+LONGEST_TAIL_LINE = 1000  # characters; of a longer one the two ends are shown
 
 
 def render(error: BuildError, *, color: bool = False) -> str:
@@ -53,9 +54,16 @@ def _place(error: BuildError, *, color: bool) -> list[str]:
 
 
 def _tail(error: StepFailed, *, color: bool) -> list[str]:
-    shown = [clean(line) for line in error.tail[-TAIL_LINES:]]
+    shown = [_shortened(clean(line)) for line in error.tail[-TAIL_LINES:]]
     heading = "the last line it wrote:" if len(shown) == 1 else f"the last {len(shown)} lines it wrote:"
     return [heading, *(paint("  | ", "dim", color=color) + line for line in shown)]
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= LONGEST_TAIL_LINE:
+        return line
+    end = LONGEST_TAIL_LINE // 2
+    return f"{line[:end]} … {line[-end:]}"
 
 
 def _lines(text: str) -> list[str]:

@@ -68,6 +68,16 @@ def test_only_the_last_lines_of_a_long_output_are_shown() -> None:
     assert (shown[3], shown[-1]) == ("  | line 80", "  | line 99")
 
 
+def test_of_a_line_without_end_the_two_ends_are_shown() -> None:
+    error = StepFailed("it failed", status=1, tail=("begun " + 60_000 * "." + " FAILED", "short"))
+
+    shown = render(error).splitlines()
+
+    assert (shown[3][:10], shown[3][-10:], shown[4]) == ("  | begun ", "... FAILED", "  | short")
+    assert " … " in shown[3]
+    assert len(shown[3]) < 1100
+
+
 @pytest.mark.hostile("terminal escapes")
 def test_nothing_hostile_gets_through() -> None:
     source = SourceText("Dock\x1b[31merfile", "RUN \x1b]0;x\x07a\n")
