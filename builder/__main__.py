@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def start() -> NoReturn:
     """Run the command; one that is interrupted while it is loaded ends without a traceback, too."""
+    _put_own_modules_first()
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         _begin_again_in_utf8()
     try:
@@ -19,6 +20,18 @@ def start() -> NoReturn:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     script()
+
+
+def _put_own_modules_first() -> None:
+    """Python's modules and those beside this package go before what the working folder and PYTHONPATH have.
+
+    A project that is built may well hold a module of such a name.
+    """
+    python = os.path.dirname(os.__file__)
+    if python in sys.path:
+        at = sys.path.index(python)
+        installed = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        sys.path[:] = [python, installed, *sys.path[at + 1 :], *sys.path[:at]]
 
 
 def _begin_again_in_utf8() -> None:

@@ -17,6 +17,7 @@ from builder.commands.flags import nearest, parse
 from builder.commands.store import GLOBAL_FLAGS
 from builder.commands.termination import raise_again, unwind_on_sigterm
 from builder.errors import BuildError, Interrupted, UsageError
+from builder.home import settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -254,8 +255,9 @@ def _overview() -> str:
 
 
 def _prepare_process(*, debug: bool) -> None:
-    """Streams that take any character, defects told in one line."""
+    """Streams that take any character, a home that is known, defects told in one line."""
     _open_missing_streams()
+    settle(os.environ)
     for stream, errors in (
         (sys.stdin, "surrogateescape"),
         (sys.stdout, "backslashreplace"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from builder.home import in_home
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +28,8 @@ def find(environment: Mapping[str, str]) -> str:
         return environment[VARIABLE]
     folder = environment.get("XDG_CONFIG_HOME", "")
     if not folder.startswith("/"):  # the specification says to ignore relative ones
-        folder = os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".config")
-    for path in (os.path.join(folder, "pybuild", "config.toml"), SYSTEM_FILE):
+        folder = in_home(environment, ".config")
+    for path in (os.path.join(folder, "pybuild", "config.toml") if folder else "", SYSTEM_FILE):
         if os.path.exists(path):
             return path
     return ""

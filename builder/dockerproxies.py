@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 
+from builder.home import in_home
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +29,9 @@ MAX_FILE = 4 << 20
 
 def find_proxies(environ: Mapping[str, str]) -> dict[str, str]:
     """The build arguments that docker's configuration makes; {} where it makes none, or cannot be read."""
-    folder = environ.get("DOCKER_CONFIG") or os.path.join(
-        environ.get("HOME") or os.path.expanduser("~"), ".docker"
-    )
+    folder = environ.get("DOCKER_CONFIG") or in_home(environ, ".docker")
+    if not folder:
+        return {}
     try:
         with open(os.path.join(folder, "config.json"), "rb", buffering=0) as file:
             data = file.read(MAX_FILE) or b""

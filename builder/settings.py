@@ -31,6 +31,7 @@ import os
 
 from builder.configfile import MAX_FILE, VARIABLE, find
 from builder.errors import UsageError, reason_of
+from builder.home import find_home
 from builder.value import Value
 
 TYPE_CHECKING = False
@@ -141,7 +142,7 @@ def _registries(path: str, tables: Any, environment: Mapping[str, str]) -> tuple
         raise UsageError(
             f"{path}: registries has something that is no table", hint='write [registries."host"] on a line'
         )
-    home = environment.get("HOME") or os.path.expanduser("~")
+    home = find_home(environment)
     return tuple(_registry(path, host, table, home) for host, table in tables.items())
 
 
@@ -156,6 +157,10 @@ def _registry(path: str, host: str, table: Mapping[str, Any], home: str) -> Regi
 
     def file(name: str) -> str:
         if name.startswith("~/"):
+            if not home:
+                raise UsageError(
+                    f"{path}: {where[:-1]} names {name}, and there is no home folder", hint="set HOME"
+                )
             return os.path.join(home, name[2:])
         return os.path.join(os.path.dirname(os.path.abspath(path)), name)
 

@@ -150,7 +150,7 @@ def _call(program: str, pid: int, rows: list[Row]) -> None:
     command = [program, str(pid), *idmaps.as_arguments(rows)]
     try:
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, errors="replace", timeout=_PATIENCE
+            command, check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE
         )
     except subprocess.TimeoutExpired:
         raise MapsRefused(f"{program} did not answer in {_PATIENCE} seconds", "see why it hangs") from None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.errors import BuildError, reason_of
+from builder.home import in_home
 from builder.oci.auth import Login
 from builder.oci.reference import DOCKER_HUB
 
@@ -44,15 +45,19 @@ class Places:
 
 def find_places(environ: Mapping[str, str], uid: int) -> Places:
     """Where logins are kept, by docker's and podman's variables."""
-    home = environ.get("HOME") or os.path.expanduser("~")
-    docker = os.path.join(environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
+    docker = environ.get("DOCKER_CONFIG") or in_home(environ, ".docker")
     config = environ.get("XDG_CONFIG_HOME", "")
-    config = config if config.startswith("/") else os.path.join(home, ".config")
+    config = config if config.startswith("/") else in_home(environ, ".config")
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     runtime = os.path.join(runtime, "containers") if runtime else f"/run/containers/{uid}"
-    podman = tuple(os.path.join(folder, "auth.json") for folder in (runtime, f"{config}/containers"))
     first = environ.get("REGISTRY_AUTH_FILE", "")
-    read = tuple(os.path.abspath(path) for path in (first, docker, *podman) if path)
+    found = (
+        first,
+        docker and os.path.join(docker, "config.json"),
+        os.path.join(runtime, "auth.json"),
+        config and os.path.join(config, "containers", "auth.json"),
+    )
+    read = tuple(os.path.abspath(path) for path in found if path)
     return Places(read, read[0], environ.get("DOCKER_AUTH_CONFIG", ""))
 
 

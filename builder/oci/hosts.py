@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from builder.errors import UsageError
+from builder.home import in_home
 from builder.oci.addresses import is_loopback, without_port
 from builder.oci.answers import HUB_HOST
 from builder.oci.clients import PLAIN, Trust
@@ -104,10 +105,11 @@ class Hosts:
 
 def certificate_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Where folders of certificates lie: the user's first."""
-    home = environ.get("XDG_CONFIG_HOME", "")
-    if not home.startswith("/"):
-        home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    return (*(os.path.join(home, folder) for folder in USER_FOLDERS), *SYSTEM_FOLDERS)
+    config = environ.get("XDG_CONFIG_HOME", "")
+    if not config.startswith("/"):
+        config = in_home(environ, ".config")
+    own = USER_FOLDERS if config else ()
+    return (*(os.path.join(config, folder) for folder in own), *SYSTEM_FOLDERS)
 
 
 def _by_name(settings: Iterable[RegistrySettings]) -> dict[str, RegistrySettings]:

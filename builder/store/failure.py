@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM)
 _OPEN = (errno.EMFILE, errno.ENFILE)
+_LACKING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # of calls that not all file systems know
+_OTHER_FILE_SYSTEM = "choose a folder on another file system with --root or PYBUILD_ROOT"
 _TOO_MANY = "too-many-open-files"
 _RAISE = "raise the limit of open files (ulimit -n 1024), or run fewer steps at the same time with --jobs"
 _FREE_SPACE = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
@@ -40,6 +42,7 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
         return StoreError(f"{doing} in {path} failed: {reason_of(error)}", code=_TOO_MANY, hint=_RAISE)
     else:
         reason = reason_of(error)
+        hint = _OTHER_FILE_SYSTEM if error.errno in _LACKING else None
     return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
 
 
@@ -58,10 +61,22 @@ def system_error(error: OSError) -> BuildError:
     what = f"{name}: {reason_of(error)}" if name else reason_of(error)
     if error.errno in _OPEN:
         told = BuildError(what, code=_TOO_MANY, hint=_RAISE)
+    elif not name and error.errno == errno.ENOENT and not _has_working_folder():
+        told = BuildError(
+            "the working folder is gone", code="system", hint="change to one that is there (cd)"
+        )
     else:
         told = BuildError(what, code="system", hint="free some space there" if error.errno in _FULL else None)
     told.__cause__ = error
     return told
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def full_disk_hint(path: str) -> str | None:

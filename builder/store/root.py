@@ -22,11 +22,13 @@ Whoever passed `open_store` may rely on the folders. Never knows what is in them
 
 from __future__ import annotations
 
+import errno
 import os
 
 from builder import plainjson
 from builder.errors import StoreError
 from builder.fs.ownership import outer_uid
+from builder.home import in_home
 from builder.store.blobs import BlobStore
 from builder.store.failure import store_error, told_as
 
@@ -39,6 +41,7 @@ FORMAT = 1
 FOLDERS = ("blobs/sha256", "layers", "cache", "ingest", "builds", "locks")
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # see link(2)
 _OURS = {"VERSION", "oci-layout", "index.json", "blobs", "layers", "cache", "ingest", "builds", "locks",
          "cgroups"}  # fmt: skip
 
@@ -61,14 +64,22 @@ class Store:
 
 
 def default_root(environment: Mapping[str, str]) -> str:
-    """The store if nobody names one: PYBUILD_ROOT, /var/lib/pybuild for root, else the XDG data folder."""
+    """The store if nobody names one: PYBUILD_ROOT, /var/lib/pybuild for root, else the XDG data folder.
+
+    Raises StoreError where the user has no home.
+    """
     if chosen := environment.get("PYBUILD_ROOT"):
         return os.path.abspath(chosen)
     if os.geteuid() == 0:
         return "/var/lib/pybuild"
     data = environment.get("XDG_DATA_HOME", "")
     if not data.startswith("/"):  # the specification says to ignore relative ones
-        data = os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".local", "share")
+        data = in_home(environment, ".local", "share")
+    if not data:
+        raise StoreError(
+            f"there is no home folder (of uid {os.getuid()}) to keep a store in",
+            hint="set HOME to a folder, or choose one for the store with --root or PYBUILD_ROOT",
+        )
     return os.path.join(data, "pybuild")
 
 
@@ -174,6 +185,13 @@ def _write_once(folder: str, name: str, data: bytes) -> None:
             os.link(temporary, os.path.join(folder, name))
         except FileExistsError:
             return
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise StoreError(
+                f"the file system of {folder} has no hard links, which a store needs",
+                hint="choose a folder on another file system with --root or PYBUILD_ROOT",
+            ) from error
     finally:
         os.unlink(temporary)
         os.close(fd)

@@ -83,3 +83,56 @@ def test_what_is_in_the_wheel_builds_from_any_folder(wheel: Path, tmp_path: Path
     assert Path(where).is_relative_to(installed)
     assert "built a:1 sha256:" in built.stderr
     assert "its 1 step cached" in again.stderr
+
+
+def others(folder: Path, *names: str) -> Path:
+    """A folder with modules of other people, which are called as these and end whoever loads them."""
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.py").write_text(f"raise SystemExit('this is another {name}')\n")
+    return folder
+
+
+def test_what_pythonpath_leads_to_is_not_taken_for_the_package_or_for_python_s_own(
+    wheel: Path, tmp_path: Path
+) -> None:
+    run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"])
+    (packages,) = (tmp_path / "env").glob("lib/python3.*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    for path in sys.path:
+        if path.endswith("-packages"):  # what it stands on is installed here
+            (packages / f"{len(path)}.pth").write_text(path + "\n")
+    (script,) = packages.glob("*/scripts/pybuild")
+    command = tmp_path / "env/bin/pybuild"
+    command.write_text(f"#!{tmp_path}/env/bin/python\n" + script.read_text().partition("\n")[2])
+    command.chmod(0o755)
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    environment = {
+        "PYTHONPATH": str(others(tmp_path / "theirs", "builder", "re", "json", "typing", "msgspec")),
+        "PYBUILD_ROOT": str(tmp_path / "store"),
+    }
+
+    built = run([command, "-t", "a:1", tmp_path], env=environment)
+
+    assert "built a:1 sha256:" in built.stderr
+
+
+def test_modules_of_the_working_folder_are_not_loaded(tmp_path: Path) -> None:
+    folder = others(tmp_path / "project", "re", "json", "typing", "msgspec", "secrets", "queue")
+    (folder / "Dockerfile").write_text(DOCKERFILE)
+    environment = {"PYTHONPATH": str(CHECKOUT), "PYBUILD_ROOT": str(tmp_path / "store")}
+
+    built = run([sys.executable, "-m", "builder", "-t", "a:1", "."], env=environment, cwd=folder)
+
+    assert "built a:1 sha256:" in built.stderr
+
+
+def test_what_pythonpath_alone_has_is_found(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    (script,) = tmp_path.glob("*/scripts/pybuild")
+
+    told = run([sys.executable, "-S", script, "--version"], env={"PYTHONPATH": str(tmp_path)})
+
+    assert told.stdout.startswith("pybuild ")

@@ -63,3 +63,24 @@ def test_what_nobody_knows_more_of_is_told_in_one_way(number: int, message: str,
 
 def test_a_disk_with_room_has_no_hint(tmp_path: Path) -> None:
     assert full_disk_hint(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK])
+def test_what_a_file_system_does_not_know_is_told_with_what_to_do(number: int) -> None:
+    error = store_error(OSError(number, os.strerror(number)), "/store", "taking the lock x")
+
+    assert error.hint == "choose a folder on another file system with --root or PYBUILD_ROOT"
+
+
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        os.path.abspath("context")
+
+    told = system_error(caught.value)
+
+    assert (told.message, told.hint) == ("the working folder is gone", "change to one that is there (cd)")
+    monkeypatch.chdir(tmp_path)
+    assert system_error(caught.value).message == "no such file or directory"

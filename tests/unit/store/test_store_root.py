@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -189,3 +190,19 @@ def test_a_sweep_takes_what_is_not_live_and_nothing_while_a_build_runs(tmp_path:
 
     assert (removed.digests, removed.size, removed.busy) == ((gone,), 5, False)
     assert list(store.blobs.digests()) == [kept]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_told(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(number, os.strerror(number), source, None, target)
+
+    monkeypatch.setattr(os, "link", link)
+
+    with pytest.raises(StoreError, match=r"the file system of .* has no hard links") as caught:
+        open_store(tmp_path / "store")
+
+    assert "--root" in str(caught.value.hint)
+    assert list((tmp_path / "store" / "ingest").iterdir()) == []
