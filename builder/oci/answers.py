@@ -44,8 +44,7 @@ class _Problems(msgspec.Struct):
 
 async def read_small(response: httpx.Response, limit: int, what: str) -> bytes:
     """A whole body of at most `limit` bytes, as it was sent. Raises ImageError."""
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ImageError(f"{what} comes with a Content-Encoding that was not asked for", code="registry")
+    check_plain(response, what)
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.aiter_raw():
@@ -54,6 +53,18 @@ async def read_small(response: httpx.Response, limit: int, what: str) -> bytes:
         if size > limit:
             raise ImageError(f"{what} has more than {limit} bytes", code="document-too-large")
     return b"".join(chunks)
+
+
+def check_plain(response: httpx.Response, what: str) -> None:
+    """Raise ImageError for a body that is not sent as it is."""
+    encodings = response.headers.get_list("content-encoding", split_commas=True)
+    if any(one.lower() not in ("", "identity") for one in encodings):
+        raise ImageError(f"{what} comes with a Content-Encoding that was not asked for", code="registry")
+
+
+def header(response: httpx.Response, name: str) -> str:
+    """A header's value, "" for none; the first where servers behind each other have added the same again."""
+    return next(iter(response.headers.get_list(name)), "")
 
 
 async def said(response: httpx.Response) -> str:

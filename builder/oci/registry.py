@@ -24,7 +24,9 @@ from builder.oci import spec
 from builder.oci.answers import (
     ATTEMPTS,
     SMALL_SECONDS,
+    check_plain,
     denied,
+    header,
     may_pass,
     pause,
     read_small,
@@ -92,17 +94,9 @@ class Registry:
 
     async def manifest(self, reference: Reference) -> Fetched:
         """The manifest or index that a reference means. Raises ImageError."""
-        path = f"{reference.repository}/manifests/{reference.target}"
         try:
-            async with (
-                asyncio.timeout(SMALL_SECONDS),
-                self._transport.open(
-                    reference.registry, "GET", path, _scope(reference), {"accept": ACCEPT}
-                ) as response,
-            ):
-                if response.status_code != 200:
-                    raise await self._refused(response, reference)
-                data = await read_small(response, MAX_MANIFEST, f"the manifest of {reference.familiar()}")
+            async with asyncio.timeout(SMALL_SECONDS):
+                data, response = await self._whole_manifest(reference)
         except httpx.HTTPError as error:
             raise unreachable(reference.registry, error) from error
         except TimeoutError as error:
@@ -118,6 +112,24 @@ class Registry:
                 code="wrong-digest",
             )
         return Fetched(data, digest, _media_type(response))
+
+    async def _whole_manifest(self, reference: Reference) -> tuple[bytes, httpx.Response]:
+        """A manifest's bytes, asked for again where they break off. Raises as httpx does at last."""
+        path = f"{reference.repository}/manifests/{reference.target}"
+        what = f"the manifest of {reference.familiar()}"
+        for attempt in range(1, ATTEMPTS + 1):
+            async with self._transport.open(
+                reference.registry, "GET", path, _scope(reference), {"accept": ACCEPT}
+            ) as response:
+                if response.status_code != 200:
+                    raise await self._refused(response, reference)
+                try:
+                    return await read_small(response, MAX_MANIFEST, what), response
+                except httpx.HTTPError as error:
+                    if attempt == ATTEMPTS or not may_pass(error):
+                        raise
+            await asyncio.sleep(pause(attempt))
+        raise AssertionError("the last attempt returns or raises")
 
     async def blob(
         self,
@@ -164,10 +176,9 @@ class Registry:
 
         path = f"{reference.repository}/blobs/{descriptor.digest}"
         item = digests.hex_of(digests.parse(descriptor.digest))[:12]
-        failures, resumes, pace = 0, 0, Pace(f"registry {reference.registry}")
+        failures, resumes, farthest, pace = 0, 0, 0, Pace(f"registry {reference.registry}")
         while True:
-            before = ingest.size
-            headers = {"range": f"bytes={before}-"} if before else {}
+            headers = {"range": f"bytes={ingest.size}-"} if ingest.size else {}
             try:
                 async with self._transport.open(
                     reference.registry, "GET", path, _scope(reference), headers
@@ -178,8 +189,11 @@ class Registry:
                     await _receive(response, ingest, descriptor, note, pace)
                 return
             except httpx.HTTPError as error:
+                if ingest.size == descriptor.size:
+                    return  # what broke is the connection's end
                 pace.note(0)
-                failures = 1 if ingest.size > before else failures + 1
+                failures = 1 if ingest.size > farthest else failures + 1
+                farthest = max(farthest, ingest.size)
                 resumes += 1
                 if failures >= ATTEMPTS or resumes >= MAX_RESUMES or not may_pass(error):
                     raise ImageError(
@@ -192,7 +206,10 @@ class Registry:
     async def _begin(
         self, response: httpx.Response, reference: Reference, descriptor: Descriptor, ingest: Ingest
     ) -> None:
-        """Check that an answer continues what is there already, or begin anew."""
+        """Check that an answer continues what is there already, or begin anew.
+
+        Raises ImageError; httpx.RemoteProtocolError where only another request can begin anew.
+        """
         if response.status_code == 206 and ingest.size:
             start = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
             if start == str(ingest.size):
@@ -201,6 +218,9 @@ class Registry:
                 f"registry {reference.registry} resumes {descriptor.digest} at the wrong place",
                 code="registry",
             )
+        if response.status_code == 416 and ingest.size:
+            ingest.restart()
+            raise httpx.RemoteProtocolError("the rest of a blob is not to be had by itself")
         if response.status_code != 200:
             raise await self._refused(response, reference, descriptor)
         ingest.restart()
@@ -286,7 +306,11 @@ async def _receive(
     done: Callable[[int], None],
     pace: Pace,
 ) -> None:
-    """Write a body behind what is there, hashing it; stops at once at a byte too many."""
+    """Write a body behind what is there, hashing it; stops at once at a byte too many.
+
+    Raises ImageError, StoreError, and what httpx raises: also where a body that ends with its connection, or
+    part of what was asked for, is too short.
+    """
     async with aiofiles.open(ingest.fileno(), "wb", buffering=0, closefd=False) as file:
         async for piece in pieces(response, PIECE, pace):
             if ingest.size + len(piece) > descriptor.size:
@@ -302,6 +326,9 @@ async def _receive(
                 raise store_error(error, ingest.folder, "writing a blob") from error
             ingest.feed(piece)
             done(ingest.size)
+    if ingest.size < descriptor.size:
+        check_plain(response, f"blob {descriptor.digest}")  # some say so of what was packed before
+        raise httpx.RemoteProtocolError("a body ended too early")
 
 
 def _scope(reference: Reference) -> str:
@@ -315,8 +342,7 @@ def _media_type(response: httpx.Response) -> str:
 
 def _announced(response: httpx.Response) -> Digest | None:
     """Docker-Content-Digest, where it is one that can be checked."""
-    text = response.headers.get("docker-content-digest", "")
     try:
-        return digests.parse(text)
+        return digests.parse(header(response, "docker-content-digest"))
     except ValueError:
         return None

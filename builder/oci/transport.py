@@ -17,7 +17,16 @@ import httpx
 from builder.errors import ImageError
 from builder.oci.access import Access, Asked
 from builder.oci.addresses import is_inward
-from builder.oci.answers import ATTEMPTS, HUB_HOST, TRY_AGAIN, may_pass, pause, retry_after, unreachable
+from builder.oci.answers import (
+    ATTEMPTS,
+    HUB_HOST,
+    TRY_AGAIN,
+    header,
+    may_pass,
+    pause,
+    retry_after,
+    unreachable,
+)
 from builder.oci.auth import Credentials, nobody
 from builder.oci.clients import CONNECT_SECONDS, READ_SECONDS, Clients
 from builder.oci.hosts import Endpoint, Hosts
@@ -165,8 +174,9 @@ class Transport:
             try:
                 base = await self._base(registry)
                 url = path if "://" in path else f"{base}/v2/{path}"
-                # Elsewhere, the address itself is what lets one in.
-                if origin(_address(registry, url)) != origin(httpx.URL(base)):
+                there, here = _address(registry, url), httpx.URL(base)
+                if origin(there) != origin(here):  # there the address itself is what lets one in
+                    self._check_led(there, here)
                     response = await self._follow(registry, method, url, headers, None, body)
                 else:
                     response = await self._authorized(registry, method, url, scope, headers, body)
@@ -226,7 +236,7 @@ class Transport:
                 content = body() if callable(body) else body
                 request = client.build_request(method, target, headers=sent, content=content, timeout=UPLOAD)
             response = await send(client, request, _length(headers, body))
-            location = response.headers.get("location")
+            location = header(response, "location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
             await response.aclose()
@@ -251,12 +261,16 @@ class Transport:
 
     def _redirected(self, here: httpx.URL, location: str, first: httpx.URL) -> httpx.URL:
         target = _joined(here, location, first)
+        self._check_led(target, first)
+        return target
+
+    def _check_led(self, target: httpx.URL, first: httpx.URL) -> None:
+        """Raise ImageError where a registry leads onto this machine who is not there itself."""
         if is_inward(target.host) and not is_inward(first.host) and not self._hosts.is_known(_netloc(target)):
             raise ImageError(
                 f"registry {first.host} redirects to {target.host}, which is this machine or its link",
                 code="registry",
             )
-        return target
 
     async def _base(self, registry: str) -> str:
         """The URL of a registry: HTTPS, or what is set; where there are two ways, the first that answers."""
@@ -310,8 +324,11 @@ def _at(mirror: Endpoint, registry: str, path: str, scope: str) -> tuple[str, st
 
 def located(response: httpx.Response) -> str | None:
     """The whole URL of an answer's Location, None where it has none. Raises ImageError where it is odd."""
-    location = response.headers.get("location")
-    return str(_joined(response.url, location, response.url)) if location else None
+    location = header(response, "location")
+    if not location:
+        return None
+    # What is added to an address must not end up in its fragment, which is never sent.
+    return str(_joined(response.url, location, response.url).copy_with(fragment=None))
 
 
 def _joined(here: httpx.URL, location: str, first: httpx.URL) -> httpx.URL:

@@ -19,7 +19,7 @@ import httpx
 
 from builder import digest as digests
 from builder.errors import ImageError
-from builder.oci.answers import ATTEMPTS, denied, may_pass, pause, retry_after, said, unreachable
+from builder.oci.answers import ATTEMPTS, denied, header, may_pass, pause, retry_after, said, unreachable
 from builder.oci.reference import Reference
 from builder.oci.spec import Descriptor
 from builder.oci.transport import Transport, located
@@ -70,16 +70,13 @@ class Uploader:
         accept = {"accept": media_type}
         scope = _scope(reference)
         async with self._transport.open(reference.registry, "HEAD", path, scope, accept) as response:
-            told = response.headers.get("docker-content-digest", "")
+            told = header(response, "docker-content-digest")
             return response.status_code == 200 and told == digest
 
     async def has(self, reference: Reference, descriptor: Descriptor) -> bool:
         """Whether the reference's repository has the blob already."""
-        path = f"{reference.repository}/blobs/{descriptor.digest}"
-        registry, scope = reference.registry, _scope(reference)
-        async with self._questions, self._transport.open(registry, "HEAD", path, scope) as response:
-            size = response.headers.get("content-length", "")
-            return response.status_code == 200 and size in ("", str(descriptor.size))
+        async with self._questions:
+            return await _has(self._transport, reference, descriptor)
 
     async def blob(
         self,
@@ -134,8 +131,8 @@ class Uploader:
         async with self._transport.open(reference.registry, "PUT", path, scope, headers, data) as response:
             if response.status_code not in (200, 201, 202):
                 raise await _refused(response, reference, f"the manifest {reference.familiar()}")
-            told = response.headers.get("docker-content-digest")
-            if told and told.startswith("sha256:") and told != digests.of_bytes(data):
+            told = header(response, "docker-content-digest")
+            if told.startswith("sha256:") and told != digests.of_bytes(data):
                 raise ImageError(
                     f"registry {reference.registry} has put {told} under {reference.familiar()}, not what it"
                     " was given",
@@ -232,8 +229,12 @@ class _Upload:
                 await self.begin()
             failures = 0 if self._done > before else failures
         async with self._ask("PUT", self._closing(), {"content-length": "0"}, b"") as response:
-            if response.status_code not in (201, 204):
-                raise await self._refused(response)
+            if response.status_code in (201, 204):
+                return
+            error = await self._refused(response)
+        # The session is gone, too, where the same was asked before, and only the answer did not arrive.
+        if response.status_code != 404 or not await _has(self._transport, self._reference, self._descriptor):
+            raise error
 
     async def _send_chunk(self, attempt: int) -> _Setback | None:
         """Send the next chunk; None: it has arrived."""
@@ -326,6 +327,13 @@ class _Upload:
     async def _refused(self, response: httpx.Response) -> ImageError:
         what = f"blob {self._descriptor.digest} for {self._reference.familiar()}"
         return await _refused(response, self._reference, what)
+
+
+async def _has(transport: Transport, reference: Reference, descriptor: Descriptor) -> bool:
+    path = f"{reference.repository}/blobs/{descriptor.digest}"
+    async with transport.open(reference.registry, "HEAD", path, _scope(reference)) as response:
+        size = response.headers.get("content-length", "")
+        return response.status_code == 200 and size in ("", str(descriptor.size))
 
 
 def _close(opening: asyncio.Future[BinaryIO]) -> None:

@@ -20,12 +20,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """One response. cut: close the connection after that many bytes of the body, -1 without a word."""
+    """One response. cut: close the connection after that many bytes of the body, -1 without a word.
+
+    sized: whether the body's length is told; one that has none ends with the connection.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
+    sized: bool = True
 
 
 @dataclass
@@ -79,10 +83,11 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
 async def _write(writer: asyncio.StreamWriter, asked: Asked, answer: Answer) -> bool:
     if answer.cut == -1:
         return False
-    length = {} if "transfer-encoding" in answer.headers else {"content-length": str(len(answer.body))}
+    sized = answer.sized and "transfer-encoding" not in answer.headers
+    length = {"content-length": str(len(answer.body))} if sized else {}
     headers = {**length, **answer.headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     body = b"" if asked.method == "HEAD" else answer.body[: answer.cut]
     writer.write(f"HTTP/1.1 {answer.status} X\r\n{head}\r\n".encode() + body)
     await writer.drain()
-    return answer.cut is None
+    return answer.cut is None and answer.sized

@@ -77,6 +77,7 @@ def become(words: list[str], folder: Path) -> NoReturn:
         opened = os.open(folder / name, flags, 0o600)
         os.dup2(opened, number)
         os.close(opened)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the other was read from
     Path("/proc/self/clear_refs").write_text("5")  # the peak of what it was forked from
     atexit.register(tell, folder / "peak")
     sys.argv = ["pybuild", *words]

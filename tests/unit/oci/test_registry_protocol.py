@@ -11,6 +11,7 @@ from builder.digest import Digest
 from builder.errors import ImageError
 from builder.oci import answers, reference
 from builder.oci.addresses import is_loopback
+from builder.oci.answers import ATTEMPTS
 from builder.oci.auth import check_realm
 from builder.oci.registry import Registry
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
@@ -70,6 +71,69 @@ async def test_a_server_that_cannot_resume_sends_all_again(blobs: BlobStore) -> 
         await fetch(fake, blobs)
 
     blobs.verify(Digest(BLOB.digest))
+
+
+async def test_a_body_of_untold_length_that_breaks_is_resumed(blobs: BlobStore) -> None:
+    """As HTTP/1.0 has it: nothing but the blob's size tells that there is more of it."""
+
+    def answer(asked: Asked) -> Answer:
+        start = int(asked.headers.get("range", "bytes=0-")[6:-1])
+        told = {"content-range": f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"} if start else {}
+        return Answer(206 if start else 200, BODY[start:], told, sized=False, cut=400_000)
+
+    async with fake_registry(answer) as fake:
+        await fetch(fake, blobs)
+
+    assert [asked.headers.get("range") for asked in fake.asked] == [None, "bytes=400000-", "bytes=800000-"]
+    blobs.verify(Digest(BLOB.digest))
+
+
+async def test_a_connection_that_breaks_behind_the_last_byte_does_no_harm(blobs: BlobStore) -> None:
+    unended = Answer(
+        200, b"%x\r\n%s\r\n" % (len(BODY), BODY), {"transfer-encoding": "chunked"}, cut=len(BODY) + 99
+    )
+
+    async with fake_registry(lambda _asked: unended) as fake:
+        await fetch(fake, blobs)
+
+    assert len(fake.asked) == 1
+    blobs.verify(Digest(BLOB.digest))
+
+
+async def test_a_server_that_refuses_to_resume_is_asked_for_all(blobs: BlobStore) -> None:
+    answers = iter([Answer(200, BODY, cut=300_000), Answer(416), Answer(200, BODY)])
+
+    async with fake_registry(lambda _asked: next(answers)) as fake:
+        await fetch(fake, blobs)
+
+    assert [asked.headers.get("range") for asked in fake.asked] == [None, "bytes=300000-", None]
+    blobs.verify(Digest(BLOB.digest))
+
+
+async def test_a_server_that_always_breaks_and_never_resumes_ends_the_download(blobs: BlobStore) -> None:
+    def answer(asked: Asked) -> Answer:
+        return Answer(416) if "range" in asked.headers else Answer(200, BODY, cut=1000)
+
+    async with fake_registry(answer) as fake:
+        with pytest.raises(ImageError, match=r"cut short"):
+            await fetch(fake, blobs)
+
+    assert len(fake.asked) == ATTEMPTS
+
+
+async def test_a_manifest_that_breaks_off_is_asked_for_again() -> None:
+    given = iter([Answer(200, MANIFEST, cut=9), Answer(200, MANIFEST)])
+
+    async with fake_registry(lambda _asked: next(given)) as fake:
+        assert await get_manifest(fake) == MANIFEST
+
+
+async def test_a_manifest_that_always_breaks_off_is_an_error() -> None:
+    async with fake_registry(lambda _asked: Answer(200, MANIFEST, cut=9)) as fake:
+        with pytest.raises(ImageError, match="broke"):
+            await get_manifest(fake)
+
+    assert len(fake.asked) == ATTEMPTS
 
 
 async def test_a_blob_that_never_comes_whole_is_an_error(blobs: BlobStore) -> None:
@@ -229,6 +293,21 @@ async def test_a_manifest_without_end_is_refused() -> None:
 async def test_an_encoded_body_is_refused() -> None:
     async with fake_registry(lambda _asked: Answer(200, MANIFEST, {"content-encoding": "gzip"})) as fake:
         with pytest.raises(ImageError, match="Content-Encoding"):
+            await get_manifest(fake)
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity, identity"])
+async def test_a_body_that_is_said_not_to_be_encoded_is_taken(encoding: str) -> None:
+    async with fake_registry(lambda _asked: Answer(200, MANIFEST, {"content-encoding": encoding})) as fake:
+        assert await get_manifest(fake) == MANIFEST
+
+
+async def test_a_digest_that_is_announced_twice_counts() -> None:
+    """Servers behind each other add the same headers."""
+    wrong = digest_of(b"other")
+    twice = Answer(200, MANIFEST, {"docker-content-digest": wrong, "Docker-Content-Digest": wrong})
+    async with fake_registry(lambda _asked: twice) as fake:
+        with pytest.raises(ImageError, match="has the digest"):
             await get_manifest(fake)
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from builder.errors import ImageError
 from builder.oci import answers, reference, upload
+from builder.oci.hosts import Hosts
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
 from builder.oci.transport import Transport
 from builder.oci.upload import Outcome, Uploader
+from builder.settings import RegistrySettings
 from tests.support.fakeregistry import Answer, Asked, FakeRegistry, fake_registry
 from tests.support.layouts import digest_of
 
@@ -247,6 +249,94 @@ async def test_where_a_blob_goes_may_be_elsewhere_and_no_token_goes_there() -> N
     assert there.blobs == {BLOB.digest: BODY}
     assert ["authorization" in asked.headers for asked in storage.asked] == [False]
     assert any("scope=repository%3Aapp%3Apull%2Cpush" in asked.path for asked in fake.asked)
+
+
+@pytest.mark.parametrize("whole", [1000, len(BODY)])
+@pytest.mark.parametrize("location", ["/v2/app/blobs/uploads/{n}?state=x#y", "/v2/app/blobs/uploads/{n}#y"])
+async def test_a_place_with_a_fragment_is_the_place(
+    monkeypatch: pytest.MonkeyPatch, location: str, whole: int
+) -> None:
+    monkeypatch.setattr(upload, "WHOLE", whole)
+    keeper = Keeper(location=location)
+    async with fake_registry(keeper.answer) as fake:
+        assert await send(fake) is Outcome.SENT
+
+    assert keeper.blobs == {BLOB.digest: BODY}
+
+
+async def test_headers_that_come_twice_are_read_once() -> None:
+    """Servers behind each other add the same headers."""
+    keeper = Keeper()
+
+    def answer(asked: Asked) -> Answer:
+        given = keeper.answer(asked)
+        again = {name.title(): value for name, value in given.headers.items()}
+        return Answer(given.status, given.body, {**given.headers, **again})
+
+    async with fake_registry(answer) as fake, Transport() as sender:
+        assert await send(fake) is Outcome.SENT
+        await Uploader(sender).manifest(reference.parse(f"{fake.host}/app:1"), b"{}", OCI_MANIFEST)
+
+    assert [asked.path.count("/v2/") for asked in fake.asked] == [1] * len(fake.asked)
+
+
+@pytest.mark.hostile("dotnet #54225")
+async def test_a_registry_elsewhere_has_nothing_sent_to_this_machine() -> None:
+    """A proxy stands for the network, so that the registry can have any name."""
+    inside = Keeper()
+    async with fake_registry(inside.answer) as fake_inside:
+        outside = Keeper(location=f"http://{fake_inside.host}/v2/app/blobs/uploads/1")
+
+        def answer(asked: Asked) -> Answer:
+            path = asked.path.removeprefix("http://registry.example")
+            return outside.answer(Asked(asked.method, path, asked.headers, asked.body))
+
+        async with fake_registry(answer) as proxy:
+            hosts = Hosts([RegistrySettings(host="registry.example", http=True)])
+            environ = {"HTTP_PROXY": f"http://{proxy.host}"}
+            async with Transport(hosts=hosts, environ=environ) as sender:
+                where = reference.parse("registry.example/app:1")
+                with pytest.raises(ImageError, match="this machine or its link"):
+                    await Uploader(sender).blob(where, BLOB, lambda: io.BytesIO(BODY), lambda *_: None)
+
+    assert fake_inside.asked == []
+
+
+@pytest.mark.parametrize("lost", [Answer(cut=-1), Answer(504)])
+async def test_an_upload_whose_last_answer_is_lost_has_arrived(
+    monkeypatch: pytest.MonkeyPatch, lost: Answer
+) -> None:
+    monkeypatch.setattr(upload, "WHOLE", 1000)
+    keeper = Keeper()
+    ends: list[Asked] = []
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method != "PUT":
+            return keeper.answer(asked)
+        ends.append(asked)
+        if len(ends) > 1:
+            return Answer(404)
+        keeper.answer(asked)
+        return lost
+
+    async with fake_registry(answer) as fake:
+        assert await send(fake) is Outcome.SENT
+
+    assert len(ends) == 2
+
+
+async def test_an_upload_that_nobody_knows_at_its_end_has_not_arrived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upload, "WHOLE", 1000)
+    keeper = Keeper()
+
+    def answer(asked: Asked) -> Answer:
+        return Answer(404) if asked.method == "PUT" else keeper.answer(asked)
+
+    async with fake_registry(answer) as fake:
+        with pytest.raises(ImageError, match="answers 404"):
+            await send(fake)
 
 
 async def test_a_place_that_is_no_url_is_an_error() -> None:
