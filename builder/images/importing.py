@@ -39,6 +39,7 @@ from builder.sources.shelf import Shelf
 from builder.store import locks
 from builder.store.blobs import BlobStore
 from builder.store.failure import told_as
+from builder.store.ingest import sweep_ingest
 from builder.store.leases import leased
 from builder.store.root import Store
 
@@ -66,8 +67,10 @@ def import_image(
     config = config_of(changes, platform or this_machine())
     seconds = time.time() if created is None else created
     shown = "standard input" if source == STDIN else redact(source)
-    with locks.shared(store.folder, locks.BUILDS), leased(store), _opened(store, source) as file:
-        blob = _layer(store, file, shown, int(seconds) * SECOND)
+    with locks.shared(store.folder, locks.BUILDS), leased(store):
+        sweep_ingest(store.folder)
+        with _opened(store, source) as file:
+            blob = _layer(store, file, shown, int(seconds) * SECOND)
         told = message if message is not None else f"Imported from {redact(source)}"
         history = [History(created=rfc3339(seconds), comment=valid(told))]
         image = assemble(config, [blob], history, rfc3339(seconds)).finished()

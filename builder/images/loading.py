@@ -14,6 +14,7 @@ from builder.images.find import id_of, image_of
 from builder.oci.names import Names, stored_name
 from builder.oci.spec import Platform
 from builder.store import locks
+from builder.store.ingest import sweep_ingest
 from builder.store.leases import leased
 from builder.store.root import Store
 
@@ -38,6 +39,7 @@ def load(store: Store, archive: str, platform: Platform | None = None) -> list[L
     one alone; None: all, as far as the archive has them. Raises ImageError where the archive is at fault.
     """
     with locks.shared(store.folder, locks.BUILDS), leased(store):
+        sweep_ingest(store.folder)
         name, found = _read(store, archive, platform)
         names = Names(store)
         loaded = []

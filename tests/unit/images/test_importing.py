@@ -22,6 +22,7 @@ from builder.store.root import Store, open_store
 from tests.support.archives import Member, tar_of
 from tests.support.web import Answer, Web
 
+NOBODY = 1 << 22  # the number of no process: it is the kernel's highest bound for them
 FILES: tuple[Member, ...] = (
     ("etc", {"type": tarfile.DIRTYPE, "mode": 0o750, "uid": 7}),
     ("etc/hello", {"data": b"hello\n", "mode": 0o640, "gid": 8}),
@@ -54,6 +55,15 @@ def test_a_tarball_becomes_an_image_with_its_files(store: Store, tmp_path: Path)
     assert (link.kind, link.link) == (SYMLINK, "hello")
     again = tree.nodes["etc/again"].entry
     assert hello.path in (again.hardlink, again.path) or hello.hardlink == "etc/again"
+
+
+def test_what_a_killed_import_left_is_swept_by_the_next(store: Store, tmp_path: Path) -> None:
+    left = store.root / f"ingest/blob-{NOBODY}-0123456789abcdef"
+    left.write_bytes(b"half of a layer")
+
+    import_image(store, written(tmp_path, *FILES), "app:1")
+
+    assert list(left.parent.iterdir()) == []
 
 
 def test_changes_and_message_are_the_images(store: Store, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from builder.store.root import Store, open_store
 from tests.support.archives import add_image, documents_of, members_of
 from tests.support.layouts import LayoutMaker, Row
 
+NOBODY = 1 << 22  # the number of no process: it is the kernel's highest bound for them
+
 
 @pytest.fixture
 def layout(tmp_path: Path) -> LayoutMaker:
@@ -43,6 +45,19 @@ def several(store: Store, layout: LayoutMaker) -> Row:
 
 def names_in(store: Store) -> list[str | None]:
     return sorted((image.name for image in images.list_images(store)), key=str)
+
+
+def test_what_a_killed_load_left_is_swept_by_the_next(
+    store: Store, layout: LayoutMaker, tmp_path: Path
+) -> None:
+    add_image(store, layout, layout.image([{"1": b"x"}]), "app:1")
+    save(store, ["app:1"], str(tmp_path / "app.tar"))
+    left = store.root / f"ingest/blob-{NOBODY}-0123456789abcdef"
+    left.write_bytes(b"half of a layer")
+
+    images.load(store, str(tmp_path / "app.tar"))
+
+    assert list(left.parent.iterdir()) == []
 
 
 def test_several_images_go_into_one_archive_and_come_back(
