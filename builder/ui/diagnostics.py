@@ -11,7 +11,9 @@ from builder.ui.stream import paint
 from builder.ui.words import clean
 
 TAIL_LINES = 20
-LONGEST_TAIL_LINE = 1000  # characters; of a longer one the two ends are shown
+LONGEST_LINE = 1000  # characters; of a longer one the two ends are shown
+MOST_LINES = 20  # of a message, or an excerpt; of more the two ends are shown
+LAST_LINES = 2
 
 
 def render(error: BuildError, *, color: bool = False) -> str:
@@ -38,7 +40,7 @@ def render(error: BuildError, *, color: bool = False) -> str:
 
 def _heading(error: BuildError, *, color: bool) -> str:
     name = "pybuild" if isinstance(error, UsageError) else "error"
-    first, *rest = _lines(error.message) or [""]
+    first, *rest = _fewer([_shortened(line) for line in _lines(error.message)]) or [""]
     return "\n".join([paint(f"{name}: ", "badge", color=color) + first, *(f"  {line}" for line in rest)])
 
 
@@ -47,9 +49,14 @@ def _place(error: BuildError, *, color: bool) -> list[str]:
 
     assert error.location is not None
     lines = [paint(clean(str(error.location)), "bold", color=color)]
-    for line in excerpt(error.location).split("\n"):
-        meant = "| >>>" in line[:12] or line.lstrip(" |").startswith("^")
-        lines.append(paint(clean(line), "bad" if meant else "dim", color=color))
+    rows = _fewer(excerpt(error.location).split("\n"))
+    is_cut = any(len(row) > LONGEST_LINE for row in rows)
+    for line in rows:
+        is_marker = line.lstrip(" |").startswith("^")
+        if is_marker and is_cut:  # it would be under something else
+            continue
+        meant = is_marker or "| >>>" in line[:12]
+        lines.append(paint(_shortened(clean(line)), "bad" if meant else "dim", color=color))
     return lines
 
 
@@ -60,10 +67,17 @@ def _tail(error: StepFailed, *, color: bool) -> list[str]:
 
 
 def _shortened(line: str) -> str:
-    if len(line) <= LONGEST_TAIL_LINE:
+    if len(line) <= LONGEST_LINE:
         return line
-    end = LONGEST_TAIL_LINE // 2
+    end = LONGEST_LINE // 2
     return f"{line[:end]} … {line[-end:]}"
+
+
+def _fewer(lines: list[str]) -> list[str]:
+    left_out = len(lines) - MOST_LINES
+    if left_out <= 1:
+        return lines
+    return [*lines[: MOST_LINES - LAST_LINES], f"… {left_out} more lines", *lines[-LAST_LINES:]]
 
 
 def _lines(text: str) -> list[str]:

@@ -59,7 +59,7 @@ def allows_color(target: TextIO, environ: Mapping[str, str]) -> bool:
 def is_terminal(target: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether the stream is a terminal that can do more than print lines."""
     try:
-        return target.isatty() and environ.get("TERM", "") not in ("dumb", "")
+        return target.isatty() and environ.get("TERM", "") not in ("dumb", "unknown", "")
     except ValueError:  # closed
         return False
 

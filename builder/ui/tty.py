@@ -99,6 +99,7 @@ class Terminal:
         console = Console(
             file=self.out.target,
             force_terminal=True,
+            force_interactive=True,
             no_color=not self.color,
             color_system="standard" if self.color else None,
             markup=False,

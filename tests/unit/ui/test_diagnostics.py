@@ -78,6 +78,37 @@ def test_of_a_line_without_end_the_two_ends_are_shown() -> None:
     assert len(shown[3]) < 1100
 
 
+def test_of_a_script_of_many_lines_message_and_excerpt_show_the_two_ends() -> None:
+    script = [f"echo {number}" for number in range(200)]
+    text = "FROM debian\nRUN <<EOF\n" + "\n".join(script) + "\nEOF\nCMD a\n"
+    command = 'process "/bin/sh -c ' + "\n".join(script) + '" did not complete successfully: exit code: 3'
+    error = StepFailed(command, status=3).at(Location(SourceText("Dockerfile", text), Span(2, end_line=203)))
+
+    heading, excerpt = render(error).rstrip("\n").split("\n\n")
+
+    message = heading.splitlines()
+    assert message[:2] == ['error: process "/bin/sh -c echo 0', "  echo 1"]
+    assert message[-3:] == [
+        "  … 180 more lines",
+        "  echo 198",
+        '  echo 199" did not complete successfully: exit code: 3',
+    ]
+    rows = excerpt.splitlines()
+    assert rows[:4] == ["Dockerfile:2", "   1 |     FROM debian", "   2 | >>> RUN <<EOF", "   3 | >>> echo 0"]
+    assert rows[-3:] == ["… 184 more lines", " 203 | >>> EOF", " 204 |     CMD a"]
+
+
+def test_of_a_line_that_is_cut_no_place_is_marked() -> None:
+    source = SourceText("Dockerfile", f"FROM debian\nENV A={5_000 * 'x'} =b\n")
+    error = BuildError("no name", location=Location(source, Span(2, 5007, 2, 5009)))
+
+    shown = render(error).splitlines()
+
+    assert shown[-1].startswith("   2 | >>> ENV A=xxx")
+    assert shown[-1].endswith("xxx =b")
+    assert len(shown[-1]) < 1100
+
+
 @pytest.mark.hostile("terminal escapes")
 def test_nothing_hostile_gets_through() -> None:
     source = SourceText("Dock\x1b[31merfile", "RUN \x1b]0;x\x07a\n")

@@ -53,7 +53,8 @@ def started(label: str = "[1/1] RUN x") -> list[events.AnyEvent]:
 
 def test_a_terminal_gets_the_live_view() -> None:
     assert isinstance(open_reader("auto", FakeTerminal(), XTERM), Terminal)
-    assert not isinstance(open_reader("auto", FakeTerminal(), {"TERM": "dumb"}), Terminal)
+    for kind in ("dumb", "unknown", ""):
+        assert not isinstance(open_reader("auto", FakeTerminal(), {"TERM": kind}), Terminal)
 
 
 def test_what_runs_is_drawn_in_place_and_gives_way_to_lines_that_stay() -> None:
@@ -65,6 +66,13 @@ def test_what_runs_is_drawn_in_place_and_gives_way_to_lines_that_stay() -> None:
     last = without_escapes(shown.rpartition("\x1b[?25h")[2]).strip("\r\n").split("\n")
     assert last[0].lstrip("\r").split() == ["✔", "[internal]", "load", "build", "context", "0.1s"]
     assert last[-1] == "built app:1.0 sha256:aaaaaaaaaaaa (12.3 MB) in 4.6s, 0 of 5 steps cached"
+
+
+def test_what_runs_is_drawn_whatever_rich_reads_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, "0")
+
+    assert "│ cc -O2 -c main.c" in without_escapes(replayed("simple", XTERM))
 
 
 def test_a_cached_build_draws_nothing_in_place() -> None:
