@@ -12,11 +12,12 @@ import atexit
 import gc
 import os
 import sys
+from errno import EAGAIN
 
 from builder.commands.flags import nearest, parse
 from builder.commands.store import GLOBAL_FLAGS
 from builder.commands.termination import raise_again, unwind_on_sigterm
-from builder.errors import BuildError, Interrupted, UsageError
+from builder.errors import BuildError, Interrupted, UsageError, raising_limit
 from builder.home import settle
 
 TYPE_CHECKING = False
@@ -321,7 +322,7 @@ def _no_threads(error: RuntimeError) -> BuildError:
     told = BuildError(
         "no more threads can be started",
         code="too-many-processes",
-        hint="raise the limit of processes (ulimit -u, or pids.max of the cgroup)",
+        hint=raising_limit(EAGAIN),
     )
     told.__cause__ = error
     return told

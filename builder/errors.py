@@ -15,6 +15,8 @@ Nothing here prints, and nothing that raises one of these has logged it.
 
 from __future__ import annotations
 
+import errno
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.text import Location
@@ -115,6 +117,26 @@ class Interrupted(BuildError):
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted")
         self.exit_code = 128 + signal_number
+
+
+_MORE_FILES = (
+    "raise the limit of open files (ulimit -n 1024), or run fewer steps at the same time with --jobs"
+)
+_MORE_PROCESSES = (
+    "raise the limit of processes (ulimit -u, or pids.max of the cgroup), or of memory (ulimit -v)"
+)
+_LIMITS = {
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+    errno.EAGAIN: _MORE_PROCESSES,  # of who starts a process or a thread, see fork(2)
+    errno.ENOMEM: _MORE_PROCESSES,
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f unlimited)",
+}
+
+
+def raising_limit(number: int | None) -> str | None:
+    """What raises the limit that an errno is about, as a hint; None for others."""
+    return _LIMITS.get(number or 0)
 
 
 def reason_of(error: OSError) -> str:

@@ -11,7 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from builder.errors import SandboxError
+from builder.errors import SandboxError, raising_limit
 from builder.events import Warned
 from builder.fs.ownership import RECORDED, of_process
 from builder.isolation.labels import Labels, detect
@@ -238,7 +238,9 @@ class Sandboxes:
         try:
             return start_zygote(chroot=True)
         except OSError as error:
-            raise SandboxError(f"cannot start a process for RUN: {error.strerror}") from error
+            raise SandboxError(
+                f"cannot start a process for RUN: {error.strerror}", hint=raising_limit(error.errno)
+            ) from error
 
     def _reason(self) -> SandboxError | None:
         """Why there is no rung to run steps on."""

@@ -20,7 +20,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from builder.errors import BuildError, SandboxError, StepFailed
+from builder.errors import BuildError, SandboxError, StepFailed, raising_limit
 from builder.runtime import failure as failures
 from builder.runtime import outcome
 from builder.runtime.failure import Failure
@@ -85,7 +85,9 @@ class Runtime:
                     hint="install Python and pybuild in folders that this user may enter",
                 ) from error
             except OSError as error:
-                raise SandboxError(f"cannot start a process for RUN: {error.strerror}") from error
+                raise SandboxError(
+                    f"cannot start a process for RUN: {error.strerror}", hint=raising_limit(error.errno)
+                ) from error
         return cls(zygote)
 
     async def run(
@@ -284,7 +286,7 @@ class _Step:
         """How it ended; raises as `Runtime.run` tells."""
         fact = self.ended.result()
         if "failed" in fact:
-            raise SandboxError(f"cannot start a process: {fact['failed']}") if fact["failed"] else _lost()
+            raise _unstarted(fact["failed"], fact["errno"]) if fact["failed"] else _lost()
         if fact.get("supervisor"):
             raise _unsupervised(fact["supervisor"])
         if told := bytes(self._failure.rest):
@@ -370,6 +372,10 @@ async def _wait_for_end(pid: int) -> None:
 
 def _reap(pid: int) -> None:
     os.waitpid(pid, 0)
+
+
+def _unstarted(reason: str, number: int) -> SandboxError:
+    return SandboxError(f"cannot start a process: {reason}", hint=raising_limit(number))
 
 
 def _lost() -> SandboxError:

@@ -19,7 +19,7 @@ import time
 
 from builder import stop
 from builder.digest import Digest, from_hex
-from builder.errors import BuildError
+from builder.errors import BuildError, raising_limit
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, FILE, FOLDER, SYMLINK, Entry, LayerId
 from builder.sources.prefixes import Wanted
 
@@ -172,7 +172,7 @@ def _unreadable(folder: str, path: str, error: OSError) -> BuildError:
     return BuildError(
         f"cannot read {where}: {reason}",
         code="unreadable-context",
-        hint="list it in .dockerignore to leave it out",
+        hint=raising_limit(error.errno) or "list it in .dockerignore to leave it out",
     )
 
 

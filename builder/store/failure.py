@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from builder.errors import BuildError, StoreError, reason_of
+from builder.errors import BuildError, StoreError, raising_limit, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _OPEN = (errno.EMFILE, errno.ENFILE)
 _LACKING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # of calls that not all file systems know
 _OTHER_FILE_SYSTEM = "choose a folder on another file system with --root or PYBUILD_ROOT"
 _TOO_MANY = "too-many-open-files"
-_RAISE = "raise the limit of open files (ulimit -n 1024), or run fewer steps at the same time with --jobs"
 _FREE_SPACE = "free some space there, or choose another folder with --root or PYBUILD_ROOT"
 _FULL_DISK = "the disk of "
 _NO_ROOM = 64 << 10  # bytes; a disk that somebody filled can have a few blocks left
@@ -39,10 +38,12 @@ def store_error(error: OSError, path: str, doing: str) -> StoreError:
         reason, code = "the file system is read-only", "store-read-only"
         hint = "choose a folder that can be written with --root or PYBUILD_ROOT"
     elif error.errno in _OPEN:
-        return StoreError(f"{doing} in {path} failed: {reason_of(error)}", code=_TOO_MANY, hint=_RAISE)
+        return StoreError(
+            f"{doing} in {path} failed: {reason_of(error)}", code=_TOO_MANY, hint=raising_limit(error.errno)
+        )
     else:
         reason = reason_of(error)
-        hint = _OTHER_FILE_SYSTEM if error.errno in _LACKING else None
+        hint = _OTHER_FILE_SYSTEM if error.errno in _LACKING else raising_limit(error.errno)
     return StoreError(f"{doing} in {path} failed: {reason}", code=code, hint=hint)
 
 
@@ -60,13 +61,14 @@ def system_error(error: OSError) -> BuildError:
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     what = f"{name}: {reason_of(error)}" if name else reason_of(error)
     if error.errno in _OPEN:
-        told = BuildError(what, code=_TOO_MANY, hint=_RAISE)
+        told = BuildError(what, code=_TOO_MANY, hint=raising_limit(error.errno))
     elif not name and error.errno == errno.ENOENT and not _has_working_folder():
         told = BuildError(
             "the working folder is gone", code="system", hint="change to one that is there (cd)"
         )
     else:
-        told = BuildError(what, code="system", hint="free some space there" if error.errno in _FULL else None)
+        hint = "free some space there" if error.errno in _FULL else raising_limit(error.errno)
+        told = BuildError(what, code="system", hint=hint)
     told.__cause__ = error
     return told
 

@@ -124,6 +124,7 @@ def test_where_no_thread_can_be_started_no_defect_is_told(
     told, hint = capsys.readouterr().err.splitlines()
     assert told == "error: no more threads can be started"
     assert "ulimit -u" in hint
+    assert "ulimit -v" in hint
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:

@@ -84,3 +84,19 @@ def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pyte
     assert (told.message, told.hint) == ("the working folder is gone", "change to one that is there (cd)")
     monkeypatch.chdir(tmp_path)
     assert system_error(caught.value).message == "no such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EAGAIN, "ulimit -u"),
+        (errno.ENOMEM, "ulimit -v"),
+        (errno.EFBIG, "ulimit -f"),
+    ],
+)
+def test_a_limit_of_the_user_is_told_with_what_raises_it(number: int, remedy: str) -> None:
+    error = OSError(number, os.strerror(number))
+
+    assert remedy in str(store_error(error, "/store", "writing a layer").hint)
+    assert remedy in str(system_error(error).hint)
