@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from builder import prepare
+from builder.delivery import specs_of
 from builder.errors import BuildError
 from builder.request import BuildRequest, OutputSpec
 
@@ -26,6 +27,9 @@ PLAIN = (
 LISTS = ("ulimits", "allow", "cdi_spec_dirs")
 GIVEN = ("build-arg", "secret", "ssh")
 HIDDEN = "***"
+LAYOUT = "oci-layout://"
+STDIN = "-"
+NO_STDIN = "put that into a folder or a file, and name the CONTEXT with the flags that it was built with"
 
 
 def told_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -46,15 +50,16 @@ def told_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any]
 
 def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any]:
     """A request as plain JSON data."""
+    args = prepare.build_args(request, environ)
     return {
         "context": _absolute(request.context),
-        "dockerfile": _absolute(request.dockerfile) if request.dockerfile else None,
+        "dockerfile": _dockerfile(request),
         "contexts": {name: _absolute(value) for name, value in request.contexts.items()},
         "labels": dict(request.labels),
         "add_hosts": [list(host) for host in request.add_hosts],
-        "outputs": [[spec.type, dict(spec.attrs)] for spec in request.outputs],
-        "epoch": prepare.build_args(request, environ).get(prepare.EPOCH),
-        "build-arg": sorted(set(request.build_args) - {prepare.EPOCH}),
+        "outputs": [[spec.type, dict(spec.attrs)] for spec in specs_of(request)],
+        "epoch": args.get(prepare.EPOCH),
+        "build-arg": sorted((args.keys() & request.build_args.keys()) - {prepare.EPOCH}),
         "secret": sorted(secret.id for secret in request.secrets),
         "ssh": sorted(agent.id for agent in request.ssh),
         **{name: getattr(request, name) for name in PLAIN},
@@ -64,7 +69,17 @@ def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any
 
 def _absolute(text: str) -> str:
     """A path as it is found from any folder; an address without its credentials."""
-    return os.path.abspath(text) if os.path.exists(text) else _shown(text)
+    if text.startswith(LAYOUT):
+        return LAYOUT + os.path.abspath(text.removeprefix(LAYOUT))
+    return os.path.abspath(text) if text != STDIN and os.path.exists(text) else _shown(text)
+
+
+def _dockerfile(request: BuildRequest) -> str | None:
+    """The Dockerfile that was named; in a context that is no folder it is a path of that."""
+    typed = request.dockerfile
+    if not typed:
+        return None
+    return _absolute(typed) if prepare.has_folder(request) else _shown(typed)
 
 
 def _shown(text: str) -> str:
@@ -93,7 +108,8 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
             labels=plain["labels"],
             add_hosts=tuple((name, address) for name, address in plain["add_hosts"]),
             outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in plain["outputs"]),
-            build_args={**given.build_args, prepare.EPOCH: plain["epoch"] or ""},
+            build_args=_args(plain["epoch"], given),
+            own_epoch=True,
             proxies=given.proxies,
             secrets=given.secrets,
             ssh=given.ssh,
@@ -109,13 +125,14 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
             code="no-build",
             hint="name its CONTEXT, with the flags that it was built with",
         ) from error
-    if asked.dockerfile == "-" or asked.context == "-":
+    is_gone = STDIN in (asked.dockerfile, asked.context)
+    if is_gone:
         lacking.insert(0, "what came on standard input")
     if lacking:
         raise BuildError(
             f"the record of its build does not keep {', '.join(lacking)}",
             code="not-recorded",
-            hint="give that again, by the flags that it was built with",
+            hint=NO_STDIN if is_gone else "give that again, by the flags that it was built with",
         )
     if os.path.isabs(asked.context) and not os.path.exists(asked.context):
         raise BuildError(
@@ -126,13 +143,19 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
     return asked
 
 
+def _args(epoch: str | None, given: BuildRequest) -> dict[str, str | None]:
+    """The build args that are given, with the time that the build had, or with none."""
+    rest = {name: value for name, value in given.build_args.items() if name != prepare.EPOCH}
+    return rest if epoch is None else {**rest, prepare.EPOCH: epoch}
+
+
 def completed(typed: BuildRequest, plain: Mapping[str, Any], environ: Mapping[str, str]) -> BuildRequest:
     """A request that was typed, with a record's outputs and time, where it has none of its own."""
     outputs, epoch = plain.get("outputs"), plain.get("epoch")
-    if typed.outputs or not isinstance(outputs, list):
-        return typed
     if isinstance(epoch, str) and prepare.EPOCH not in prepare.build_args(typed, environ):
         typed = typed.but(build_args={**typed.build_args, prepare.EPOCH: epoch})
+    if typed.outputs or not isinstance(outputs, list):
+        return typed
     try:
         return typed.but(outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in outputs))
     except (TypeError, ValueError):

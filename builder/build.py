@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.aftermath import Entrance
+    from builder.attempt import Attempts
     from builder.attest.maker import Attesting
     from builder.compiler.program import BaseImage, ImageRequest, Programs, Warning
     from builder.graph.definition import Vertex
@@ -132,14 +133,14 @@ async def _build(
     sandboxes = _sandboxes(request, store, texts, emit, outset)
     seen = outset.contexts if outset else None
     try:
-        programs, bases = await _compile(request, store, texts, images, emit)
+        programs, attempts = await _compile(request, store, texts, images, emit)
         _announce(programs, emit)
         async with (
             open_parts(request, store, texts, images, programs, sandboxes, emit, seen) as parts,
             _caches_elsewhere(request, parts) as caches,
         ):
             parts.open_files = open_files
-            attesting = _attesting(request, texts, bases or {}, notes, parts)
+            attesting = _attesting(request, texts, attempts.known if attempts else {}, notes, parts)
             packing = Packing(programs.definition, programs.targets, makers(exports, programs, parts))
             solver = _solver(request, programs, parts, notes, caches, packing)
             async with packing:
@@ -155,7 +156,8 @@ async def _build(
             if delivered.stored and (solver.ran or solver.written):
                 await _promote(solver, parts)
             if inline is None:
-                _memoise(request, texts, programs, bases, built, delivered, parts)
+                loose = attempts.loose if attempts else None
+                _memoise(request, texts, programs, loose, built, delivered, parts)
             if caches:
                 await caches.give(has_image=bool(delivered.made))
             await _make_room(solver, parts)
@@ -186,8 +188,8 @@ def _sandboxes(
 
 async def _compile(
     request: BuildRequest, store: Store, texts: Texts, images: ImageSource, emit: Emit
-) -> tuple[Programs, Bases | None]:
-    """The programs, and the bases that are not locked (None: they are as remembered); where there are no
+) -> tuple[Programs, Attempts | None]:
+    """The programs, and what they were compiled by (None: they are as remembered); where there are no
     programs, what checks found is told all the same."""
     if (remembered := recall(request, store, texts)) is not None:
         return remembered, None
@@ -198,7 +200,7 @@ async def _compile(
     except BuildError:
         _warn(attempts.findings(), emit)
         raise
-    return programs, attempts.loose
+    return programs, attempts
 
 
 def _caches_elsewhere(request: BuildRequest, parts: Parts) -> AbstractAsyncContextManager[Caches | None]:
@@ -366,6 +368,7 @@ def _finish(
             seconds=result.seconds,
             steps=len(steps),
             cached=sum(vertex.digest not in solver.ran for vertex in steps),
+            images=tuple(delivered.images),
         )
     )
     return result

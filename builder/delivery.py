@@ -33,13 +33,15 @@ class Delivered:
     """What was handed out.
 
     image: the first image made, None where only trees were asked for; made: all images, by `Export.way`;
-    names: as people write them; full_names: with registry and all, as buildx tells them; stored: whether
-    the store has one of them; further: what the metadata have besides.
+    images: the digest of each output that is one, in their order; names: as people write them; full_names:
+    with registry and all, as buildx tells them; stored: whether the store has one of them; further: what the
+    metadata have besides.
     """
 
     def __init__(self) -> None:
         self.image: Finished | None = None
         self.made: dict[tuple[object, ...], Finished] = {}
+        self.images: list[str] = []
         self.names: tuple[str, ...] = ()
         self.full_names: tuple[str, ...] = ()
         self.stored = False
@@ -51,7 +53,7 @@ class Delivered:
         self.image = self.image or image
 
 
-def wanted(request: BuildRequest) -> list[Export]:
+def specs_of(request: BuildRequest) -> list[OutputSpec]:
     """The outputs of a request: the store where none is given or --load asks for it. Raises UsageError."""
     asked = [spec for spec in request.outputs if spec.type != CACHE_ONLY]
     specs = _pushed(asked) if request.push else asked
@@ -59,7 +61,12 @@ def wanted(request: BuildRequest) -> list[Export]:
         request.load and not any(_is_stored(spec, request) for spec in specs)
     ):
         specs.insert(0, OutputSpec(type="image"))
-    found = [_parsed(spec, request) for spec in specs]
+    return specs
+
+
+def wanted(request: BuildRequest) -> list[Export]:
+    """The same, read and looked at together. Raises UsageError."""
+    found = [_parsed(spec, request) for spec in specs_of(request)]
     if request.attests.is_any or request.sign:
         from builder.exporters.attested import check
 
@@ -132,6 +139,7 @@ def _refuse_single(exports: list[Export]) -> None:
 
 def hand_out(export: Export, image: Finished, store: Store, delivered: Delivered) -> None:
     """Do one output of an image. Raises BuildError; what was there before stays then."""
+    delivered.images.append(image.digest)
     names = export.names_of(image.digest)
     delivered.names = delivered.names or tuple(name.familiar() for name in names)
     delivered.full_names = delivered.full_names or tuple(str(name) for name in names)

@@ -174,7 +174,10 @@ class Removed(Event):
 
 
 class BuildFinished(Event):
-    """The build ended well. `size` is compressed bytes; digests as `sha256:…`, empty without an image."""
+    """The build ended well. `size` is compressed bytes; digests as `sha256:…`, empty without an image.
+
+    images: of each output that is an image, in the order of the outputs; `image` is the first of them.
+    """
 
     tag = "build-finished"
     names: tuple[str, ...]
@@ -183,6 +186,7 @@ class BuildFinished(Event):
     seconds: float
     steps: int
     cached: int
+    images: tuple[str, ...] = ()
 
 
 class BuildFailed(Event):

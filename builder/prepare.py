@@ -162,7 +162,7 @@ def build_args(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, s
     SOURCE_DATE_EPOCH of the environment counts as one, as buildx has it, and so do docker's proxies.
     """
     args: dict[str, str] = {}
-    if EPOCH in environ:
+    if EPOCH in environ and not request.own_epoch:
         args[EPOCH] = environ[EPOCH]
     for name, value in request.build_args.items():
         if value is not None:

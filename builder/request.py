@@ -145,7 +145,7 @@ class BuildRequest(Value):
     annotations: attributes of all outputs that are images. squash: what they have above the base is one
     layer.
     locked: what can be locked must be in the Dockerfile's lock file; offline: no connection is opened but by
-    steps.
+    steps. own_epoch: SOURCE_DATE_EPOCH is what build_args have, and not what the environment has.
     """
 
     context: str
@@ -191,6 +191,7 @@ class BuildRequest(Value):
     sign: str = ""
     locked: bool = False
     offline: bool = False
+    own_epoch: bool = False
 
     @property
     def platforms(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def make_store(folder: str, own: Store, bases: Iterable[tuple[ImageRequest, Base
             _share(own, new, digest)
         if row is not None:
             Names(new).add({key: value for key, value in row.items() if key != "annotations"}, [meant])
-        elif remembered is not None:
+        if remembered is not None:
             Names(new).remember(str(meant), str(request.platform), remembered)
 
 

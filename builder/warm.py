@@ -216,6 +216,7 @@ class _Ready:
                 seconds=result.seconds,
                 steps=steps,
                 cached=steps,
+                images=tuple(self.delivered.images),
             )
         )
         return result

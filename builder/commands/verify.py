@@ -28,7 +28,7 @@ LEFT_OUT = (
     "cache-from", "cache-to",
 )  # fmt: skip
 # What a record of a build does not keep, or what does not matter to the image: taken beside one, too.
-BESIDE = frozenset(("build-arg", "build-context", "secret", "ssh", "offline", "jobs", "network"))
+BESIDE = frozenset(("build-arg", "build-context", "secret", "ssh", "offline", "jobs"))
 _OWN = (
     Flag(name="twice", kind="switch", group=DONE,
          help="build it twice, and compare the two with each other, too"),
@@ -102,7 +102,8 @@ def _request(
     if words:
         return complete(store, digest, request, environ)
     for flag in PASSED:
-        if flag.name in parsed and flag.name not in BESIDE:
+        is_beside = flag.name in BESIDE or (flag.name == "network" and request.network_helper)
+        if flag.name in parsed and not is_beside:
             raise UsageError(
                 f"--{flag.name} goes with a CONTEXT: without one, the build is as its record says",
                 hint=f"`pybuild verify {verification.wanted} CONTEXT` with all flags of the build",

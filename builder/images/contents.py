@@ -27,6 +27,8 @@ from builder.store.root import Store
 
 if TYPE_CHECKING:
     from builder.fs.copy import Readable
+    from builder.oci.layer import Sink
+    from builder.store.blobs import BlobStore
 
 MAX_HELD = 32 << 20  # bytes of one file,
 MAX_HELD_IN_ALL = 64 << 20  # and of all of an image; `diff` holds those of two
@@ -140,7 +142,7 @@ class _Reading:
             layer = self._known[key] = Layer(number, descriptor, diff_id, step, noted)
         else:
             sink = _Holding(self._keep or _nothing, self._room)
-            entries = _scan(self._store, descriptor, diff_id, self._name, sink)
+            entries = scan_layer(self._store.blobs, descriptor, diff_id, self._name, sink)
             self._room -= sum(map(len, sink.texts.values()))
             layer = self._known[key] = Layer(number, descriptor, diff_id, step, entries, sink.texts)
         self._entries += len(layer.entries)
@@ -199,22 +201,29 @@ def size_of_entry(entry: Entry) -> int:
     return entry.size if entry.kind == FILE and entry.hardlink is None else 0
 
 
-def _scan(store: Store, descriptor: Descriptor, diff_id: str, name: str, sink: _Holding) -> list[Entry]:
+def scan_layer(
+    blobs: BlobStore, descriptor: Descriptor, diff_id: str, name: str, sink: Sink | None = None
+) -> list[Entry]:
+    """The entries of a layer of the image `name`, in canonical order; see oci.layer.
+
+    Raises ImageError for a layer that is not there, or is not what its image says, and StoreError for one of
+    which the store has lost bytes.
+    """
     documents.compression_of(descriptor, name)
     digest = digests.parse(descriptor.digest)
-    if store.blobs.stat(digest) is None:
+    if blobs.stat(digest) is None:
         raise ImageError(
             f"layer {digest} of {name} is not in the store",
             code="blob-not-found",
             hint="a base image's layers come when a build needs them; `pybuild pull` brings all",
         )
-    with forms.sound(store.blobs, digest), store.blobs.open(digest) as stream:
+    with forms.sound(blobs, digest), blobs.open(digest) as stream:
         entries, found = scan(stream, sink=sink, name=f"layer {digest}")
-    if found != diff_id:
-        raise ImageError(
-            f"layer {digest} is not what its image says: its diff id is {found}, not {diff_id}",
-            code="wrong-diff-id",
-        )
+        if found != diff_id:
+            raise ImageError(
+                f"layer {digest} is not what its image says: its diff id is {found}, not {diff_id}",
+                code="wrong-diff-id",
+            )
     return entries
 
 

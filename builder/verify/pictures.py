@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from builder import digest as digests
 from builder.errors import ImageError
+from builder.images.contents import scan_layer
 from builder.oci import documents
 from builder.oci.held import Held, images_of
-from builder.oci.layer import scan
 from builder.oci.platform import canonical
-from builder.oci.spec import Descriptor
 from builder.verify.compare import Layer, Picture, Step
 
 if TYPE_CHECKING:
     from builder.oci.names import Row
-    from builder.snapshots.snapshot import Entry
     from builder.store.blobs import BlobStore
 
 # What a config has besides the image: a cache within it speaks of other builds.
@@ -42,7 +41,7 @@ def _picture(blobs: BlobStore, held: Held, name: str) -> Picture:
     if len(diff_ids) != len(held.manifest.layers):
         raise ImageError(f"{name} has another number of layers than its config says", code="invalid-manifest")
     layers = [
-        Layer(diff_id, descriptor.digest, _reader(blobs, descriptor, name))
+        Layer(diff_id, descriptor.digest, partial(scan_layer, blobs, descriptor, diff_id, name))
         for diff_id, descriptor in zip(diff_ids, held.manifest.layers, strict=True)
     ]
     return Picture(held.descriptor.digest, config, list(_steps(history, layers)))
@@ -54,11 +53,3 @@ def _steps(history: Sequence[dict[str, Any]], layers: Sequence[Layer]) -> Iterat
     for entry in history:
         yield Step(entry, None if entry.get("empty_layer") else next(left, None))
     yield from (Step({}, layer) for layer in left)
-
-
-def _reader(blobs: BlobStore, descriptor: Descriptor, name: str) -> Callable[[], Sequence[Entry]]:
-    def entries() -> Sequence[Entry]:
-        with blobs.open(digests.parse(descriptor.digest)) as file:
-            return scan(file, name=f"layer {descriptor.digest} of {name}")[0]
-
-    return entries

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from builder import digest as digests
 from builder import images, loops
 from builder.delivery import TREES
 from builder.errors import UsageError
@@ -64,6 +65,7 @@ class Verification:
             stack.enter_context(locks.shared(self.store.folder, locks.BUILDS))
             stack.enter_context(leased(self.store))
             self.folder = stack.enter_context(IngestFolder(self.store.folder)).path
+            self._hold()
             self._stack = stack.pop_all()
         return self
 
@@ -71,6 +73,13 @@ class Verification:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _hold(self) -> None:
+        """Keep the image's layers, which are read at the end, from being removed meanwhile."""
+        for picture in self.pictures[IMAGE].values():
+            for step in picture.steps:
+                if step.layer is not None:
+                    self.store.blobs.stat(digests.parse(step.layer.blob))
 
     def prepare(self, request: BuildRequest) -> None:
         """Bring the base images into the user's store, whole. Raises BuildError."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from builder import again, events, records
+from builder.delivery import TREES
 from builder.errors import BuildError
 from builder.events import BuildFinished
 
@@ -40,14 +41,23 @@ def complete(store: Store, digest: str, typed: BuildRequest, environ: Mapping[st
 def _find(store: Store, digest: str) -> dict[str, Any] | None:
     """What the record of the last such build has; None where there is none."""
     for path in (records.path_of(store, name) for name in records.all_ids(store)):
-        if _image_of(path) == digest:
+        images = _images_of(path)
+        if digest in images:
             plain = records.request_of(path).get("again")
-            return plain if isinstance(plain, dict) else {}
+            return _of_output(plain, images.index(digest)) if isinstance(plain, dict) else {}
     return None
 
 
-def _image_of(path: str) -> str:
-    """The image that a recorded build gave, "" where it gave none."""
+def _of_output(plain: dict[str, Any], number: int) -> dict[str, Any]:
+    """A request with that one of its outputs alone, counted among those that are images."""
+    outputs = plain.get("outputs")
+    rows = outputs if isinstance(outputs, list) else []
+    images = [row for row in rows if isinstance(row, list) and row and row[0] not in TREES]
+    return {**plain, "outputs": [images[number]]} if number < len(images) else plain
+
+
+def _images_of(path: str) -> tuple[str, ...]:
+    """The images that a recorded build gave, in the order of its outputs."""
     try:
         with open(records.events_file(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -55,7 +65,7 @@ def _image_of(path: str) -> str:
             lines = file.read().splitlines()
         for line in reversed(lines):
             if b'"image"' in line and isinstance(event := events.decode(line), BuildFinished):
-                return event.image
+                return event.images or (event.image,)
     except (OSError, ValueError):
-        return ""
-    return ""
+        return ()
+    return ()

@@ -239,6 +239,39 @@ def test_how_the_image_is_written_is_as_recorded_where_nobody_typed_it(
     assert verified(pybuild, "-o", "type=image", "app", str(context), env=EPOCH)["onlyTimes"]
 
 
+def test_a_time_that_is_typed_nowhere_is_as_recorded_whatever_output_is_typed(
+    pybuild: Pybuild, context: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo 1 > /a\n")
+    pybuild.build(context, *EXACT, env=EPOCH)
+
+    assert verified(pybuild, "-o", "type=image,rewrite-timestamp=true", "app", str(context))["reproduced"]
+
+
+def test_a_time_that_the_dockerfile_has_is_had_again(pybuild: Pybuild, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "ARG SOURCE_DATE_EPOCH=1700000000\nFROM busybox\nARG SOURCE_DATE_EPOCH\nRUN echo 1 > /a\n"
+    )
+    pybuild.build(context, *EXACT)
+
+    assert verified(pybuild, "app", env={"SOURCE_DATE_EPOCH": "5"})["reproduced"]
+
+
+def test_an_image_that_is_one_of_several_outputs_is_built_as_that_one(
+    pybuild: Pybuild, context: Path, tmp_path: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY a /\n")
+    (context / "a").touch()
+    archive = f"type=oci,dest={tmp_path / 'archive'},compression=zstd"
+    pybuild.build(context, "-o", archive, *EXACT, env=EPOCH)
+    pybuild.build(context, "-t", "other", "-o", f"{archive},rewrite-timestamp=true", "--load", env=EPOCH)
+
+    for name in ("app", "other"):
+        found = verified(pybuild, name)
+        assert found["reproduced"], found
+        assert len(set(found["platforms"][0]["digests"].values())) == 1
+
+
 def test_what_a_record_does_not_keep_has_to_be_typed(pybuild: Pybuild, context: Path) -> None:
     (context / "Dockerfile").write_text(
         "FROM busybox\nARG WORD\nRUN --mount=type=secret,id=key cat /run/secrets/key > /a; echo $WORD >> /a\n"
@@ -312,6 +345,7 @@ def test_what_is_fetched_is_fetched_again(pybuild: Pybuild, context: Path, tmp_p
         (("busybox", ".", "more"), "one build context is taken, not 2"),
         (("busybox", "-"), "standard input can be read once"),
         (("--target", "x", "busybox"), "--target goes with a CONTEXT"),
+        (("--network", "none", "busybox"), "--network goes with a CONTEXT"),
         (("--format=xml", "busybox"), "--format xml: no such format"),
     ],
 )
