@@ -63,7 +63,7 @@ def _diff_lines(names: Sequence[str], images: Sequence[Contents], found: Differe
         yield "Files: " + ", ".join(f"{count} {how}" for count, how in zip(counts, SIGNS, strict=True))
         width = min(WIDEST_NAME, max(len(change.path) for change in found.files) + 1)
         for change in found.files:
-            yield f"{SIGNS[change.how]} {one_line('/' + change.path):<{width}}  {_what(change)}"
+            yield f"{SIGNS[change.how]} {one_line(_shown(change.path)):<{width}}  {_what(change)}"
     if found.config:
         yield ""
         yield "Config:"
@@ -75,6 +75,11 @@ def _diff_lines(names: Sequence[str], images: Sequence[Contents], found: Differe
         yield "Packages:"
         for kind, package in found.packages:
             yield one_line(f"{_sign(package)} {kind} {package.name} {_versions(package)}")
+
+
+def _shown(path: str) -> str:
+    """A path as the image has it."""
+    return "/" if path == "." else f"/{path}"
 
 
 def shown_image(contents: Contents) -> str:
@@ -163,7 +168,7 @@ def _diff_object(names: Sequence[str], images: Sequence[Contents], found: Differ
         "Equal": found.is_empty,
         "Files": [
             {
-                "Path": f"/{change.path}",
+                "Path": _shown(change.path),
                 "Change": change.how,
                 "What": list(change.what),
                 "Before": _entry_object(change.before),

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from builder.images.contents import Contents
+from builder.images.contents import Contents, Layer
 from builder.images.packages import find_packages
 from builder.snapshots.snapshot import BLOCK, CHAR, FIFO, FILE, FOLDER, SYMLINK, Entry, order
 from builder.snapshots.tree import Tree
@@ -49,11 +49,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All that differs. layers: (digest, diff id) of each image's, bottom first; packages: (kind, change)."""
+    """All that differs. layers: (digest, diff id) of each image's, bottom first; alike: whether these are the
+    same, as far as times count; packages: (kind, change)."""
 
     files: Sequence[FileChange]
     config: Sequence[Change]
     layers: tuple[Sequence[tuple[str, str]], Sequence[tuple[str, str]]]
+    alike: bool
     packages: Sequence[tuple[str, Change]]
 
     @property
@@ -68,17 +70,18 @@ class Difference:
     @property
     def is_empty(self) -> bool:
         """Whether nothing differs: neither what a container sees nor the layers that it is made of."""
-        one, other = self.layers
-        return not (self.files or self.config or self.packages) and list(one) == list(other)
+        return self.alike and not (self.files or self.config or self.packages)
 
 
 def compare(before: Contents, after: Contents, *, times: bool = True) -> Difference:
-    """What differs; without `times`, neither paths' times count nor those in the config."""
+    """What differs; without `times`, neither paths' times count nor those in the config, nor do layers that
+    differ by nothing else."""
     trees = before.tree(), after.tree()
     return Difference(
         _files(*trees, times=times),
         _config(before, after, times=times),
         (_layers(before), _layers(after)),
+        _layers(before) == _layers(after) or (not times and _differ_by_times(before.layers, after.layers)),
         _packages((before, after), trees),
     )
 
@@ -116,6 +119,26 @@ def _what_differs(one: Entry, other: Entry, *, times: bool) -> tuple[str, ...]:
 
 def _layers(contents: Contents) -> list[tuple[str, str]]:
     return [(layer.descriptor.digest, layer.diff_id) for layer in contents.layers]
+
+
+def _differ_by_times(before: Sequence[Layer], after: Sequence[Layer]) -> bool:
+    """Whether layers that are not the same are so but for the times in them."""
+    return len(before) == len(after) and all(
+        (one.descriptor.digest, one.diff_id) == (other.descriptor.digest, other.diff_id)
+        or (one.diff_id != other.diff_id and _is_alike(one, other))
+        for one, other in zip(before, after, strict=True)
+    )
+
+
+def _is_alike(before: Layer, after: Layer) -> bool:
+    return (before.descriptor.media_type, len(before.entries)) == (
+        after.descriptor.media_type,
+        len(after.entries),
+    ) and all(
+        (one.path, one.hardlink, one.implied) == (other.path, other.hardlink, other.implied)
+        and not _what_differs(one, other, times=False)
+        for one, other in zip(before.entries, after.entries, strict=True)
+    )
 
 
 # ── config ───────────────────────────────────────────────────────────────────────────────────────────────

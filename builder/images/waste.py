@@ -7,7 +7,7 @@ Pure, on what `contents` has read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from builder.images.contents import Contents, Layer, size_of_entry
@@ -100,14 +100,13 @@ def report(contents: Contents) -> Report:
 
 def _changes(layer: Layer, before: Tree) -> dict[str, Change]:
     """What a layer does, by path, in order. Folders that it only passes through are left out."""
-    own = {entry.path for entry in layer.entries if entry.kind not in (WHITEOUT, OPAQUE)}
+    own = {entry.path: entry.kind for entry in layer.entries if entry.kind not in (WHITEOUT, OPAQUE)}
     done: dict[str, Change] = {}
     for entry in layer.entries:
         there = before.get(entry.path)
         if entry.kind == OPAQUE:
-            for path in before.children(entry.path):
-                if path not in own:
-                    done[path] = Change(path, before.nodes[path].entry.kind, REMOVED, 0)
+            for path in _emptied(entry.path, before, own):
+                done[path] = Change(path, before.nodes[path].entry.kind, REMOVED, 0)
         elif entry.kind == WHITEOUT:
             if there is not None:
                 done[entry.path] = Change(entry.path, there.kind, REMOVED, 0)
@@ -116,6 +115,18 @@ def _changes(layer: Layer, before: Tree) -> dict[str, Change]:
         elif entry.kind != FOLDER or _differs(entry, there):
             done[entry.path] = Change(entry.path, entry.kind, CHANGED, size_of_entry(entry))
     return done
+
+
+def _emptied(folder: str, before: Tree, own: Mapping[str, str]) -> Iterator[str]:
+    """What goes with all that was in a folder: in folders that the layer makes anew, too. own: path -> kind
+    of what the layer has."""
+    pending = [folder]
+    while pending:
+        for path in before.children(pending.pop()):
+            if path not in own:
+                yield path
+            elif own[path] == FOLDER:
+                pending.append(path)
 
 
 def _differs(entry: Entry, there: Entry) -> bool:

@@ -118,6 +118,19 @@ def test_times_can_be_left_out(store: Store, layout: LayoutMaker) -> None:
 
     assert files(found) == []
     assert found.shared == 0, "the layers' bytes are others all the same"
+    assert found.is_empty
+
+
+def test_what_a_later_layer_hides_differs_all_the_same_where_times_are_left_out(
+    store: Store, layout: LayoutMaker
+) -> None:
+    other: list[Member] = [BASE[0], BASE[1], ("etc/b", {"data": b"b", "mode": 0o640})]
+    later = [(name, {**fields, "mtime": 7}) for name, fields in BASE]
+
+    found = difference(store, layout, [BASE, BASE], [other, later], times=False)
+
+    assert files(found) == []
+    assert not found.is_empty
 
 
 def test_how_layers_are_cut_is_no_difference_of_files(store: Store, layout: LayoutMaker) -> None:

@@ -108,6 +108,23 @@ def test_what_an_opaque_folder_hides_is_wasted(store: Store, layout: LayoutMaker
     ]
 
 
+def test_an_opaque_folder_removes_in_the_folders_that_are_made_anew_in_it(
+    store: Store, layout: LayoutMaker
+) -> None:
+    found = reported(
+        store,
+        layout,
+        [("d", FOLDER), ("d/sub", FOLDER), ("d/sub/old", file(30)), ("d/sub/both", file(4))],
+        [("d", FOLDER), ("d/.wh..wh..opq", file(0)), ("d/sub", FOLDER), ("d/sub/both", file(2))],
+    )
+
+    assert wasted(found) == [
+        ("/d/sub/old", 30, 1, 1, 2, "removed"),
+        ("/d/sub/both", 4, 1, 1, 2, "changed"),
+    ]
+    assert ("d/sub/old", "removed") in [(c.path, c.how) for c in found.layers[1].changes]
+
+
 def test_a_folder_that_a_file_replaces_is_wasted_whole(store: Store, layout: LayoutMaker) -> None:
     found = reported(store, layout, [("d", FOLDER), ("d/a", file(3)), ("d/b", file(4))], [("d", file(1))])
 
