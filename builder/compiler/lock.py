@@ -27,12 +27,14 @@ from builder.compiler.created_by import valid
 from builder.compiler.remotes import BAD_REF, redact
 from builder.digest import Digest
 from builder.errors import BuildError, DockerfileError
+from builder.oci.platform import parse as parse_platform
 from builder.oci.spec import Platform
 from builder.ops.source import COMMIT, Git, Http
 from builder.text import Location
 
 VERSION = 1
 LAYOUT = "oci-layout://"
+MACHINE = ("linux", "amd64", "")  # what a platform may leave out, of which nothing is used here
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 COMMAND = "`pybuild lock` writes it anew"
 
@@ -142,7 +144,10 @@ def parse(text: str, name: str) -> Lock:
 
 
 def _check(lock: Lock) -> None:
-    """Raise ValueError for what cannot be a digest or a commit: both go into names of files and to git."""
+    """Raise ValueError for what cannot be a platform, or a digest or a commit: these go into names of files
+    and to git."""
+    for text in lock.platforms:
+        parse_platform(text, MACHINE)
     for (kind, name, _), value in lock.entries().items():
         if kind != "git" and not DIGEST.fullmatch(value):
             raise ValueError(f"{value!r} is no digest ({name})")

@@ -74,6 +74,8 @@ def test_what_is_written_is_json_by_reference_and_platform() -> None:
         ('{"version": 2, "platforms": []}', "version 2"),
         ('{"version": 1}', "platforms"),
         ('{"version": 1, "platforms": [], "more": {}}', "more"),
+        ('{"version": 1, "platforms": ["linux/amd64/v1/.."]}', "platform"),
+        ('{"version": 1, "platforms": ["linux/\\u001b[31m"]}', "platform"),
         ('{"version": 1, "platforms": [], "urls": {"https://host/file": "sha256:../../etc"}}', "no digest"),
         ('{"version": 1, "platforms": [], "images": {"a": {"linux/amd64": "sha256:1"}}}', "no digest"),
         ('{"version": 1, "platforms": [], "git": {"a": {"commit": "--upload-pack=x"}}}', "no commit"),
