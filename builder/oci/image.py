@@ -143,7 +143,7 @@ def squash_history(
 
 def platform_of(config: ImageConfig) -> Platform:
     """The platform that a config says its image is for."""
-    return Platform(config.architecture, config.os, config.variant, config.os_version)
+    return Platform(config.architecture, config.os, config.variant, config.os_version, config.os_features)
 
 
 def fit_history(history: Sequence[History], layers: int) -> tuple[History, ...]:

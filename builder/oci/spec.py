@@ -41,6 +41,7 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     os: str
     variant: str = ""
     os_version: str = msgspec.field(default="", name="os.version")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -136,6 +137,7 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     author: str = ""
     variant: str = ""
     os_version: str = msgspec.field(default="", name="os.version")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
     config: RunConfig = RunConfig()
     rootfs: RootFS = msgspec.field(default_factory=RootFS)
     history: tuple[History, ...] = ()

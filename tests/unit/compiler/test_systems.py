@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from builder.compiler import systems
+from builder.oci.image import platform_of
+from builder.oci.spec import ImageConfig
+from tests.support.compiling import compile_text, image
 
 
 @pytest.mark.parametrize(
@@ -51,3 +55,14 @@ def test_another_drive_or_machine_is_an_error(path: str) -> None:
 
 def test_windows_writes_backslashes() -> None:
     assert systems.native("/app/x", "windows") == "\\app\\x"
+
+
+def test_an_image_for_windows_is_for_the_version_and_has_the_features_of_its_base() -> None:
+    told = {"architecture": "amd64", "os": "windows", "os.version": "10.0.1", "os.features": ["win32k"]}
+    config = msgspec.convert({**told, "rootfs": {"type": "layers", "diff_ids": []}}, ImageConfig)
+    base = msgspec.structs.replace(image("win"), config=config)
+
+    program = compile_text("FROM win\nLABEL a=b\n", bases={"docker.io/library/win:latest": base})
+
+    assert msgspec.json.decode(msgspec.json.encode(platform_of(program.config))) == told
+    assert program.config.os_features == ("win32k",)
