@@ -168,7 +168,7 @@ class Attesting:
         reached = program.definition.reached(program.target)
         redactor = self._redactor(reached)
         materials = self._asked.completed(
-            gather(reached, self._parts.fetched, self._asked.platforms, redactor), redactor
+            gather(reached, self._parts.fetched, self._asked.choices, redactor), redactor
         )
         if self._wanted.complete_materials and not (materials.is_complete and not self._asked.locals):
             raise BuildError(

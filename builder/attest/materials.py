@@ -1,12 +1,14 @@
 """What a program was made of: base images, files and repositories fetched, and contexts of the user's.
 
-An image is known by its manifest's digest; a file by its own; a repository by a commit. What is at an address
-that nobody pinned was learned while the build ran (`Fetched`). Pure.
+An image is known by the digest of what its name means, as BuildKit has it: an index's, where it is one of
+several platforms; a file by its own; a repository by a commit. What is at an address that nobody pinned was
+learned while the build ran (`Fetched`). Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,8 +25,17 @@ LAYOUT = "oci-layout://"
 
 # What was found at the address of a vertex: the digest of a file, or the id of a commit.
 Fetched = Mapping[Digest, str]
-# The platform that an image was chosen for, by its locator and its digest.
-Platforms = Mapping[tuple[str, str], str]
+
+
+class Chosen(NamedTuple):
+    """What an image was chosen for, and the digest of what its name means: an index, or itself ("")."""
+
+    platform: str = ""
+    named: str = ""
+
+
+# By an image's locator and its digest.
+Choices = Mapping[tuple[str, str], Chosen]
 
 
 class Material(msgspec.Struct, frozen=True):
@@ -50,9 +61,7 @@ class Materials(msgspec.Struct, frozen=True):
         return not self.locals and all(material.digest for material in self.dependencies)
 
 
-def gather(
-    reached: Iterable[Vertex], fetched: Fetched, platforms: Platforms, redactor: Redactor
-) -> Materials:
+def gather(reached: Iterable[Vertex], fetched: Fetched, choices: Choices, redactor: Redactor) -> Materials:
     """The materials of the vertices that a target needs, sorted by kind and address."""
     images: dict[str, Material] = {}
     others: dict[str, Material] = {}
@@ -63,7 +72,7 @@ def gather(
     for vertex in reached:
         match vertex.op:
             case Image() as op:
-                images.setdefault(*_keyed(_image(op, platforms.get((op.locator, op.digest), ""))))
+                images.setdefault(*_keyed(_image(op, choices.get((op.locator, op.digest), Chosen()))))
             case Git() as op:
                 others.setdefault(*_keyed(_repository(op, fetched.get(vertex.digest, ""), redactor)))
             case Http() as op:
@@ -98,11 +107,12 @@ def _keyed(material: Material) -> tuple[str, Material]:
     return material.uri, material
 
 
-def _image(op: Image, platform: str) -> Material:
-    digest = {"sha256": hex_of(parse(op.digest))}
+def _image(op: Image, chosen: Chosen) -> Material:
+    named = chosen.named or op.digest
+    digest = {"sha256": hex_of(parse(named))}
     if op.locator.startswith(LAYOUT):
-        return Material(layout_url(op.locator.removeprefix(LAYOUT), op.digest, platform), digest)
-    return Material(image_url(reference.parse(op.locator), platform), digest)
+        return Material(layout_url(op.locator.removeprefix(LAYOUT), named, chosen.platform), digest)
+    return Material(image_url(reference.parse(op.locator), chosen.platform), digest)
 
 
 def _repository(op: Git, commit: str, redactor: Redactor) -> Material:

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from builder import prepare
-from builder.attest.materials import Material, Materials, digest_set
+from builder.attest.materials import Choices, Chosen, Material, Materials, digest_set
 from builder.attest.provenance import Invocation
 from builder.attest.redaction import Redactor
 from builder.compiler.remotes import WEB
 
 if TYPE_CHECKING:
-    from builder.attest.materials import Platforms
     from builder.compiler.program import BaseImage, ImageRequest
     from builder.prepare import Texts
     from builder.request import BuildRequest
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """One build's request. id: of the build's record; began: seconds; platforms: see `materials`.
+    """One build's request. id: of the build's record; began: seconds; choices: see `materials`.
 
     context, origin: the address of a context that was fetched and what was there; file: the Dockerfile's
     address, where it has one of its own. locals: as of provenance.Invocation.
@@ -41,7 +40,7 @@ class Asked(msgspec.Struct, frozen=True):
     args: Mapping[str, str]
     build_args: Mapping[str, str]
     locals: tuple[str, ...]
-    platforms: Platforms
+    choices: Choices
 
     def invocation(self, ended: float) -> Invocation:
         """As the predicate tells of it."""
@@ -102,7 +101,10 @@ def asked_of(
         args=_options(request, args),
         build_args=args,
         locals=names,
-        platforms={(base.locator, told.digest): str(base.platform) for base, told in bases.items()},
+        choices={
+            (base.locator, told.digest): Chosen(str(base.platform), told.named)
+            for base, told in bases.items()
+        },
     )
 
 

@@ -40,10 +40,12 @@ class ImageRequest(msgspec.Struct, frozen=True):
 
 
 class BaseImage(msgspec.Struct, frozen=True):
-    """What the compiler must know of a base image: its manifest's digest and its config."""
+    """What the compiler must know of a base image: its manifest's digest and its config. named: the digest of
+    what its name means, the index that it was chosen from, if it was; "" where that is not known."""
 
     digest: Digest
     config: ImageConfig
+    named: str = ""
 
 
 class NamedContext(msgspec.Struct, frozen=True):

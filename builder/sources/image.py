@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LAYOUT = "oci-layout://"
 LOCK_PAUSE = 0.05
+INDEX = "index"  # of what is remembered of a name: the digest of the index that it means
 MAX_NESTING = 3  # an index may name indexes, but not for ever
 
 ProgressOf = Callable[[str, int, int], None]
@@ -96,12 +97,12 @@ class ImageSource:
                 origin = self._origin(request.locator)
                 if locked is not None and isinstance(origin, Reference):
                     origin = Reference(origin.registry, origin.repository, origin.tag, locked)
-                descriptor = await self._find(request, origin)
+                descriptor, named = await self._find(request, origin)
                 manifest, config = await self._documents(origin, descriptor)
             documents.check_layers(manifest, config, _shown(request.locator))
         except (ImageError, StoreError) as error:
             raise _explained(error, request) from error.__cause__
-        return BaseImage(digest=digests.parse(descriptor.digest), config=config)
+        return BaseImage(digests.parse(descriptor.digest), config, named)
 
     async def contents(self, op: Image) -> Contents:
         """The documents of a resolved image, from the store, else once more from where it came.
@@ -139,31 +140,35 @@ class ImageSource:
                 raise ImageError(f"named context {name} is no image layout") from None
         return self._opened[name]
 
-    async def _find(self, request: ImageRequest, origin: Reference | Layout) -> Descriptor:
-        """The manifest's descriptor, for the platform asked for where there is a choice."""
+    async def _find(self, request: ImageRequest, origin: Reference | Layout) -> tuple[Descriptor, str]:
+        """The manifest's descriptor, for the platform asked for where there is a choice, and the digest of
+        what the name means."""
         name = _shown(request.locator)
         if isinstance(origin, Layout):
             found = origin.find(self._layouts[request.locator.removeprefix(LAYOUT)])
             if len(found) > 1:
-                return await self._choose(Index(manifests=found), request.platform, name, origin, 0)
-            return await self._narrow(found[0], request.platform, name, origin, 0)
+                chosen = await self._choose(Index(manifests=found), request.platform, name, origin, 0)
+                return chosen, chosen.digest
+            return await self._narrow(found[0], request.platform, name, origin, 0), found[0].digest
         if not self._pull and (row := self._local(origin, request.platform)) is not None:
             narrowed = await self._narrow(_descriptor(row), request.platform, name, origin, 0)
             if origin.digest is not None:  # or nothing would say that the image is of use
-                await self._remember(origin, request.platform, narrowed)
-            return narrowed
+                await self._remember(origin, request.platform, narrowed, row["digest"])
+            return narrowed, _named(row)
         try:
             descriptor = await self._ask_once(origin)
         except ImageError as error:
             error.notes += self._known_like(origin, request.platform)
             raise
         narrowed = await self._narrow(descriptor, request.platform, name, origin, 0)
-        await self._remember(origin, request.platform, narrowed)
-        return narrowed
+        await self._remember(origin, request.platform, narrowed, descriptor.digest)
+        return narrowed, descriptor.digest
 
-    async def _remember(self, origin: Reference, platform: Platform, found: Descriptor) -> None:
+    async def _remember(self, origin: Reference, platform: Platform, found: Descriptor, named: str) -> None:
         if not self._anew:
-            row = {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
+            row: Row = {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
+            if named != found.digest:
+                row[INDEX] = named
             await asyncio.to_thread(self._names.remember, str(origin), str(platform), row)
 
     def _local(self, origin: Reference, platform: Platform) -> Row | None:
@@ -338,6 +343,14 @@ class ImageSource:
 
 def _descriptor(row: Row) -> Descriptor:
     return Descriptor(str(row.get("mediaType") or ""), row["digest"], row["size"])
+
+
+def _named(row: Row) -> str:
+    """The digest of what a name means, of which the row may be one of several platforms."""
+    try:
+        return digests.parse(str(row[INDEX]))
+    except (KeyError, ValueError):
+        return str(row["digest"])
 
 
 def _shown(locator: str) -> str:

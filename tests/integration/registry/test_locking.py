@@ -113,6 +113,23 @@ def test_a_locked_image_is_the_very_one_that_its_digest_pins(world: World, pybui
     assert pybuild("build", "-q", context).stdout == locked
 
 
+def test_provenance_tells_for_which_platform_a_locked_image_was_chosen(
+    world: World, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    world.push("several", "amd64", "arm64")
+    context, out = world.write("FROM {registry}/base:1\n"), tmp_path / "out"
+    pybuild("lock", "--platform", "linux/amd64", context)
+
+    for words in ([], ["--pull"]):  # by the lock, and by what the name means
+        pybuild.build(context, "--platform=linux/amd64", "--provenance=mode=min", *words, "-o", str(out))
+
+        told = json.loads((out / "provenance.json").read_text())["predicate"]["buildDefinition"]
+        (base,) = told["resolvedDependencies"]
+        assert base["uri"].endswith("/base@1?platform=linux%2Famd64")
+    (index,) = json.loads((world.folder / "layout-several" / "index.json").read_text())["manifests"]
+    assert index["digest"] == "sha256:" + base["digest"]["sha256"]
+
+
 def test_the_same_lock_is_the_same_bytes_and_another_names_what_changed(
     world: World, pybuild: Pybuild
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from builder.attest.materials import gather
+from builder.attest.materials import Chosen, gather
 from builder.attest.provenance import V02, V1, Invocation, Wanted, for_metadata, predicate, predicate_type
 from builder.attest.redaction import Redactor, secrets_in
 from builder.compiler.program import Program
@@ -39,12 +39,14 @@ def provenance(
     text: str,
     *,
     layers: list[dict[str, Any]] | None = None,
+    named: str = "",
     args: dict[str, str] | None = None,
     locals_: tuple[str, ...] = ("context", "dockerfile"),
     fetched: dict[type, str] | None = None,
     **wanted: Any,
 ) -> dict[str, Any]:
-    """The predicate of a Dockerfile; fetched: what was found at addresses, by the kind of op."""
+    """The predicate of a Dockerfile; fetched: what was found at addresses, by the kind of op; named: what
+    names of images mean."""
     program = compile_text(text, build_args=args or {}, platform_given=True)
     reached = program.definition.reached(program.target)
     options = {f"build-arg:{name}": value for name, value in (args or {}).items()}
@@ -64,7 +66,7 @@ def provenance(
             locals=locals_,
             builder_platform="linux/amd64",
         ),
-        gather(reached, found, _platforms(program), redactor),
+        gather(reached, found, _choices(program, named), redactor),
         reached,
         layers or [],
         redactor,
@@ -73,9 +75,9 @@ def provenance(
     return decoded
 
 
-def _platforms(program: Program) -> dict[tuple[str, str], str]:
+def _choices(program: Program, named: str) -> dict[tuple[str, str], Chosen]:
     return {
-        (vertex.op.locator, vertex.op.digest): "linux/amd64"
+        (vertex.op.locator, vertex.op.digest): Chosen("linux/amd64", named)
         for vertex in program.definition
         if hasattr(vertex.op, "locator")
     }
@@ -92,6 +94,18 @@ def test_materials_are_known_by_address_and_digest() -> None:
         "https://example.org/x.git#main",
     ]
     assert [list(material["digest"]) for material in found] == [["sha256"], ["sha256"], ["sha256"], ["sha1"]]
+
+
+def test_an_image_of_several_platforms_is_known_by_its_index() -> None:
+    index = "sha256:" + "1d" * 32
+
+    told = provenance("FROM debian:12\nCOPY a /a\n", named=index)
+
+    (material,) = told["buildDefinition"]["resolvedDependencies"]
+    assert material == {
+        "uri": "pkg:docker/debian@12?platform=linux%2Famd64",
+        "digest": {"sha256": "1d" * 32},
+    }
 
 
 def test_metadata_files_have_the_form_that_buildx_writes_there_whatever_the_version() -> None:

@@ -203,3 +203,6 @@ async def test_all_platforms_are_of_one_answer_of_the_registry(
     first = msgspec.json.decode(indexes[0], type=spec.Index)
     assert [base.digest for base in found] == [child.digest for child in first.manifests]
     assert len(registry.indexes) == 1
+    assert {base.named for base in found} == {of_bytes(indexes[0])}
+    remembered = [await source(store, layout).resolve(request) for request in wanted]
+    assert remembered == found, "the index is known without the registry, too"
