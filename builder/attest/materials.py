@@ -14,7 +14,6 @@ import msgspec
 
 from builder.attest.purl import image_url, layout_url
 from builder.attest.redaction import Redactor
-from builder.compiler.remotes import redact
 from builder.digest import Digest, hex_of, parse
 from builder.graph.definition import Vertex
 from builder.oci import reference
@@ -86,14 +85,15 @@ def gather(reached: Iterable[Vertex], fetched: Fetched, choices: Choices, redact
     return Materials(tuple(dependencies), tuple(sorted(names)), secrets, ssh, network)
 
 
-def address_of(op: Git | Http, redactor: Redactor) -> str:
-    """Where something is fetched from, without credentials: a repository with ref and folder behind a #."""
+def address_of(op: Git | Http, *, folder: bool = True) -> str:
+    """Where something is fetched from: a repository, however it was written, with ref and folder behind a #,
+    or without the folder. Credentials are for who shows it to take out."""
     if isinstance(op, Http):
-        return redactor.text(op.url)
+        return op.url
     fragment = op.ref or op.checksum
-    if op.subdir:
+    if op.subdir and folder:
         fragment += f":{op.subdir}"
-    return redactor.text(redact(op.remote) + (f"#{fragment}" if fragment else ""))
+    return op.remote + (f"#{fragment}" if fragment else "")
 
 
 def digest_set(text: str) -> dict[str, str]:
@@ -116,11 +116,11 @@ def _image(op: Image, chosen: Chosen) -> Material:
 
 
 def _repository(op: Git, commit: str, redactor: Redactor) -> Material:
-    return Material(address_of(op, redactor), digest_set(op.commit or commit))
+    return Material(redactor.text(address_of(op, folder=False)), digest_set(op.commit or commit))
 
 
 def _file(op: Http, digest: str, redactor: Redactor) -> Material:
-    return Material(address_of(op, redactor), digest_set(op.checksum or digest))
+    return Material(redactor.text(address_of(op)), digest_set(op.checksum or digest))
 
 
 def _note_mounts(op: Exec, secrets: dict[str, bool], ssh: dict[str, bool]) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from builder import prepare
-from builder.attest.materials import Choices, Chosen, Material, Materials, digest_set
+from builder.attest.materials import Choices, Chosen, Material, Materials, address_of, digest_set
 from builder.attest.provenance import Invocation
 from builder.attest.redaction import Redactor
-from builder.compiler.remotes import WEB
+from builder.compiler.remotes import WEB, read_context
+from builder.ops.source import Git, Http
 
 if TYPE_CHECKING:
     from builder.compiler.program import BaseImage, ImageRequest
@@ -34,7 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     began: float
     dockerfile_name: str
     dockerfile: str
-    context: str
+    context: Git | Http | None
     origin: str
     file: str
     args: Mapping[str, str]
@@ -51,7 +52,7 @@ class Asked(msgspec.Struct, frozen=True):
             ended=ended,
             dockerfile_name=self.dockerfile_name,
             dockerfile=self.dockerfile,
-            context=self.context,
+            context=address_of(self.context) if self.context else "",
             context_digest=digest_set(self.origin),
             args=self.args,
             locals=self.locals,
@@ -63,7 +64,8 @@ class Asked(msgspec.Struct, frozen=True):
         fetched = []
         names = materials.locals
         if self.context:
-            fetched.append(Material(redactor.text(self.context), digest_set(self.origin)))
+            address = redactor.text(address_of(self.context, folder=False))
+            fetched.append(Material(address, digest_set(self.origin)))
             names = tuple(name for name in names if name != "context")
         if self.file:
             fetched.append(Material(redactor.text(self.file), {}))
@@ -95,7 +97,7 @@ def asked_of(
         began=began,
         dockerfile_name=os.path.basename(texts.name) if os.path.isabs(texts.name) else texts.name,
         dockerfile=texts.dockerfile,
-        context=request.context if fetched else "",
+        context=read_context(request.context) if fetched else None,
         origin=texts.origin,
         file=request.dockerfile or "" if by_address else "",
         args=_options(request, args),

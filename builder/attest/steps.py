@@ -107,10 +107,10 @@ class Steps:
             case Local() as op:
                 return {"source": {"identifier": f"local://{op.name}"}}
             case Git() as op:
-                scheme, _, rest = address_of(op, self._redactor).partition("://")
+                scheme, _, rest = text(address_of(op)).partition("://")
                 return {"source": {"identifier": f"git://{rest or scheme}"}}
             case Http() as op:
-                source: Json = {"identifier": address_of(op, self._redactor)}
+                source: Json = {"identifier": text(address_of(op))}
                 if op.checksum:
                     source["attrs"] = {"http.checksum": op.checksum}
                 return {"source": source}

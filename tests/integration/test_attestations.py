@@ -288,6 +288,23 @@ def test_what_is_fetched_is_told_by_what_was_there(
     assert predicate["runDetails"]["metadata"]["buildkit_hermetic"] is True
 
 
+def test_a_repository_is_told_in_one_form_and_as_a_material_without_the_folder(
+    pybuild: Pybuild, web: Web, tmp_path: Path
+) -> None:
+    repository = Repository(web, tmp_path / "work")
+    text = f"FROM scratch\nADD {repository.url}#main:sub /\n"
+    commit = repository.commit({"sub/Dockerfile": text}, branch="main")
+    out = tmp_path / "out"
+    pybuild.build(f"{repository.url}?ref=main&subdir=sub", "--provenance=true", "-o", str(out))
+
+    definition = json.loads((out / "provenance.json").read_text())["predicate"]["buildDefinition"]
+    source = definition["externalParameters"]["configSource"]
+    assert source["uri"] == f"{repository.url}#main:sub"
+    assert definition["resolvedDependencies"] == [
+        {"uri": f"{repository.url}#main", "digest": {"sha1": commit}}
+    ]
+
+
 def test_what_the_sbom_cannot_read_is_said(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
     lay(context, "FROM scratch\nCOPY Packages /var/lib/rpm/\n", {"Packages": "no database"})
     out = tmp_path / "out"
