@@ -16,7 +16,7 @@ from errno import EAGAIN
 
 from builder.commands.flags import nearest, parse
 from builder.commands.store import GLOBAL_FLAGS
-from builder.commands.termination import raise_again, unwind_on_sigterm
+from builder.commands.termination import leave_soon, raise_again, unwind_on_sigterm
 from builder.errors import BuildError, Interrupted, UsageError, raising_limit
 from builder.home import settle
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from builder.commands.flags import Command, Parsed
 
-SIGINT, SIGPIPE = 2, 13
+SIGHUP, SIGINT, SIGPIPE, SIGTERM = 1, 2, 13, 15
 FEW_COLLECTIONS = 50_000  # objects, from one to the next: imports and trees make many, and few circles
 COMMANDS = {
     "build": "build an image from a Dockerfile",
@@ -68,10 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _prepare_process(debug=_wants_debug(words))
         status = _run(words, os.environ)
         sys.stdout.flush()
+    except Interrupted as error:
+        return _report_end(error, debug=_wants_debug(words))
     except BuildError as error:
         return _report(error, debug=_wants_debug(words))
     except KeyboardInterrupt:
-        return _report(Interrupted(SIGINT), debug=False)
+        return _report_end(Interrupted(SIGINT))
+    except SystemExit as end:
+        if end.code not in (128 + SIGHUP, 128 + SIGTERM):
+            raise
+        return _report_end(Interrupted(end.code - 128))
     except BrokenPipeError:
         _drop(sys.stdout)
         return 128 + SIGPIPE
@@ -258,6 +264,7 @@ def _overview() -> str:
 def _prepare_process(*, debug: bool) -> None:
     """Streams that take any character, a home that is known, defects told in one line."""
     _open_missing_streams()
+    os.umask(os.umask(0o077) & 0o077)  # what a build makes it must be able to read
     settle(os.environ)
     for stream, errors in (
         (sys.stdin, "surrogateescape"),
@@ -309,6 +316,11 @@ def _report(error: BuildError, *, debug: bool) -> int:
     text = render(error, color=allows_color(sys.stderr, os.environ))
     Stream(sys.stderr).write(text)
     return error.exit_code
+
+
+def _report_end(error: Interrupted, *, debug: bool = False) -> int:
+    leave_soon(error.exit_code - 128)
+    return _report(error, debug=debug)
 
 
 def _report_defect(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:

@@ -54,6 +54,7 @@ def enter(wanted: str) -> tuple[str, MapsRefused | None]:
             refused = reason
             if wanted == USERNS:
                 raise _as_error(reason) from reason
+    _try_in_child()
     uid, gid = os.geteuid(), os.getegid()
     helper = _Helper(maps) if maps is not None else None
     try:
@@ -68,9 +69,7 @@ def enter(wanted: str) -> tuple[str, MapsRefused | None]:
             raise _as_error(refused)
     if helper is None or refused is not None:
         _write_single(uid, gid)
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-    libc.mount("", "/", "", libc.MS_REC | libc.MS_SLAVE)
+    _become_root()
     return (USERNS if helper is not None and refused is None else SINGLE_UID), refused
 
 
@@ -219,13 +218,43 @@ def _may_map() -> bool:
 
 def _write_single(uid: int, gid: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+
+def _try_in_child() -> None:
+    """Raise SandboxError where a user namespace can be had, but not used: one cannot be left again.
+
+    AppArmor of some systems takes all rights away in it, and /proc may be read-only.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
         try:
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+            _use_namespace()
+            status = 0
         except OSError as error:
-            raise SandboxError(
-                f"the kernel refuses a user namespace's {name}: {error.strerror}", code="isolation"
-            ) from error
+            status = error.errno or 1
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        number = status if status > 0 else errno.EPERM
+        raise _no_namespaces(OSError(number, os.strerror(number)))
+
+
+def _use_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    libc.unshare(libc.CLONE_NEWUSER | libc.CLONE_NEWNS)
+    _write_single(uid, gid)
+    _become_root()
+
+
+def _become_root() -> None:
+    """Be root in a namespace that has its maps; mounts made in it stay in it."""
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    libc.mount("", "/", "", libc.MS_REC | libc.MS_SLAVE)
 
 
 def _as_error(refused: MapsRefused) -> SandboxError:
@@ -242,7 +271,9 @@ def _no_namespaces(error: OSError) -> SandboxError:
             remedy = text
             break
     else:
-        if error.errno == errno.EPERM:
+        if error.errno in (errno.EROFS, errno.ENOENT):
+            remedy = "/proc must be mounted, and not read-only"
+        elif error.errno in (errno.EPERM, errno.EACCES):
             remedy = _FILTERED if _read_status("Seccomp") == "2" else _FORBIDDEN
     return SandboxError(
         f"the kernel refuses user namespaces ({_reason(error)})", code="isolation", hint=remedy

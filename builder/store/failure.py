@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM)
 _OPEN = (errno.EMFILE, errno.ENFILE)
-_LACKING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # of calls that not all file systems know
+_LACKING = (errno.EOPNOTSUPP, errno.ENOLCK)  # of calls that not all file systems know
 _OTHER_FILE_SYSTEM = "choose a folder on another file system with --root or PYBUILD_ROOT"
 _TOO_MANY = "too-many-open-files"
 _FREE_SPACE = "free some space there, or choose another folder with --root or PYBUILD_ROOT"

@@ -259,7 +259,15 @@ def is_users(pid: int) -> bool:
 # ── without any namespaces ───────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("condition", [rootless.NAMESPACES_LIMITED, rootless.NAMESPACES_FILTERED])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        rootless.NAMESPACES_LIMITED,
+        rootless.NAMESPACES_FILTERED,
+        rootless.MOUNTS_FILTERED,
+        rootless.READ_ONLY_PROC,
+    ],
+)
 def test_dockerfiles_without_run_need_no_rights(
     busybox_user: Rootless, tmp_path: Path, condition: str
 ) -> None:
@@ -289,6 +297,8 @@ def test_dockerfiles_without_run_need_no_rights(
     [
         (rootless.NAMESPACES_LIMITED, "No space left on device", "sysctl -w user.max_user_namespaces"),
         (rootless.NAMESPACES_FILTERED, "Operation not permitted", "--security-opt seccomp=unconfined"),
+        (rootless.MOUNTS_FILTERED, "Permission denied", "--security-opt seccomp=unconfined"),
+        (rootless.READ_ONLY_PROC, "Read-only file system", "/proc must be mounted, and not read-only"),
     ],
 )
 def test_a_run_without_namespaces_is_refused_with_advice(
@@ -322,6 +332,8 @@ def test_a_run_without_namespaces_is_refused_with_advice(
         (rootless.NAMESPACES_LIMITED, "", "the kernel refuses user namespaces (No space left on device)",
          "as root: sysctl -w user.max_user_namespaces=15000"),
         (rootless.NAMESPACES_FILTERED, "", "the kernel refuses user namespaces (Operation not permitted)",
+         "--security-opt seccomp=unconfined"),
+        (rootless.MOUNTS_FILTERED, "", "the kernel refuses user namespaces (Permission denied)",
          "--security-opt seccomp=unconfined"),
         (rootless.MASKED_PROC, "userns", "a new /proc is refused here", "procMount: Unmasked"),
     ],

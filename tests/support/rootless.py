@@ -36,6 +36,8 @@ MASKED_PROC = "mount -t tmpfs -o ro tmpfs /proc/irq"
 NO_NEW_PRIVILEGES = "PREFIX='setpriv --no-new-privs'"
 NAMESPACES_LIMITED = 'PREFIX="$WITHOUT_NAMESPACES limit"'
 NAMESPACES_FILTERED = 'PREFIX="$WITHOUT_NAMESPACES filter"'
+MOUNTS_FILTERED = 'PREFIX="$WITHOUT_NAMESPACES nomounts"'
+READ_ONLY_PROC = "mount -o remount,bind,ro /proc"
 
 
 class Rootless:

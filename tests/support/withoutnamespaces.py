@@ -1,11 +1,13 @@
 """Become a program that is refused user namespaces: `python -m tests.support.withoutnamespaces WAY WORDS...`
 
-WAY: `limit` (/proc/sys/user/max_user_namespaces is 0, in a namespace with all ids), or `filter` (a seccomp
-filter refuses unshare, as the profiles of containers do).
+WAY: `limit` (/proc/sys/user/max_user_namespaces is 0, in a namespace with all ids), `filter` (a seccomp
+filter refuses unshare, as the profiles of containers do), or `nomounts` (they are granted, but nothing can be
+mounted in them, as AppArmor of some systems has it).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -37,16 +39,20 @@ def limit_namespaces() -> None:
         file.write("0")
 
 
-def forbid_unshare() -> None:
-    """Refuse unshare(2) with EPERM from now on."""
+def forbid(name: str, number: int) -> None:
+    """Refuse a system call with that errno from now on."""
     section = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": [_ARCHITECTURES[platform.machine()]],
-        "syscalls": [{"names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+        "syscalls": [{"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": number}],
     }
     libc.load_filter(seccomp.assemble(section))
 
 
 if __name__ == "__main__":
-    {"limit": limit_namespaces, "filter": forbid_unshare}[sys.argv[1]]()
+    {
+        "limit": limit_namespaces,
+        "filter": lambda: forbid("unshare", errno.EPERM),
+        "nomounts": lambda: forbid("mount", errno.EACCES),
+    }[sys.argv[1]]()
     os.execvp(sys.argv[2], sys.argv[2:])

@@ -1,5 +1,6 @@
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,17 @@ def test_a_full_disk_under_standard_output_is_told() -> None:
 
     said = "error: no space left on device\nhint: free some space there\n"
     assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_umask_takes_nothing_from_the_user_who_builds(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "builder", "images", "--root", str(tmp_path / "store")],
+        umask=0o777, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "store/VERSION").stat().st_mode) & 0o600 == 0o600
 
 
 def test_closed_streams_are_no_traceback() -> None:

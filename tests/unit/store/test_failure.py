@@ -65,7 +65,7 @@ def test_a_disk_with_room_has_no_hint(tmp_path: Path) -> None:
     assert full_disk_hint(str(tmp_path)) is None
 
 
-@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK])
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOLCK])
 def test_what_a_file_system_does_not_know_is_told_with_what_to_do(number: int) -> None:
     error = store_error(OSError(number, os.strerror(number)), "/store", "taking the lock x")
 
