@@ -145,7 +145,10 @@ def _asked(user: str, password: str, *, is_given: bool) -> Login:
     if not password:
         from getpass import getpass
 
-        password = getpass("Password: ", sys.stderr)
+        try:
+            password = getpass("Password: ", sys.stderr)
+        except EOFError:  # Ctrl-D
+            sys.stderr.write("\n")
     if not password:
         raise UsageError("a password is needed")
     if ":" in user:

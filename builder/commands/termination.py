@@ -6,6 +6,7 @@ module `signal` would be loaded. While a build runs, signals are `drive`'s.
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SOON = 0.01  # seconds
+GRACE_SECONDS = 4.5
 
 
 def unwind_on_sigterm() -> None:
@@ -37,6 +39,21 @@ def hold_signals() -> list[int]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
             signal.signal(number, lambda number, _frame: held.append(number))
     return held
+
+
+def leave_soon(number: int) -> None:
+    """From now on, the process ends at once where another signal comes, and after some seconds by itself.
+
+    For who has been interrupted (by this signal) and tells it: whoever should read that may not do so.
+    """
+    import signal
+
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(other) is not signal.SIG_IGN:
+            signal.signal(other, lambda number, _frame: os._exit(128 + number))
+    if not signal.getitimer(signal.ITIMER_REAL)[0]:  # else it ends sooner
+        signal.signal(signal.SIGALRM, lambda _number, _frame: os._exit(128 + number))
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
 
 def raise_again(ignored: sys.UnraisableHookArgs) -> None:

@@ -18,6 +18,7 @@ from tests.support.connectproxy import connect_proxy
 from tests.support.layouts import LayoutMaker
 from tests.support.machine import CHECKOUT, Pybuild, needs, run
 from tests.support.registry import PASSWORD, USER, RunningRegistry, running_registry
+from tests.support.terminals import at_terminal
 from tests.support.tokenserver import IDENTITY, TokenServer, token_server
 
 pytestmark = [pytest.mark.peers, needs("docker-registry", "skopeo", "openssl")]
@@ -186,6 +187,19 @@ def test_a_login_is_asked_for_at_a_terminal(
     assert "Login Succeeded" in told
     assert PASSWORD not in told
     assert basic.host in kept(home)
+
+
+def test_at_a_terminal_the_end_of_input_is_no_password(environ: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "builder", "login", "-u", USER, "registry.example"]
+    env = {**os.environ, **environ, "PYTHONPATH": str(CHECKOUT), "NO_COLOR": "1"}
+
+    with at_terminal(command, env=env, cwd=tmp_path) as terminal:
+        terminal.expect("Password: ")
+        terminal.type("\x04")
+
+        assert terminal.end() == 2
+        assert terminal.shown.splitlines()[1:] == ["pybuild: a password is needed"]
+        assert terminal.is_as_it_was()
 
 
 def test_a_login_that_is_kept_is_tried_first(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,77 @@ cli._run = run
 cli.unwind_on_sigterm()
 cli.script()
 """
+
+INTERRUPTED = """
+import os, sys, time
+sys.path.insert(0, {checkout!r})
+from builder import cli
+from builder.commands import termination
+
+def run(words, environ):
+    print("ready", flush=True)
+    time.sleep(30)
+    return 0
+
+cli._run = run
+termination.GRACE_SECONDS = {grace}
+cli.unwind_on_sigterm()
+cli.script()
+"""
+
+
+def interrupted(stderr: int, *, grace: float = 60.0) -> subprocess.Popen[str]:
+    """A command that does what can be ended anywhere; it has begun."""
+    script = INTERRUPTED.format(checkout=str(Path(cli.__file__).parents[1]), grace=grace)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=stderr, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """A pipe that takes nothing more, and that nobody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1 << 12))
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
+def test_whatever_signal_ends_a_command_one_line_says_so(number: int, status: int) -> None:
+    with interrupted(subprocess.PIPE) as process:
+        process.send_signal(number)
+
+        assert process.communicate(timeout=20)[1] == "error: interrupted\n"
+        assert process.returncode == status
+
+
+@pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
+def test_a_command_ends_though_nobody_reads_that_it_was_interrupted(
+    full_pipe: int, number: int, status: int
+) -> None:
+    with interrupted(full_pipe, grace=0.1) as process:
+        process.send_signal(number)
+
+        assert process.wait(timeout=20) == status
+
+
+def test_a_second_signal_ends_who_waits_to_tell_of_the_first(full_pipe: int) -> None:
+    with interrupted(full_pipe) as process:
+        process.send_signal(2)
+        time.sleep(0.2)  # two that are there at the same time are one
+
+        process.send_signal(2)
+
+        assert process.wait(timeout=20) == 130
 
 
 @pytest.mark.parametrize(("number", "status"), [(2, 130), (15, 143)])
