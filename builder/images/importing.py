@@ -69,7 +69,7 @@ def import_image(
     shown = "standard input" if source == STDIN else redact(source)
     with locks.shared(store.folder, locks.BUILDS), leased(store):
         sweep_ingest(store.folder)
-        with _opened(store, source) as file:
+        with _opened(store, source, shown) as file:
             blob = _layer(store, file, shown, int(seconds) * SECOND)
         told = message if message is not None else f"Imported from {redact(source)}"
         history = [History(created=rfc3339(seconds), comment=valid(told))]
@@ -84,7 +84,7 @@ def import_image(
 
 
 @contextlib.contextmanager
-def _opened(store: Store, source: str) -> Iterator[BinaryIO]:
+def _opened(store: Store, source: str, shown: str) -> Iterator[BinaryIO]:
     """The tarball, as a file in which one can go back."""
     if source.startswith(WEB):
         with _fetched(store, source) as file:
@@ -95,10 +95,27 @@ def _opened(store: Store, source: str) -> Iterator[BinaryIO]:
             yield file
             return
         with told_as(store.folder, "keeping what is imported"), _temporary(store) as spool:
-            while data := file.read(CHUNK):
+            for data in _pieces(file, shown):
                 spool.write(data)
             spool.seek(0)
             yield spool
+
+
+def _pieces(file: BinaryIO, shown: str) -> Iterator[bytes]:
+    with _reading(shown):
+        while data := file.read(CHUNK):
+            yield data
+
+
+@contextlib.contextmanager
+def _reading(shown: str) -> Iterator[None]:
+    """A block in which an OSError is the archive's."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(
+            f"archive {shown} cannot be read: {reason_of(error)}", code="archive-not-found"
+        ) from error
 
 
 def _local(source: str) -> BinaryIO:
@@ -106,13 +123,8 @@ def _local(source: str) -> BinaryIO:
         if sys.stdin.isatty():
             raise UsageError("an archive is not read from a terminal", hint="name a file")
         return open(os.dup(0), "rb", buffering=0)
-    try:
-        file = open(source, "rb", buffering=0)  # noqa: SIM115 - the caller's block closes it
-    except OSError as error:
-        raise ImageError(
-            f"archive {source} cannot be read: {reason_of(error)}", code="archive-not-found"
-        ) from error
-    return file
+    with _reading(source):
+        return open(source, "rb", buffering=0)
 
 
 def _fetched(store: Store, address: str) -> BinaryIO:
@@ -138,8 +150,10 @@ def _temporary(store: Store) -> BinaryIO:
 
 def _layer(store: Store, file: BinaryIO, shown: str, now: int) -> LayerBlob:
     with Archives(os.path.join(store.folder, "ingest")) as archives:
-        read = archives.read(file, shown)
-        if read is None and not _is_empty_archive(file):
+        with _reading(shown):
+            read = archives.read(file, shown)
+            is_archive = read is not None or _is_empty_archive(file)
+        if not is_archive:
             raise ImageError(
                 f"{shown} is no tar archive", code="not-an-archive", hint="docker export writes such archives"
             )

@@ -64,8 +64,11 @@ def _read(store: Store, archive: str, platform: Platform | None) -> tuple[str, l
                 f"the layout {archive} cannot be read: {reason_of(error)}", code="archive-not-found"
             ) from error
     stream, name = open_archive(archive)
-    with stream:
-        return name, load_archive(stream, store.blobs, platform, name)
+    try:
+        with stream:
+            return name, load_archive(stream, store.blobs, platform, name)
+    except OSError as error:  # what the store's disk refuses is told as that
+        raise ImageError(f"{name} cannot be read: {reason_of(error)}", code="archive-not-found") from error
 
 
 def open_archive(archive: str) -> tuple[Any, str]:

@@ -7,6 +7,7 @@ as the file that it is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -18,11 +19,13 @@ from builder.oci import compression, tar, tar_header
 from builder.oci.weight import Weight
 from builder.snapshots.archive import Archive
 from builder.snapshots.snapshot import FILE, Entry, LayerId
+from builder.store.failure import told_as
 
 if TYPE_CHECKING:
     from builder.fs.copy import Readable
 
 CHUNK = 1 << 20
+KEEPING = "keeping what an archive holds"
 
 
 class Archives:
@@ -42,12 +45,14 @@ class Archives:
 
     def __exit__(self, *_: object) -> None:
         if self._spool is not None:
-            self._spool.close()
+            with contextlib.suppress(OSError):  # what was not written yet is dropped with the rest
+                self._spool.close()
 
     def read(self, file: BinaryIO, name: str) -> Archive | None:
         """What an open file of that name holds; None where it is no archive, or one without entries.
 
-        Raises ImageError for an archive that begins well and is damaged later.
+        Raises ImageError for an archive that begins well and is damaged later, StoreError where what it holds
+        cannot be kept, and OSError where the file cannot be read.
         """
         if not is_archive(file):
             return None
@@ -74,12 +79,15 @@ class Archives:
         if self._spool is None:
             import tempfile
 
-            self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by __exit__
+            with told_as(self._folder, KEEPING):
+                self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by __exit__
         start, sha = self._spool.tell(), hashlib.sha256()
         while data := reader.read(CHUNK):
             sha.update(data)
-            self._spool.write(data)
-        self._spool.flush()
+            with told_as(self._folder, KEEPING):
+                self._spool.write(data)
+        with told_as(self._folder, KEEPING):
+            self._spool.flush()
         spooled = entry.replace(digest=from_hex(sha.hexdigest()))
         self._places[id(spooled)] = (start, self._spool.tell() - start)
         self._kept.append(spooled)  # so that no other entry gets its id

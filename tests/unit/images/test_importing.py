@@ -7,13 +7,14 @@ import gzip
 import lzma
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builder import images
-from builder.errors import BuildError, ImageError, UsageError
+from builder.errors import BuildError, ImageError, StoreError, UsageError
 from builder.images.contents import read_contents
 from builder.images.importing import import_image
 from builder.oci.spec import Platform
@@ -64,6 +65,25 @@ def test_what_a_killed_import_left_is_swept_by_the_next(store: Store, tmp_path: 
     import_image(store, written(tmp_path, *FILES), "app:1")
 
     assert list(left.parent.iterdir()) == []
+
+
+def test_an_archive_that_cannot_be_read_is_named(store: Store) -> None:
+    with pytest.raises(ImageError, match=r"archive /proc/self/mem cannot be read: input/output error"):
+        import_image(store, "/proc/self/mem", "app:1")
+
+
+def test_a_disk_without_room_for_what_is_imported_is_named(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = written(tmp_path, *FILES)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))  # noqa: SIM115
+
+    with pytest.raises(
+        StoreError, match=r"keeping what an archive holds in .*store.* no space left"
+    ) as caught:
+        import_image(store, archive, "app:1")
+
+    assert caught.value.code == "disk-full"
 
 
 def test_changes_and_message_are_the_images(store: Store, tmp_path: Path) -> None:

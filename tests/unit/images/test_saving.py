@@ -60,6 +60,11 @@ def test_what_a_killed_load_left_is_swept_by_the_next(
     assert list(left.parent.iterdir()) == []
 
 
+def test_an_archive_that_cannot_be_read_is_named(store: Store) -> None:
+    with pytest.raises(ImageError, match=r"^/proc/self/mem cannot be read: input/output error"):
+        images.load(store, "/proc/self/mem")
+
+
 def test_several_images_go_into_one_archive_and_come_back(
     store: Store, layout: LayoutMaker, tmp_path: Path
 ) -> None:
