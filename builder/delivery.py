@@ -142,7 +142,7 @@ def hand_out(export: Export, image: Finished, store: Store, delivered: Delivered
     delivered.images.append(image.digest)
     names = export.names_of(image.digest)
     delivered.names = delivered.names or tuple(name.familiar() for name in names)
-    delivered.full_names = delivered.full_names or tuple(str(name) for name in names)
+    delivered.full_names = delivered.full_names or export.told_names(image.digest)
     if export.kind == "image":
         for document in reversed(image.documents().values()):
             store.blobs.put(document)

@@ -100,6 +100,12 @@ class Export(Value):
             return self.names
         return (*self.names, Reference(prefix.registry, prefix.repository, None, digest))
 
+    def told_names(self, digest: Digest) -> tuple[str, ...]:
+        """The same in full, as who reads them finds it there: without a tag, if it is pushed by digest."""
+        if self.push and self.push_by_digest:
+            return tuple(name.name for name in self.names)
+        return tuple(map(str, self.names_of(digest)))
+
     def __str__(self) -> str:
         match self.kind:
             case "image":
@@ -139,6 +145,7 @@ def parse(spec: OutputSpec, tags: Sequence[str] = ()) -> Export:
     dest = _dest(spec, folder)
     typed = [name for name in attrs.get("name", "").split(",") if name] or list(tags)
     push, by_digest = _pushes(spec.type, attrs, typed)
+    _boolean(attrs, "unpack", default=True)  # what a build makes is unpacked already
     return Export(
         kind=_kind(spec.type, dest, attrs, push=push),
         dest=dest,

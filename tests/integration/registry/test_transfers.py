@@ -575,7 +575,9 @@ def test_a_push_by_digest_gives_no_tag(registry: RunningRegistry, pybuild: Pybui
         f"--metadata-file={metadata}",
     )
 
-    digest = json.loads(metadata.read_text())["containerimage.digest"]
+    told = json.loads(metadata.read_text())
+    digest = told["containerimage.digest"]
+    assert told["image.name"] == f"{registry.host}/untagged"
     assert digest_of(raw(registry, f"untagged@{digest}")) == digest
     tags = run(["curl", "-s", f"http://{registry.host}/v2/untagged/tags/list"]).stdout
     assert not json.loads(tags).get("tags")

@@ -6,6 +6,7 @@ import pytest
 
 from builder import exporters
 from builder.delivery import wanted
+from builder.digest import of_bytes
 from builder.errors import UsageError
 from builder.exporters import Export
 from builder.request import BuildRequest, OutputSpec
@@ -47,6 +48,12 @@ def test_names_and_ways_of_a_push() -> None:
     assert (export.insecure, export.push_by_digest) == (True, False)
 
 
+def test_a_switch_that_changes_nothing_is_read_all_the_same() -> None:
+    assert parse("image", NAME, unpack="false").kind == "image"
+    with pytest.raises(UsageError, match="unpack=maybe is neither true nor false"):
+        parse("image", NAME, unpack="maybe")
+
+
 def test_what_has_no_name_cannot_be_pushed() -> None:
     with pytest.raises(UsageError, match="needs a name"):
         parse("registry")
@@ -55,7 +62,10 @@ def test_what_has_no_name_cannot_be_pushed() -> None:
 
 
 def test_what_is_pushed_by_digest_has_no_tag() -> None:
-    assert parse("image", "host.x/app", push="true", push_by_digest="true").push_by_digest
+    export, digest = parse("image", "host.x/app", push="true", push_by_digest="true"), of_bytes(b"")
+    assert export.push_by_digest
+    assert export.told_names(digest) == ("host.x/app",)
+    assert parse("image", "app").told_names(digest) == ("docker.io/library/app:latest",)
     with pytest.raises(UsageError, match="has a tag"):
         parse("image", NAME, push="true", push_by_digest="true")
 
