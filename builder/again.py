@@ -58,6 +58,7 @@ def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any
         "labels": dict(request.labels),
         "add_hosts": [list(host) for host in request.add_hosts],
         "outputs": [[spec.type, dict(spec.attrs)] for spec in specs_of(request)],
+        "unlocked": request.pull,
         "epoch": args.get(prepare.EPOCH),
         "build-arg": sorted((args.keys() & request.build_args.keys()) - {prepare.EPOCH}),
         "secret": sorted(secret.id for secret in request.secrets),
@@ -109,6 +110,7 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
             add_hosts=tuple((name, address) for name, address in plain["add_hosts"]),
             outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in plain["outputs"]),
             build_args=_args(plain["epoch"], given),
+            unlocked=plain.get("unlocked") is True,
             own_epoch=True,
             proxies=given.proxies,
             secrets=given.secrets,
@@ -150,8 +152,10 @@ def _args(epoch: str | None, given: BuildRequest) -> dict[str, str | None]:
 
 
 def completed(typed: BuildRequest, plain: Mapping[str, Any], environ: Mapping[str, str]) -> BuildRequest:
-    """A request that was typed, with a record's outputs and time, where it has none of its own."""
+    """A request that was typed, with a record's outputs and time, where it has none of its own; the lock file
+    has its say as it had then."""
     outputs, epoch = plain.get("outputs"), plain.get("epoch")
+    typed = typed.but(unlocked=plain.get("unlocked") is True and not typed.locked)
     if isinstance(epoch, str) and prepare.EPOCH not in prepare.build_args(typed, environ):
         typed = typed.but(build_args={**typed.build_args, prepare.EPOCH: epoch})
     if typed.outputs or not isinstance(outputs, list):

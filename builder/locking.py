@@ -38,6 +38,7 @@ from builder.parts import secrets_of
 from builder.programs import all_options, kept_analyses, load_texts, open_images, times_of
 from builder.solver.solver import first_error
 from builder.store import locks
+from builder.store.ingest import sweep_ingest
 from builder.store.leases import leased
 from builder.store.root import open_store
 
@@ -77,6 +78,7 @@ def make_lock(request: BuildRequest, *, keep: bool = False) -> Locked:
         request = request.but(platform=",".join(before.platforms))
     store = open_store(request.root)
     with locks.shared(store.folder, locks.BUILDS), leased(store):
+        sweep_ingest(store.folder)
         texts = load_texts(request.but(pull=True))  # without the lock that is there
         after = loops.run(_look(request, store, texts))
     if keep:

@@ -106,7 +106,7 @@ def read_texts(request: BuildRequest, stdin: int = 0) -> Texts:
 
 def lock_of(request: BuildRequest, dockerfile: str) -> str | None:
     """The text of the lock file beside a Dockerfile, where there is one and the request goes by it."""
-    return None if request.pull else read_lock(dockerfile + LOCK_SUFFIX)
+    return None if request.pull or request.unlocked else read_lock(dockerfile + LOCK_SUFFIX)
 
 
 def read_lock(path: str) -> str | None:

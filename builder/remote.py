@@ -253,7 +253,8 @@ class _Reading:
         )
 
     def _lock(self, layer: LayerId, tree: Tree, dockerfile: str) -> str | None:
-        entry = None if self.request.pull else _get(tree, dockerfile + prepare.LOCK_SUFFIX)
+        is_ignored = self.request.pull or self.request.unlocked
+        entry = None if is_ignored else _get(tree, dockerfile + prepare.LOCK_SUFFIX)
         if entry is None or entry.kind != FILE:
             return None
         with self.shelf.layers.open(layer, entry) as file:

@@ -144,8 +144,9 @@ class BuildRequest(Value):
     sign: the file of the key that signs the image, "" for none.
     annotations: attributes of all outputs that are images. squash: what they have above the base is one
     layer.
-    locked: what can be locked must be in the Dockerfile's lock file; offline: no connection is opened but by
-    steps. own_epoch: SOURCE_DATE_EPOCH is what build_args have, and not what the environment has.
+    locked: what can be locked must be in the Dockerfile's lock file; unlocked: that has no say, as with pull;
+    offline: no connection is opened but by steps. own_epoch: SOURCE_DATE_EPOCH is what build_args have, and
+    not what the environment has.
     """
 
     context: str
@@ -191,6 +192,7 @@ class BuildRequest(Value):
     sign: str = ""
     locked: bool = False
     offline: bool = False
+    unlocked: bool = False
     own_epoch: bool = False
 
     @property

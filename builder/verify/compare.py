@@ -202,6 +202,6 @@ def _flatten(value: Any, path: str) -> list[tuple[str, str]]:
     """A document as (path, text) of what it holds; each variable of an environment by itself."""
     if path.endswith("Env") and isinstance(value, list):
         value = dict(str(item).partition("=")[::2] for item in value)
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not path):
         return [row for key in value for row in _flatten(value[key], f"{path}.{key}" if path else str(key))]
     return [(path, value if isinstance(value, str) else json.dumps(value, sort_keys=True))]

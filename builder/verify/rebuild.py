@@ -23,7 +23,7 @@ from builder.request import OutputSpec
 from builder.sharing import make_store
 from builder.sources.shelf import no_progress
 from builder.store import locks
-from builder.store.ingest import IngestFolder
+from builder.store.ingest import IngestFolder, sweep_ingest
 from builder.store.leases import leased
 from builder.store.root import Store, open_store
 from builder.verify.compare import Picture, Report, Verdict, compare
@@ -64,6 +64,7 @@ class Verification:
         with ExitStack() as stack:
             stack.enter_context(locks.shared(self.store.folder, locks.BUILDS))
             stack.enter_context(leased(self.store))
+            sweep_ingest(self.store.folder)
             self.folder = stack.enter_context(IngestFolder(self.store.folder)).path
             self._hold()
             self._stack = stack.pop_all()

@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 
+from builder.digest import Digest
+from builder.images.find import find_image
+from builder.store.leases import held_by_builds
+from builder.store.root import open_store
+from builder.verify.rebuild import Verification
 from tests.support.machine import Pybuild, needs, needs_root, run
 from tests.support.web import Answer, Web
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
 
+NOBODY = 1 << 22  # the number of no process: it is the kernel's highest bound for them
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 EXACT = ("-o", "type=image,name=app,rewrite-timestamp=true")
 # One of each kind of step, with names, owners, modes, links and times that a writer could get wrong.
@@ -322,6 +328,44 @@ def test_a_build_that_fails_now_is_an_error_of_that_build(pybuild: Pybuild, cont
     assert "Dockerfile:2\n" in failed.stderr
     assert failed.stdout == ""
     assert os.listdir(pybuild.root / "ingest") == []
+
+
+def test_the_layers_that_are_compared_in_the_end_cannot_be_removed_meanwhile(
+    pybuild: Pybuild, context: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo 1 > /a\n")
+    pybuild.build(context, "-t", "app")
+    store = open_store(pybuild.root)
+    layers = find_image(store, "app").manifest.layers
+
+    with Verification(store, "app"):
+        held = held_by_builds(store.folder)
+
+    assert len(layers) == 2
+    assert {layer.digest for layer in layers} <= held
+
+
+def test_a_layer_that_has_lost_its_bytes_is_no_difference(pybuild: Pybuild, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /a\n")
+    pybuild.build(context, "-o", f"{EXACT[1]},compression=uncompressed", env=EPOCH)
+    blobs = open_store(pybuild.root).blobs
+    blob = blobs.path(Digest(find_image(open_store(pybuild.root), "app").manifest.layers[-1].digest))
+    data = blob.read_bytes()
+    blob.write_bytes(data.replace(b"-", b"_"))
+
+    failed = pybuild("verify", "-q", "app", check=False)
+
+    assert failed.returncode == 1
+    assert "is damaged" in failed.stderr
+    assert failed.stdout == ""
+
+
+def test_what_a_killed_one_left_is_swept(pybuild: Pybuild, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\n")
+    pybuild.build(context, *EXACT, env=EPOCH)
+    (pybuild.root / "ingest" / f"{NOBODY}-{'0' * 16}").mkdir(parents=True)
+
+    verified(pybuild, "app")  # which looks for what is left
 
 
 def test_what_is_fetched_is_fetched_again(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:

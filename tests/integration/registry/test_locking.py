@@ -442,3 +442,19 @@ def test_an_image_on_a_pinned_base_is_verified_without_its_registry(
     done = pybuild("verify", "-q", "--offline", "--twice", "app")
 
     assert "app is reproduced" in done.stdout
+
+
+def test_an_image_whose_build_ignored_the_lock_file_is_verified_without_it(
+    world: World, pybuild: Pybuild
+) -> None:
+    context = world.write("FROM {registry}/base:1\nCOPY Dockerfile /\n")
+    pybuild("lock", context)
+    world.change()
+    time = {"SOURCE_DATE_EPOCH": "1700000000"}
+    exact = "type=image,name=app,rewrite-timestamp=true"
+    pybuild.build(context, "--pull", "-o", exact, env=time)
+
+    assert "app is reproduced" in pybuild("verify", "-q", "app").stdout
+    assert "app is reproduced" in pybuild("verify", "-q", "app", context).stdout
+    pybuild.build(context, "-o", exact, env=time)
+    assert "app is reproduced" in pybuild("verify", "-q", "app").stdout

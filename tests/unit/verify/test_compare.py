@@ -78,6 +78,12 @@ def test_rebuilds_that_agree_against_the_image_are_told_as_such() -> None:
     assert document["reproduced"] is False
 
 
+def test_a_layer_that_no_history_tells_of_lacks_only_what_the_others_have() -> None:
+    found = verdict(picture(Step({}, layer("a", stamp("1")))), picture(step("a", layer("a"), "1971")))
+
+    assert [each.path for each in found.reports[0].differing[0].about] == ["created", "created_by"]
+
+
 def test_times_alone_are_told_apart_from_all_else() -> None:
     images = [picture(step("RUN true", layer(n, Entry("a", FILE, mtime=int(n))), created=n)) for n in "12"]
 
