@@ -65,19 +65,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's) and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        _prepare_process(debug=_wants_debug(words))
-        status = _run(words, os.environ)
-        sys.stdout.flush()
+        return _try(words)
     except Interrupted as error:
         return _report_end(error, debug=_wants_debug(words))
-    except BuildError as error:
-        return _report(error, debug=_wants_debug(words))
     except KeyboardInterrupt:
         return _report_end(Interrupted(SIGINT))
     except SystemExit as end:
         if end.code not in (128 + SIGHUP, 128 + SIGTERM):
             raise
         return _report_end(Interrupted(end.code - 128))
+
+
+def _try(words: list[str]) -> int:
+    """Run a command line, and tell of what goes wrong; what interrupts that, too, is raised."""
+    try:
+        _prepare_process(debug=_wants_debug(words))
+        status = _run(words, os.environ)
+        sys.stdout.flush()
+    except Interrupted:
+        raise
+    except BuildError as error:
+        return _report(error, debug=_wants_debug(words))
     except BrokenPipeError:
         _drop(sys.stdout)
         return 128 + SIGPIPE
@@ -346,6 +354,9 @@ def _drop(stream: TextIO) -> None:
         fd = stream.fileno()
     except (OSError, ValueError):  # not a stream of the system
         return
-    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # no more files, or a root without devices: then it cannot be helped
+        return
     os.dup2(null, fd)
     os.close(null)

@@ -8,6 +8,7 @@ while nobody reads what is told of the build.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -59,7 +60,9 @@ def _check_descriptors() -> None:
         for _ in range(LOOP_DESCRIPTORS):
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        raise OSError(error.errno, error.strerror) from None  # whatever file it was
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise OSError(error.errno, error.strerror) from None  # whatever file it was
+        raise
     finally:
         for fd in opened:
             os.close(fd)

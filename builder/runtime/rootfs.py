@@ -252,7 +252,10 @@ class RootFilesystem:
             os.mknod(f"node-{name}", stat.S_IFCHR | 0o666, number, dir_fd=self.stage.tree)
             return libc.clone_tree(self.stage.tree, f"node-{name}")
         except PermissionError:
-            node = mounts.bind_tree(f"/dev/{name}", Options(["bind", "nosuid"]))
+            try:
+                node = mounts.bind_tree(f"/dev/{name}", Options(["bind", "nosuid"]))
+            except FileNotFoundError:
+                raise OSError(errno.ENODEV, f"this machine has no /dev/{name}") from None
         if os.fstat(node).st_rdev != number:
             raise OSError(errno.ENODEV, f"the host's /dev/{name} is another device")
         return node

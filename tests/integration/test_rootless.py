@@ -316,6 +316,23 @@ def test_a_run_without_namespaces_is_refused_with_advice(
     assert remedy in hint
 
 
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (rootless.FEW_DEVICES, "cannot mount tmpfs at /dev: this machine has no /dev/zero"),
+        (rootless.NO_DEVICES, "/dev/null: no such file or directory"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(busybox_user: Rootless, condition: str, said: str) -> None:
+    user = busybox_user
+    lay(user.context, "FROM busybox\nRUN true\n")
+
+    done = user.run("build", *base_flag(user, "busybox"), user.context, conditions=[condition], check=False)
+
+    assert done.returncode == 1
+    assert re.findall(r"^error: (.*)$", done.stderr, re.MULTILINE) == [said]
+
+
 # ── what the doctor says ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -37,6 +37,8 @@ NO_NEW_PRIVILEGES = "PREFIX='setpriv --no-new-privs'"
 NAMESPACES_LIMITED = 'PREFIX="$WITHOUT_NAMESPACES limit"'
 NAMESPACES_FILTERED = 'PREFIX="$WITHOUT_NAMESPACES filter"'
 MOUNTS_FILTERED = 'PREFIX="$WITHOUT_NAMESPACES nomounts"'
+FEW_DEVICES = "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/urandom c 1 9"
+NO_DEVICES = "mount -t tmpfs tmpfs /dev"
 READ_ONLY_PROC = "mount -o remount,bind,ro /proc"
 
 

@@ -113,13 +113,15 @@ def test_bad_usage_is_told_in_one_message(words: list[str], message: str) -> Non
 
 def test_the_store_lies_where_the_data_of_a_user_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setenv("HOME", "/home/u")
+    home = {"HOME": "/home/u"}
 
     monkeypatch.chdir("/")
     assert request_of("--root", "x", ".").root == "/x"
-    assert request_of(".", environ={}).root == "/home/u/.local/share/pybuild"
+    assert request_of(".", environ=home).root == "/home/u/.local/share/pybuild"
     assert request_of(".", environ={"XDG_DATA_HOME": "/data"}).root == "/data/pybuild"
-    assert request_of(".", environ={"XDG_DATA_HOME": "relative"}).root == "/home/u/.local/share/pybuild"
+    assert (
+        request_of(".", environ={**home, "XDG_DATA_HOME": "relative"}).root == "/home/u/.local/share/pybuild"
+    )
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert request_of(".", environ={"XDG_DATA_HOME": "/data"}).root == "/var/lib/pybuild"
 
