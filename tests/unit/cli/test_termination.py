@@ -69,7 +69,7 @@ from builder.commands import termination
 
 def run(words, environ):
     print("ready", flush=True)
-    time.sleep(30)
+    {work}
     return 0
 
 cli._run = run
@@ -79,9 +79,9 @@ cli.script()
 """
 
 
-def interrupted(stderr: int, *, grace: float = 60.0) -> subprocess.Popen[str]:
+def interrupted(stderr: int, *, grace: float = 60.0, work: str = "time.sleep(30)") -> subprocess.Popen[str]:
     """A command that does what can be ended anywhere; it has begun."""
-    script = INTERRUPTED.format(checkout=str(Path(cli.__file__).parents[1]), grace=grace)
+    script = INTERRUPTED.format(checkout=str(Path(cli.__file__).parents[1]), grace=grace, work=work)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=stderr, text=True
     )
@@ -114,10 +114,12 @@ def test_whatever_signal_ends_a_command_one_line_says_so(number: int, status: in
 
 
 @pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
-def test_a_command_ends_though_nobody_reads_that_it_was_interrupted(
-    full_pipe: int, number: int, status: int
+@pytest.mark.parametrize("work", ["time.sleep(30)", "raise cli.BuildError('it failed')"])
+def test_a_command_ends_though_nobody_reads_what_it_tells(
+    full_pipe: int, work: str, number: int, status: int
 ) -> None:
-    with interrupted(full_pipe, grace=0.1) as process:
+    with interrupted(full_pipe, grace=0.1, work=work) as process:
+        time.sleep(0.1)  # until it is told that it failed
         process.send_signal(number)
 
         assert process.wait(timeout=20) == status
