@@ -1,7 +1,8 @@
 """A whole check: what is looked at, in which order, and until nothing is left to mend.
 
 What one repair takes away another thing may have needed (an image its blob, a layer its last form); so after
-mending it is looked again, until all is well or nothing more can be done now.
+mending it is looked again, until all is well or nothing more can be done now. Others name and remove images
+meanwhile; so what looks damaged is looked at a second time, and counts if it still does.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def check(folder: str, *, repair: bool) -> Report:
     for _ in range(ROUNDS):
         report.counts = Counts()
         found = [finding for finding in _look(store, report.counts) if finding not in report.found]
+        if found:
+            still = set(_look(store, Counts()))
+            found = [finding for finding in found if finding in still]
         report.found += found
         mended = mend(store, found) if repair else []
         report.mended += mended
