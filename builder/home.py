@@ -1,9 +1,9 @@
 """The home folder of the user whose process this is. On the path of a fully cached build.
 
-The one idea: a home is an absolute folder, or there is none. What "~" or a relative HOME leads to lies in the
-working folder, which may be anybody's project: no place for a store, and nobody's configuration. A build may
-become root of a user namespace, and root's entry in passwd(5) is not its user's: so that is asked for once, at
-the start (`settle`).
+The one idea: a home is an absolute folder, or there is none. What "~" or a relative HOME leads to lies in
+the working folder, which may be anybody's project: no place for a store, and nobody's configuration. A build
+may become root of a user namespace, and root's entry in passwd(5) is not its user's: so that is asked for
+once, at the start (`settle`).
 """
 
 from __future__ import annotations
