@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.digest import of_bytes
 from builder.errors import StoreError
 from builder.store import locks
 from builder.store.gc import remove_unreferenced
@@ -102,6 +103,9 @@ def test_a_user_finds_the_store_again_inside_user_namespaces(tmp_path: Path) -> 
         call_as_root_of([(0, 0, 1)], lambda: open_store(tmp_path / "ours").blobs.put(b"2"))
 
     call_as_root_of(ONE_ID, inside)
+
+    blobs = open_store(tmp_path / "ours").blobs
+    assert [blobs.read(of_bytes(data), 1) for data in (b"1", b"2")] == [b"1", b"2"]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
