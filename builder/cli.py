@@ -16,7 +16,7 @@ from errno import EAGAIN
 
 from builder.commands.flags import nearest, parse
 from builder.commands.store import GLOBAL_FLAGS
-from builder.commands.termination import leave_soon, raise_again, unwind_on_sigterm
+from builder.commands.termination import leave_soon, raise_again, unwind_on_signals
 from builder.errors import BuildError, Interrupted, UsageError, raising_limit
 from builder.home import settle
 
@@ -203,7 +203,7 @@ def _command(name: str) -> Command:
         from builder.commands import transfers
 
         return transfers.COMMANDS[name]
-    unwind_on_sigterm()
+    unwind_on_signals()
     if name == "fsck":
         from builder.commands import fsck
 

@@ -16,7 +16,7 @@ from builder.commands.build_flags import OUT, SHOW, WHAT
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.store import GLOBAL_FLAGS
 from builder.commands.tables import FORMAT, print_json, print_table, wants_json
-from builder.commands.termination import unwind_on_sigterm
+from builder.commands.termination import unwind_on_signals
 from builder.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     plot = parsed.text("plot")
     _check_plot(plot)
     bench = _open(parsed, environ)
-    unwind_on_sigterm()
+    unwind_on_signals()
     bench.prepare()
     if parsed.switch("dry-run"):
         _show(bench.result(known=_known(bench)), as_json=as_json, plot=plot)

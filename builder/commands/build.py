@@ -14,7 +14,7 @@ from builder.commands import values
 from builder.commands.build_flags import FLAGS, LIMITS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
-from builder.commands.termination import hold_signals, unwind_on_sigterm
+from builder.commands.termination import hold_signals, unwind_on_signals
 from builder.dockerproxies import find_proxies
 from builder.errors import BuildError, UsageError
 from builder.request import AttestSpec, BuildRequest, StepLimits
@@ -63,12 +63,12 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
         from builder.commands.plan import is_wanted, show_plan
 
         if is_wanted(parsed):
-            unwind_on_sigterm()
+            unwind_on_signals()
             return show_plan(parsed, request)
     if (call := _call_of(parsed)) is not None:
         from builder.commands.calls import show
 
-        unwind_on_sigterm()
+        unwind_on_signals()
         return show(request, call)
     display = display_of(parsed, environ)
     _check_streams(request, display)
@@ -241,7 +241,7 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
     from builder.warm import try_warm
 
     if request.outputs:  # what is half written is removed
-        unwind_on_sigterm()
+        unwind_on_signals()
     seen: dict[str, Context] = {}
     if (result := try_warm(request, reader.emit, seen)) is not None:
         return result

@@ -13,17 +13,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+SIGINT = 2
 SOON = 0.01  # seconds
+IMPORTLIB = "<frozen importlib"  # how its code's file names begin
 GRACE_SECONDS = 4.5
 
 
-def unwind_on_sigterm() -> None:
-    """From now on, SIGTERM and SIGHUP unwind as an exit does, so that what was begun is put away."""
+def unwind_on_signals() -> None:
+    """From now on, SIGTERM and SIGHUP unwind as Ctrl-C does, so that what was begun is put away.
+
+    A signal that comes while a module is loaded unwinds once that is done: an extension's code may go on with
+    half of what it was making, and importlib drops the file that it has just opened.
+    """
     import signal
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
-            signal.signal(number, _terminate)
+            signal.signal(number, _unwind)
 
 
 def hold_signals() -> list[int]:
@@ -34,6 +40,10 @@ def hold_signals() -> list[int]:
     """
     import signal
 
+    if signal.getitimer(signal.ITIMER_REAL)[0]:  # one came while a module was loaded: it is raised here
+        import time
+
+        time.sleep(2 * SOON)
     held: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
@@ -65,15 +75,31 @@ def raise_again(ignored: sys.UnraisableHookArgs) -> None:
     if not isinstance(error, KeyboardInterrupt | SystemExit):
         sys.__unraisablehook__(ignored)
         return
+    _raise_soon(error)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    _raise(KeyboardInterrupt() if number == SIGINT else SystemExit(128 + number), frame)
+
+
+def _raise(error: BaseException, frame: FrameType | None) -> None:
+    """Raise it in what runs, or soon, where that loads a module."""
+    if _is_loading(frame):
+        _raise_soon(error)
+    else:
+        raise error.with_traceback(None)
+
+
+def _raise_soon(error: BaseException) -> None:
     import signal
 
-    signal.signal(signal.SIGALRM, lambda _number, _frame: _raise(error))
+    signal.signal(signal.SIGALRM, lambda _number, frame: _raise(error, frame))
     signal.setitimer(signal.ITIMER_REAL, SOON)
 
 
-def _raise(error: BaseException) -> None:
-    raise error.with_traceback(None)
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+def _is_loading(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTLIB):
+            return True
+        frame = frame.f_back
+    return False

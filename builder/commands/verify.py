@@ -12,7 +12,7 @@ from builder.commands.build_flags import OUT, SHOW
 from builder.commands.flags import Command, Flag, Parsed
 from builder.commands.plan import format_of, print_document
 from builder.commands.store import GLOBAL_FLAGS, root_of
-from builder.commands.termination import unwind_on_sigterm
+from builder.commands.termination import unwind_on_signals
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(parsed: Parsed, environ: Mapping[str, str]) -> int:
     form = format_of(parsed)
     image, words = _split(parsed)
     display = build.display_of(parsed, environ)
-    unwind_on_sigterm()
+    unwind_on_signals()
     from builder.store.root import open_store
     from builder.verify import told
     from builder.verify.rebuild import Verification
@@ -123,7 +123,7 @@ def _build(request: BuildRequest, outset: Outset, mode: str, environ: Mapping[st
     finally:
         outset.close()
         reader.close()
-        unwind_on_sigterm()
+        unwind_on_signals()
 
 
 COMMAND = Command(

@@ -57,9 +57,27 @@ def run(words, environ):
     return 0
 
 cli._run = run
-cli.unwind_on_sigterm()
+cli.unwind_on_signals()
 cli.script()
 """
+
+WHILE_LOADING = """
+import os, sys, time
+sys.path.insert(0, {checkout!r})
+from builder import cli
+from builder.commands.termination import hold_signals
+
+def run(words, environ):
+    sys.path.insert(0, {folder!r})
+    import extension
+    {then}
+    return 0
+
+cli._run = run
+cli.unwind_on_signals()
+cli.script()
+"""
+EXTENSION = "import os, time; os.kill(os.getpid(), {number}); time.sleep(0.05); print('loaded')"
 
 INTERRUPTED = """
 import os, sys, time
@@ -74,7 +92,7 @@ def run(words, environ):
 
 cli._run = run
 termination.GRACE_SECONDS = {grace}
-cli.unwind_on_sigterm()
+cli.unwind_on_signals()
 cli.script()
 """
 
@@ -157,3 +175,20 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost(number: int
     assert done.returncode == status
     assert "ignored" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("then", ["time.sleep(30)", "hold_signals(); time.sleep(30)"])
+@pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
+def test_a_module_that_is_loaded_is_loaded_whole_before_a_signal_ends_a_command(
+    tmp_path: Path, number: int, status: int, then: str
+) -> None:
+    (tmp_path / "extension.py").write_text(EXTENSION.format(number=number))
+    script = WHILE_LOADING.format(
+        checkout=str(Path(cli.__file__).parents[1]), folder=str(tmp_path), then=then
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (status, "loaded\n", "error: interrupted\n")
