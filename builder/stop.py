@@ -3,7 +3,8 @@
 A task can be cancelled anywhere, a thread nowhere: it ends when it asks `check` and is told to. So the one
 idea: who runs a blocking function through `in_thread` may be cancelled like any other task, and when that
 is over the thread is over too, with all that it had begun put away. Loops whose length the user's data
-decides (entries, chunks of bytes) call `check` once a round; clean-up never does.
+decides (entries, chunks of bytes) call `check` once a round; clean-up never does. What runs without an event
+loop is told by whoever has put it into a `Heeding`.
 
 Knows nothing of what is stopped. On the path of a fully cached build: asyncio is imported where it runs.
 """
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
+    from types import TracebackType
     from typing import ParamSpec, TypeVar
 
     P = ParamSpec("P")
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """The work was told to stop. Only `in_thread` catches it."""
+    """The work was told to stop. Only who has told it catches it."""
 
 
 class _Flag:
@@ -43,6 +45,25 @@ def check() -> None:
     flag = _flag.get()
     if flag is not None and flag.up:
         raise Stopped
+
+
+class Heeding:
+    """A block in which this thread's work stops once `tell` is called."""
+
+    def __init__(self) -> None:
+        self._told = _Flag()
+
+    def tell(self) -> None:
+        self._told.up = True
+
+    def __enter__(self) -> Heeding:
+        self._before = _flag.set(self._told)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _flag.reset(self._before)
 
 
 def shared(function: Callable[P, T]) -> Callable[P, T]:

@@ -229,7 +229,6 @@ class _Ready:
         begun = time.time()
         emit(ExportStarted(time=begun, name=str(export)))
         if export.kind in TREES:
-            _load_readers()
             hand_out_tree(export, self.trees, self.layers, self.plan.epoch)
         else:
             hand_out(export, self.delivered.made[export.way], self.store, self.delivered)
@@ -264,14 +263,6 @@ class _Ready:
         for row in plan.rows:
             if row.op is not None:
                 emit(Cached(time=now, vertex=row.digest))
-
-
-def _load_readers() -> None:
-    """Load what reads layers' files, and all that it stands on, before a signal may break anything."""
-    from builder.unbroken import Unbroken
-
-    with Unbroken():
-        from builder.snapshots import forms  # noqa: F401 - it is loaded for who asks `layers`
 
 
 class _Lookup:

@@ -14,7 +14,7 @@ from builder.commands import values
 from builder.commands.build_flags import FLAGS, LIMITS, UNAVAILABLE
 from builder.commands.flags import Command, Parsed, nearest
 from builder.commands.store import root_of
-from builder.commands.termination import hold_signals, unwind_on_signals
+from builder.commands.termination import hold_signals, stop_on_signals, unwind_on_signals
 from builder.dockerproxies import find_proxies
 from builder.errors import BuildError, UsageError
 from builder.request import AttestSpec, BuildRequest, StepLimits
@@ -240,10 +240,13 @@ def _solve(request: BuildRequest, reader: Reader, entrance: Entrance | None) -> 
     """A build that needs no work, else one that does."""
     from builder.warm import try_warm
 
-    if request.outputs:  # what is half written is removed
-        unwind_on_signals()
     seen: dict[str, Context] = {}
-    if (result := try_warm(request, reader.emit, seen)) is not None:
+
+    def without_work() -> BuildResult | None:
+        return try_warm(request, reader.emit, seen)
+
+    result = stop_on_signals(without_work) if request.outputs else without_work()
+    if result is not None:
         return result
     held = hold_signals()
     from builder.outset import set_out

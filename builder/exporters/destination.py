@@ -7,6 +7,7 @@ files pass through the kernel alone. On the path of a fully cached build.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -70,6 +71,9 @@ class Destination:
             self._fd = self._opened()
         except OSError as error:
             raise self._failed(error) from error
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(
@@ -78,20 +82,29 @@ class Destination:
         try:
             if error is None:
                 self._flush()
-                os.close(self._fd)
-                self._fd = -1
+                self._close()
                 if self._temporary:
                     os.replace(self._temporary, self._place)
                     self._temporary = ""
         except OSError as late:
             raise self._failed(late) from late
         finally:
-            if self._fd >= 0:
-                os.close(self._fd)
-            if self._temporary:
-                os.unlink(self._temporary)
+            self._close()
+            self._remove()
         if isinstance(error, OSError):
             raise self._failed(error) from error
+
+    # Both may meet what they have done already: a signal may unwind this anywhere.
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _remove(self) -> None:
+        if self._temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
 
     def _opened(self) -> int:
         if self._dest == STDOUT:
@@ -104,10 +117,8 @@ class Destination:
         if _is_special(self._dest):
             return os.open(self._dest, os.O_WRONLY | os.O_CLOEXEC)
         self._place = os.path.realpath(self._dest)  # a symlink stays one, and what it names is replaced
-        temporary = f"{self._place}.{os.getpid()}-{os.urandom(4).hex()}.part"
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._temporary = temporary
-        return fd
+        self._temporary = f"{self._place}.{os.getpid()}-{os.urandom(4).hex()}.part"
+        return os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def _failed(self, error: OSError) -> BuildError:
         where = "standard output" if self._dest == STDOUT else self._dest

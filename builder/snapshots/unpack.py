@@ -131,9 +131,9 @@ class TreeWriter:
     def close(self) -> None:
         """Close the descriptors (again is no error); what was made stays."""
         self._forget_open()
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
+        fd, self._root = self._root, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> TreeWriter:
         return self

@@ -114,9 +114,9 @@ class Ingest:
         return digest, self.size
 
     def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # in this order: a signal may unwind this anywhere
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> Ingest:
         return self
@@ -125,8 +125,12 @@ class Ingest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._fd >= 0:
-            os.unlink(self._path)
-            self._close()
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass  # it has its place, and a signal came just then
+            finally:
+                self._close()
 
 
 class BlobStore:

@@ -111,6 +111,6 @@ class Growing:
 
     def close(self) -> None:
         """Let go of the file. Nobody may read any more."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

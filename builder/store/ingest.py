@@ -52,8 +52,7 @@ class IngestFolder:
             with contextlib.suppress(OSError):
                 _remove(self.path)
         finally:
-            os.close(self._fd)
-            self._fd = -1
+            self.leave()
 
     def fileno(self) -> int:
         """The descriptor of its lock: whoever has a copy of it keeps the folder."""
@@ -61,9 +60,9 @@ class IngestFolder:
 
     def leave(self) -> None:
         """Leave the folder as it is to the next sweep."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # in this order: a signal may unwind this anywhere
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> IngestFolder:
         return self

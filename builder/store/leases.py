@@ -76,8 +76,8 @@ class Lease:
                 return
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            os.close(fd)
             if self._stuck is not None:
                 self._stuck.release()
 

@@ -44,9 +44,9 @@ class Lock:
 
     def release(self) -> None:
         """Let go now; more than once does no harm."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # in this order: a signal may unwind this anywhere
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> Lock:
         return self

@@ -65,12 +65,11 @@ WHILE_LOADING = """
 import os, sys, time
 sys.path.insert(0, {checkout!r})
 from builder import cli
-from builder.commands.termination import hold_signals
 
 def run(words, environ):
     sys.path.insert(0, {folder!r})
     import extension
-    {then}
+    time.sleep(30)
     return 0
 
 cli._run = run
@@ -78,6 +77,45 @@ cli.unwind_on_signals()
 cli.script()
 """
 EXTENSION = "import os, time; os.kill(os.getpid(), {number}); time.sleep(0.05); print('loaded')"
+
+OBEYING = """
+import os, sys, time
+sys.path.insert(0, {checkout!r})
+from builder import cli, stop
+from builder.commands.termination import stop_on_signals
+
+def interrupt():
+    os.kill(os.getpid(), {number})
+    print("told", flush=True)
+
+def heeds():
+    interrupt()
+    while True:
+        stop.check()
+
+def waits():
+    interrupt()
+    time.sleep(30)
+
+def is_told_twice():
+    interrupt()
+    interrupt()
+
+def finds_nothing():
+    interrupt()
+
+def is_done():
+    interrupt()
+    return "done"
+
+def run(words, environ):
+    print(stop_on_signals({work}))
+    stop.check()
+    return 0
+
+cli._run = run
+cli.script()
+"""
 
 INTERRUPTED = """
 import os, sys, time
@@ -177,18 +215,37 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost(number: int
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("then", ["time.sleep(30)", "hold_signals(); time.sleep(30)"])
 @pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
 def test_a_module_that_is_loaded_is_loaded_whole_before_a_signal_ends_a_command(
-    tmp_path: Path, number: int, status: int, then: str
+    tmp_path: Path, number: int, status: int
 ) -> None:
     (tmp_path / "extension.py").write_text(EXTENSION.format(number=number))
-    script = WHILE_LOADING.format(
-        checkout=str(Path(cli.__file__).parents[1]), folder=str(tmp_path), then=then
-    )
+    script = WHILE_LOADING.format(checkout=str(Path(cli.__file__).parents[1]), folder=str(tmp_path))
 
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (status, "loaded\n", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("work", ["heeds", "waits", "is_told_twice", "finds_nothing"])
+@pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
+def test_a_signal_tells_work_to_stop_and_unwinds_what_does_not(work: str, number: int, status: int) -> None:
+    script = OBEYING.format(checkout=str(Path(cli.__file__).parents[1]), work=work, number=number)
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (status, "told\n", "error: interrupted\n")
+
+
+def test_what_is_done_before_it_stops_is_done() -> None:
+    script = OBEYING.format(checkout=str(Path(cli.__file__).parents[1]), work="is_done", number=2)
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "told\ndone\n", "")

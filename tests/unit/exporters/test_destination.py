@@ -110,3 +110,28 @@ def end_halfway(dest: Path) -> None:
     with Destination(str(dest)) as out:
         out.write(b"half")
         raise SystemExit(143)
+
+
+@pytest.mark.parametrize("call", ["open", "write", "close"])
+def test_a_signal_right_after_a_call_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    (tmp_path / "dest").write_text("precious")
+    done = getattr(os, call)
+
+    def interrupted(*args: object) -> None:
+        monkeypatch.setattr(os, call, done)
+        done(*args)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(SystemExit):
+        write_whole(tmp_path / "dest")
+
+    assert (tmp_path / "dest").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["dest"]
+
+
+def write_whole(dest: Path) -> None:
+    with Destination(str(dest)) as out:
+        out.write(b"whole")
