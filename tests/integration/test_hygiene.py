@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -59,6 +60,11 @@ WAYS = {  # what ends a build: how often, the WAY of its last step, flags
 }
 # Python's own words for an interrupt that comes while it starts, before a line of ours.
 BEFORE_ALL_ELSE = ("Could not import runpy module", "Fatal Python error: init_")
+# A signal that comes before a build can be cancelled may come between `open` and its `with`, as in importlib.
+UNCLOSED = re.compile(
+    r"^.+:\d+: ResourceWarning: unclosed file <_io\..*\n(  .*\n)?(ResourceWarning: Enable tracemalloc.*\n)?",
+    re.MULTILINE,
+)
 STATUS = {"success": {0}, "failure": {1}, "timeout": {1}, "cancelled": {129, 130, 143, -1, -2, -15}}
 
 
@@ -109,6 +115,8 @@ class Many:
         self.ends[way] += 1
         if way == "cancelled" and any(line.startswith(BEFORE_ALL_ELSE) for line in err.splitlines()):
             return
+        if way == "cancelled":
+            err = UNCLOSED.sub("", err)
         if status not in STATUS.get(way, {-signal.SIGKILL, 0}):
             self.failed.append(f"{what} ended with {status}:\n{err[-1500:]}")
         if SECRET in err or (status >= 0 and NOISE.search(err)):  # a signal may come before all else
