@@ -72,8 +72,9 @@ def wanted(request: BuildRequest) -> list[Export]:
 
         check(found, request)
         found = [export.but(attested=True) for export in found]
-    if len(request.platforms) > 1:
+    if request.is_multi_platform:
         _refuse_single(found)
+        found = [export.but(multi_platform=True) for export in found]
     if any(cache.type == "inline" for cache in request.cache_to):
         _refuse_inline(found)
     _check_annotations(found, request)
@@ -89,7 +90,7 @@ def _check_annotations(exports: list[Export], request: BuildRequest) -> None:
     from builder.prepare import platform_name
 
     platforms = [platform_name(platform) for platform in request.platforms]
-    has_index = len(platforms) > 1 or (request.attests.is_any and not request.attests.referrers)
+    has_index = request.is_multi_platform or (request.attests.is_any and not request.attests.referrers)
     for export in annotated:
         check(export.annotations, platforms, has_index=has_index, docker_types=export.docker_types)
 
@@ -181,7 +182,8 @@ def hand_out_tree(
     for number, (platform, snapshot) in enumerate(trees):
         name, merged = platform_name(platform), Merged(layers.tree(snapshot), layers.open)
         named.append((name, wrap(number, name, merged) if wrap else merged))
-    files = together(named, split=export.platform_split)
+    is_split = export.multi_platform if export.platform_split is None else export.platform_split
+    files = together(named, split=is_split)
     if epoch is not None:
         files = dated(files, epoch)
     if export.kind == "local":

@@ -1,8 +1,8 @@
 """From snapshots to what was asked for: the image is made, and handed out (`delivery`).
 
-Of one platform it is an image, of several an index of theirs. An image is assembled once per way of
-compressing it. Its time is that of the first build that gave this filesystem and config, so that a build of
-which nothing changed gives the very same image again.
+Of one platform it is an image, of several, or where that form was asked for, an index. An image is assembled
+once per way of compressing it. Its time is that of the first build that gave this filesystem and config, so
+that a build of which nothing changed gives the very same image again.
 """
 
 from __future__ import annotations
@@ -108,19 +108,20 @@ async def _image(
     further: Sequence[dict[str, msgspec.Raw]],
     attesting: Attesting | None = None,
 ) -> Finished:
-    """The image as this export wants it compressed: an index, if it is for more than one platform, or has
+    """The image as this export wants it compressed: an index, if it is one for several platforms, or has
     attestations in it.
     """
     images = [await _one_image(export, each, parts, own) for each, own in zip(built, further, strict=True)]
     told = await attesting.manifests(export, images, _programs(built), _snapshots(built)) if attesting else []
+    has_index = export.multi_platform or bool(told)
     annotation.check(
         export.annotations,
         [platform_name(each.platform) for each in built],
-        has_index=len(images) + len(told) > 1,
+        has_index=has_index,
         docker_types=export.docker_types,
     )
     whole = images[0]
-    if len(images) + len(told) > 1:
+    if has_index:
         index = index_of(
             [*images, *told],
             annotation.of_type(export.annotations, annotation.INDEX),

@@ -123,9 +123,9 @@ class Attesting:
         """What --metadata-file has of provenance, as buildx has it: v0.2, without steps and times."""
         key = "buildx.build.provenance"
         found = {name: provenance.for_metadata(told) for name, told in self._told.items()}
-        if len(found) == 1:
-            return {key: next(iter(found.values()))}
-        return {f"{key}/{name}": told for name, told in found.items()}
+        if self._asked.multi_platform or not found:
+            return {f"{key}/{name}": told for name, told in found.items()}
+        return {key: next(iter(found.values()))}
 
     async def _encoded(
         self, export: Export, image: Finished, program: Program, snapshot: Snapshot

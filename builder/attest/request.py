@@ -42,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True):
     build_args: Mapping[str, str]
     locals: tuple[str, ...]
     choices: Choices
+    multi_platform: bool
 
     def invocation(self, ended: float) -> Invocation:
         """As the predicate tells of it."""
@@ -107,6 +108,7 @@ def asked_of(
             (base.locator, told.digest): Chosen(str(base.platform), told.named)
             for base, told in bases.items()
         },
+        multi_platform=request.is_multi_platform,
     )
 
 

@@ -87,11 +87,10 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
     _refuse_unavailable(parsed)
     network, helper = values.network(parsed.text("network"))
     args = values.pairs(parsed.all("build-arg"), "--build-arg")
-    filters = [s for v in parsed.all("no-cache-filter") for s in v.split(",") if s]
     outputs = tuple(values.output(text) for text in parsed.all("output"))
     allowed = values.allowed_deletes(parsed.all("allow"), outputs)
-    iidfile = parsed.text("iidfile") or None
-    if iidfile and any(spec.type in ("local", "tar", "cacheonly") for spec in outputs):
+    platform = values.platform(parsed.all("platform") or [environ.get("DOCKER_DEFAULT_PLATFORM", "")])
+    if parsed.text("iidfile") and any(spec.type in ("local", "tar", "cacheonly") for spec in outputs):
         raise UsageError("--iidfile needs an image, which a local, tar or cacheonly output does not make")
     request = BuildRequest(
         context=_context(parsed.words),
@@ -105,11 +104,12 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         labels={key: value or "" for key, value in values.pairs(parsed.all("label"), "--label").items()},
         contexts=values.named_contexts(parsed.all("build-context")),
         no_cache=parsed.switch("no-cache"),
-        no_cache_filter=tuple(filters),
+        no_cache_filter=tuple(s for v in parsed.all("no-cache-filter") for s in v.split(",") if s),
         outputs=outputs,
         load=parsed.switch("load"),
         push=parsed.switch("push"),
-        platform=values.platform(parsed.all("platform") or [environ.get("DOCKER_DEFAULT_PLATFORM", "")]),
+        platform=platform,
+        multi_platform=values.multi_platform(args, environ, platform),
         pull=parsed.switch("pull"),
         network=network,
         network_helper=helper,
@@ -120,7 +120,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         ssh=values.ssh(parsed.all("ssh"), environ),
         allow=values.entitlements(allowed, network),
         cdi_spec_dirs=tuple(parsed.all("cdi-spec-dir")),
-        iidfile=iidfile,
+        iidfile=parsed.text("iidfile") or None,
         metadata_file=parsed.text("metadata-file") or None,
         limits=_limits_of(parsed),
         reproducible=parsed.switch("reproducible"),

@@ -28,6 +28,7 @@ ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
 )  # fmt: skip
+MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
 UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 TRUTH = {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
 
@@ -300,6 +301,20 @@ def platform(values: Iterable[str]) -> str:
 
     found = [part.strip() for value in values for part in value.split(",") if part.strip()]
     return ",".join(dict.fromkeys(platform_name(text) for text in found))
+
+
+def multi_platform(args: Mapping[str, str | None], environ: Mapping[str, str], platforms: str) -> bool:
+    """Whether the build args ask for the form of several platforms. Raises UsageError where they deny it."""
+    if MULTI_PLATFORM not in args:
+        return False
+    typed = args[MULTI_PLATFORM]
+    typed = environ.get(MULTI_PLATFORM, "") if typed is None else typed
+    wanted = TRUTH.get(typed or "false")
+    if wanted is None:
+        raise UsageError(f"--build-arg {MULTI_PLATFORM}={typed} is neither true nor false")
+    if typed and not wanted and "," in platforms:
+        raise UsageError(f"--build-arg {MULTI_PLATFORM}={typed} denies what --platform {platforms} asks for")
+    return wanted
 
 
 def whole_number(text: str, flag: str) -> int:

@@ -51,10 +51,10 @@ class Export(Value):
     kind: image (the store), registry (nowhere else), oci, docker, tar or local; dest: a path, "-" for
     standard output, None for the store. names: what the image is called there. folder: an image layout as a
     folder, not an archive. force_compression: layers that have another compression, the base's too, are made
-    again. platform_split: whether a tree lies in a folder of its platform's name; None: where there are
-    several. docker_types: the documents have the media types of Docker's schema 2. squash: what is above the
-    base is one layer. dangling_prefix: besides, the image is called this with its digest, or
-    (dangling_empty_only) if it has no other name. delete: what else a folder has is removed.
+    again. multi_platform: an image is an index, and a tree lies in a folder of its platform's name, unless
+    platform_split says otherwise. docker_types: the documents have the media types of Docker's schema 2.
+    squash: what is above the base is one layer. dangling_prefix: besides, the image is called this with its
+    digest, or (dangling_empty_only) if it has no other name. delete: what else a folder has is removed.
 
     push: it is brought to the registries of its names, too, or (push_by_digest) to their repositories without
     a tag; insecure: as `oci.connections.open_transport` has it. attested: there are attestations, which tell
@@ -70,6 +70,7 @@ class Export(Value):
     rewrite_timestamp: bool = False
     folder: bool = False
     annotations: tuple[Annotation, ...] = ()
+    multi_platform: bool = False
     platform_split: bool | None = None
     docker_types: bool = False
     squash: bool = False
@@ -89,7 +90,7 @@ class Export(Value):
         annotations = [[each.type, each.platform, each.key, each.value] for each in self.annotations]
         return (
             self.compression.kind, self.compression.level, self.force_compression, self.rewrite_timestamp,
-            self.docker_types, self.squash, repr(annotations),
+            self.docker_types, self.squash, self.multi_platform, repr(annotations),
             repr([self.oci_artifact, *map(str, self.names)]) if self.attested else "",
         )  # fmt: skip
 

@@ -80,14 +80,11 @@ class _Joined:
         return files.content(original)
 
 
-def together(trees: Sequence[tuple[str, Files]], *, split: bool | None) -> Files:
+def together(trees: Sequence[tuple[str, Files]], *, split: bool) -> Files:
     """The trees of all platforms: each in a folder of its platform's name, or with split=False in one place.
 
-    split: None is to have folders where there are several, as BuildKit. Raises BuildError where two platforms
-    have the same file and no folders.
+    Raises BuildError where two platforms have the same file and no folders.
     """
-    if split is None:
-        split = len(trees) > 1
     if not split and len(trees) == 1:
         return trees[0][1]
     return _side_by_side(trees) if split else _on_top(trees)

@@ -157,8 +157,9 @@ def test_cross_builds_need_no_emulation(shop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("output", ["", "type=oci,dest=out", "type=tar,dest=out", "type=local,dest=out"])
-def test_a_cached_build_gives_the_same_again(shop: Workshop, output: str) -> None:
-    words = [TWO, *(["-o", output] if output else ["-t", "app:1"])]
+@pytest.mark.parametrize("form", [TWO, "--build-arg=BUILDKIT_MULTI_PLATFORM=1"])
+def test_a_cached_build_gives_the_same_again(shop: Workshop, form: str, output: str) -> None:
+    words = [form, *(["-o", output] if output else ["-t", "app:1"])]
     out = shop.folder / "out"
 
     def build() -> object:
@@ -230,6 +231,25 @@ def test_folders_of_platforms_can_be_left_out_or_asked_for(shop: Workshop) -> No
     assert files_of(one) == {"linux_arm64/arm64": "arm64"}
     assert "is there for linux/amd64 and for linux/arm64" in refused.message
     assert not bad.exists()
+
+
+def test_one_platform_has_the_form_of_several_where_that_is_asked_for(shop: Workshop) -> None:
+    out, told = shop.folder / "out", shop.folder / "told.json"
+    asked = ("--platform=linux/arm64", "--build-arg=BUILDKIT_MULTI_PLATFORM=1")
+
+    plain = shop.build("--platform=linux/arm64", "-t", "app:0")
+    index = shop.build(*asked, "-t", "app:1", "--annotation=index:of=one")
+    folder = shop.build(*asked, "-o", out)
+    told_of = shop.build(*asked, "-t", "app:2", "--provenance=true", "--metadata-file", told)
+    refused = shop.fail(*asked, "-o", f"type=docker,dest={shop.folder}/out.tar")
+
+    images = images_of(shop.root, "app:1")
+    assert list(images) == ["linux/arm64"]
+    assert images["linux/arm64"].digest == plain.digest != index.digest
+    assert files_of(out) == {"linux_arm64/own": "arm64", "linux_arm64/shared": "shared"}
+    assert index.ran == folder.ran == told_of.ran == []
+    assert "buildx.build.provenance/linux/arm64" in json.loads(told.read_text())
+    assert "cannot hold an image of several platforms" in refused.message
 
 
 def test_a_docker_archive_takes_one_platform(shop: Workshop) -> None:
