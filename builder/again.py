@@ -25,6 +25,7 @@ PLAIN = (
     "squash", "annotations",
 )  # fmt: skip
 LISTS = ("ulimits", "allow", "cdi_spec_dirs")
+KEPT_ARGS = {prepare.EPOCH, prepare.MULTI_PLATFORM}
 GIVEN = ("build-arg", "secret", "ssh")
 HIDDEN = "***"
 LAYOUT = "oci-layout://"
@@ -59,9 +60,9 @@ def plain_of(request: BuildRequest, environ: Mapping[str, str]) -> dict[str, Any
         "add_hosts": [list(host) for host in request.add_hosts],
         "outputs": [[spec.type, dict(spec.attrs)] for spec in specs_of(request)],
         "unlocked": request.pull,
-        "multi_platform": request.multi_platform,
+        "one_as_several": request.one_as_several,
         "epoch": args.get(prepare.EPOCH),
-        "build-arg": sorted((args.keys() & request.build_args.keys()) - {prepare.EPOCH}),
+        "build-arg": sorted((args.keys() & request.build_args.keys()) - KEPT_ARGS),
         "secret": sorted(secret.id for secret in request.secrets),
         "ssh": sorted(agent.id for agent in request.ssh),
         **{name: getattr(request, name) for name in PLAIN},
@@ -110,9 +111,9 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
             labels=plain["labels"],
             add_hosts=tuple((name, address) for name, address in plain["add_hosts"]),
             outputs=tuple(OutputSpec(kind, None, attrs) for kind, attrs in plain["outputs"]),
-            build_args=_args(plain["epoch"], given),
+            build_args=_args(plain, given),
             unlocked=plain.get("unlocked") is True,
-            multi_platform=plain.get("multi_platform") is True,
+            one_as_several=plain.get("one_as_several") is True,
             own_epoch=True,
             proxies=given.proxies,
             secrets=given.secrets,
@@ -147,17 +148,24 @@ def request_of(plain: Mapping[str, Any], given: BuildRequest) -> BuildRequest:
     return asked
 
 
-def _args(epoch: str | None, given: BuildRequest) -> dict[str, str | None]:
-    """The build args that are given, with the time that the build had, or with none."""
-    rest = {name: value for name, value in given.build_args.items() if name != prepare.EPOCH}
-    return rest if epoch is None else {**rest, prepare.EPOCH: epoch}
+def _args(plain: Mapping[str, Any], given: BuildRequest) -> dict[str, str | None]:
+    """The build args that are given, and those of the record."""
+    found = {name: value for name, value in given.build_args.items() if name not in KEPT_ARGS}
+    if plain["epoch"] is not None:
+        found[prepare.EPOCH] = plain["epoch"]
+    if plain.get("one_as_several") is True:
+        found[prepare.MULTI_PLATFORM] = "1"
+    return found
 
 
 def completed(typed: BuildRequest, plain: Mapping[str, Any], environ: Mapping[str, str]) -> BuildRequest:
     """A request that was typed, with a record's outputs and time, where it has none of its own; the lock file
-    has its say as it had then."""
+    has its say as it had then, and so has what asked for the form of several platforms."""
     outputs, epoch = plain.get("outputs"), plain.get("epoch")
     typed = typed.but(unlocked=plain.get("unlocked") is True and not typed.locked)
+    if plain.get("one_as_several") is True:
+        args = {**typed.build_args, prepare.MULTI_PLATFORM: "1"}
+        typed = typed.but(one_as_several=True, build_args=args)
     if isinstance(epoch, str) and prepare.EPOCH not in prepare.build_args(typed, environ):
         typed = typed.but(build_args={**typed.build_args, prepare.EPOCH: epoch})
     if typed.outputs or not isinstance(outputs, list):

@@ -72,7 +72,7 @@ def wanted(request: BuildRequest) -> list[Export]:
 
         check(found, request)
         found = [export.but(attested=True) for export in found]
-    if request.is_multi_platform:
+    if request.multi_platform:
         _refuse_single(found)
         found = [export.but(multi_platform=True) for export in found]
     if any(cache.type == "inline" for cache in request.cache_to):
@@ -90,7 +90,7 @@ def _check_annotations(exports: list[Export], request: BuildRequest) -> None:
     from builder.prepare import platform_name
 
     platforms = [platform_name(platform) for platform in request.platforms]
-    has_index = request.is_multi_platform or (request.attests.is_any and not request.attests.referrers)
+    has_index = request.multi_platform or (request.attests.is_any and not request.attests.referrers)
     for export in annotated:
         check(export.annotations, platforms, has_index=has_index, docker_types=export.docker_types)
 
@@ -133,8 +133,8 @@ def _refuse_single(exports: list[Export]) -> None:
     for export in exports:
         if export.kind == "docker":
             raise UsageError(
-                f"{export} cannot hold an image of several platforms",
-                hint="use type=oci, or build for one platform",
+                f"{export} cannot hold an image of several platforms, or in their form",
+                hint="use type=oci, or build for one platform, without BUILDKIT_MULTI_PLATFORM",
             )
 
 

@@ -149,7 +149,7 @@ def _options(request: BuildRequest, platform: str) -> CompileOptions:
         entitlements=frozenset(request.allow),
         hostname=request.hostname,
         platform_given=bool(platform),
-        several_platforms=request.is_multi_platform,
+        several_platforms=request.multi_platform,
         reproducible=request.reproducible,
         lock_file=LockFile(required=request.locked),
     )

@@ -133,7 +133,7 @@ class BuildRequest(Value):
     environment"; of proxies each counts that build_args do not have. contexts: NAME (as docker normalises it)
     -> a folder, an address, `oci-layout://…` or `docker-image://…`.
     platform: `os/architecture[/variant]`, or several with commas between them, "" is the machine's.
-    multi_platform: what is made has the form of what is made for several platforms, for one, too.
+    one_as_several: what is made for one platform has the form of what is made for several.
     add_hosts: (name, address).
     shm_size: bytes, 0 is the default. ulimits: "name=soft:hard". allow: entitlements, with those that
     `network` implies. network_helper: the program that connects steps, "" for the host's own network.
@@ -165,7 +165,7 @@ class BuildRequest(Value):
     load: bool = False
     push: bool = False
     platform: str = ""
-    multi_platform: bool = False
+    one_as_several: bool = False
     pull: bool = False
     network: str = "default"
     network_helper: str = ""
@@ -203,6 +203,6 @@ class BuildRequest(Value):
         return tuple(self.platform.split(","))
 
     @property
-    def is_multi_platform(self) -> bool:
+    def multi_platform(self) -> bool:
         """Whether what is made has the form of what is made for several platforms."""
-        return self.multi_platform or len(self.platforms) > 1
+        return self.one_as_several or len(self.platforms) > 1

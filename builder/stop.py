@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """The work was told to stop. Only who has told it catches it."""
+    """The work was told to stop. It ends at who has told it."""
 
 
 class _Flag:
-    """Whether the work that shares it is to stop."""
+    """Whether the work that shares it is to stop, and whether any of it does."""
 
-    __slots__ = ("up",)
+    __slots__ = ("heeded", "up")
 
     def __init__(self) -> None:
         self.up = False
+        self.heeded = False
 
 
 _flag: ContextVar[_Flag | None] = ContextVar("flag", default=None)
@@ -44,6 +45,7 @@ def check() -> None:
     """Raise Stopped if the work that this thread does was cancelled."""
     flag = _flag.get()
     if flag is not None and flag.up:
+        flag.heeded = True
         raise Stopped
 
 
@@ -53,7 +55,13 @@ class Heeding:
     def __init__(self) -> None:
         self._told = _Flag()
 
+    @property
+    def heeded(self) -> bool:
+        """Whether the work has heard of it, and puts away what it had begun."""
+        return self._told.heeded
+
     def tell(self) -> None:
+        """Tell the work to stop."""
         self._told.up = True
 
     def __enter__(self) -> Heeding:

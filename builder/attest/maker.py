@@ -113,7 +113,7 @@ class Attesting:
                 return files
             epoch = programs[number].source_date_epoch
             moment = epoch * SECOND if epoch is not None else time.time_ns()
-            together = len(programs) > 1 and export.platform_split is False
+            together = export.multi_platform and export.platform_split is False
             marked = platform.replace("/", "_") if together else ""
             return Attested(files, told[number], export.attestation_prefix, marked, moment)
 

@@ -108,7 +108,7 @@ def asked_of(
             (base.locator, told.digest): Chosen(str(base.platform), told.named)
             for base, told in bases.items()
         },
-        multi_platform=request.is_multi_platform,
+        multi_platform=request.multi_platform,
     )
 
 

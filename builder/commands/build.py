@@ -109,7 +109,7 @@ def request_of(parsed: Parsed, environ: Mapping[str, str]) -> BuildRequest:
         load=parsed.switch("load"),
         push=parsed.switch("push"),
         platform=platform,
-        multi_platform=values.multi_platform(args, environ, platform),
+        one_as_several=values.one_as_several(args, environ, platform),
         pull=parsed.switch("pull"),
         network=network,
         network_helper=helper,

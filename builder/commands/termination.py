@@ -1,7 +1,7 @@
 """What a signal that ends the process does before, and without, a build that runs.
 
-A build that finds everything in the cache begins nothing, and does without all this: it is over before the
-module `signal` would be loaded. While a build runs, signals are `drive`'s.
+A build that finds everything in the cache, and writes no files, begins nothing and does without all this:
+it is over before the module `signal` would be loaded. While a build runs, signals are `drive`'s.
 """
 
 from __future__ import annotations
@@ -40,33 +40,57 @@ def stop_on_signals(work: Callable[[], T | None]) -> T | None:
     """The work's result; afterwards signals unwind. Raises Interrupted where one came before it had any.
 
     The first signal tells the work to stop (`builder.stop`), so that nothing breaks where it cannot be put
-    right, as between a file and its name; work that takes no heed of it is unwound, as it is by a second one.
+    right, as between a file and its name. Work that takes no heed of it is unwound, soon or by a second
+    signal; what is put away for seconds, or when a second signal comes, is left as it is.
     """
-    import signal
+    ending = _Ending()
+    _handle_signals(ending.catch)
+    try:
+        with ending.heeding:
+            result = work()
+    except stop.Stopped:
+        result = None
+    finally:
+        unwind_on_signals()
+        ending.calm()
+    if result is None and ending.caught:
+        raise Interrupted(ending.caught[0])
+    return result
 
-    caught: list[int] = []
 
-    def catch(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        if len(caught) == 1:
-            heeding.tell()
-            _raise_soon(_error_of(number), HEED_SECONDS)
+class _Ending:
+    """What signals do meanwhile. caught: those that came."""
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self.heeding = stop.Heeding()
+
+    def catch(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        self.caught.append(number)
+        if len(self.caught) == 1:
+            self.heeding.tell()
+            _set_alarm(HEED_SECONDS, self._insist)
+        elif self.heeding.heeded:
+            os._exit(128 + number)
         else:
+            self.calm()
             _unwind(number, frame)
 
-    with stop.Heeding() as heeding:
-        _handle_signals(catch)
-        try:
-            result = work()
-        except stop.Stopped:
-            result = None
-        finally:
-            unwind_on_signals()
-            if caught:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    if result is None and caught:
-        raise Interrupted(caught[0])
-    return result
+    def calm(self) -> None:
+        """Let no alarm come any more."""
+        if self.caught:
+            import signal
+
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _insist(self, _number: int, frame: FrameType | None) -> None:
+        if self.heeding.heeded:
+            _set_alarm(GRACE_SECONDS, lambda _number, _frame: os._exit(128 + self.caught[0]))
+        elif _is_loading(frame):
+            _set_alarm(SOON, self._insist)
+        else:
+            raise _error_of(self.caught[0])
 
 
 def hold_signals() -> list[int]:
@@ -88,9 +112,10 @@ def leave_soon(number: int) -> None:
     import signal
 
     _handle_signals(lambda number, _frame: os._exit(128 + number))
-    if not signal.getitimer(signal.ITIMER_REAL)[0]:  # else it ends sooner
-        signal.signal(signal.SIGALRM, lambda _number, _frame: os._exit(128 + number))
-        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+    _set_alarm(
+        signal.getitimer(signal.ITIMER_REAL)[0] or GRACE_SECONDS,
+        lambda _number, _frame: os._exit(128 + number),
+    )
 
 
 def raise_again(ignored: sys.UnraisableHookArgs) -> None:
@@ -130,10 +155,14 @@ def _raise(error: BaseException, frame: FrameType | None) -> None:
         raise error.with_traceback(None)
 
 
-def _raise_soon(error: BaseException, seconds: float = SOON) -> None:
+def _raise_soon(error: BaseException) -> None:
+    _set_alarm(SOON, lambda _number, frame: _raise(error, frame))
+
+
+def _set_alarm(seconds: float, handler: Callable[[int, FrameType | None], object]) -> None:
     import signal
 
-    signal.signal(signal.SIGALRM, lambda _number, frame: _raise(error, frame))
+    signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 

@@ -28,7 +28,6 @@ ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
 )  # fmt: skip
-MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
 UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 TRUTH = {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
 
@@ -303,8 +302,10 @@ def platform(values: Iterable[str]) -> str:
     return ",".join(dict.fromkeys(platform_name(text) for text in found))
 
 
-def multi_platform(args: Mapping[str, str | None], environ: Mapping[str, str], platforms: str) -> bool:
+def one_as_several(args: Mapping[str, str | None], environ: Mapping[str, str], platforms: str) -> bool:
     """Whether the build args ask for the form of several platforms. Raises UsageError where they deny it."""
+    from builder.prepare import MULTI_PLATFORM
+
     if MULTI_PLATFORM not in args:
         return False
     typed = args[MULTI_PLATFORM]
@@ -313,7 +314,7 @@ def multi_platform(args: Mapping[str, str | None], environ: Mapping[str, str], p
     if wanted is None:
         raise UsageError(f"--build-arg {MULTI_PLATFORM}={typed} is neither true nor false")
     if typed and not wanted and "," in platforms:
-        raise UsageError(f"--build-arg {MULTI_PLATFORM}={typed} denies what --platform {platforms} asks for")
+        raise UsageError(f"--build-arg {MULTI_PLATFORM}={typed}: but there are several, {platforms}")
     return wanted
 
 

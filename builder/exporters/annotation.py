@@ -108,7 +108,7 @@ def check(
         if annotation.type in (INDEX, INDEX_DESCRIPTOR) and not has_index:
             raise UsageError(
                 f"annotation {annotation.key} is of type {annotation.type}, and a single image has no index",
-                hint="several platforms, or attestations, make one",
+                hint="several platforms, BUILDKIT_MULTI_PLATFORM=1, or attestations make one",
             )
         if docker_types and annotation.type != MANIFEST:
             raise UsageError("with oci-mediatypes=false only manifests can have annotations")

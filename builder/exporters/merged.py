@@ -85,8 +85,6 @@ def together(trees: Sequence[tuple[str, Files]], *, split: bool) -> Files:
 
     Raises BuildError where two platforms have the same file and no folders.
     """
-    if not split and len(trees) == 1:
-        return trees[0][1]
     return _side_by_side(trees) if split else _on_top(trees)
 
 
@@ -116,6 +114,8 @@ def _side_by_side(trees: Sequence[tuple[str, Files]]) -> Files:
 
 
 def _on_top(trees: Sequence[tuple[str, Files]]) -> Files:
+    if len(trees) == 1:
+        return trees[0][1]
     joined, taken = _Joined(), dict[str, tuple[str, str]]()
     for platform, files in trees:
         for entry in files.entries:

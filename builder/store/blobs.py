@@ -17,6 +17,7 @@ import stat
 from _thread import allocate_lock
 
 from builder import digest as digests
+from builder import stop
 from builder.errors import StoreError
 from builder.store.failure import store_error, told_as
 
@@ -378,6 +379,7 @@ def _hash_of(fd: int) -> Digest:
 
     hasher = sha256()
     while data := os.read(fd, CHUNK):
+        stop.check()
         hasher.update(data)
     return digests.from_hex(hasher.hexdigest())
 

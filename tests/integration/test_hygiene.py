@@ -60,7 +60,7 @@ WAYS = {  # what ends a build: how often, the WAY of its last step, flags
 }
 # Python's own words for an interrupt that comes while it starts, before a line of ours.
 BEFORE_ALL_ELSE = ("Could not import runpy module", "Fatal Python error: init_")
-# A signal that comes before a build can be cancelled may come between `open` and its `with`, as in importlib.
+# One that comes before a build can be cancelled may come between `open` and its `with`, as in importlib.
 UNCLOSED = re.compile(
     r"^.+:\d+: ResourceWarning: unclosed file <_io\..*\n(  .*\n)?(ResourceWarning: Enable tracemalloc.*\n)?",
     re.MULTILINE,
@@ -115,7 +115,7 @@ class Many:
         self.ends[way] += 1
         if way == "cancelled" and any(line.startswith(BEFORE_ALL_ELSE) for line in err.splitlines()):
             return
-        if way == "cancelled":
+        if way == "cancelled" and "#1 " not in err:
             err = UNCLOSED.sub("", err)
         if status not in STATUS.get(way, {-signal.SIGKILL, 0}):
             self.failed.append(f"{what} ended with {status}:\n{err[-1500:]}")

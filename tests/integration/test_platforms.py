@@ -242,12 +242,15 @@ def test_one_platform_has_the_form_of_several_where_that_is_asked_for(shop: Work
     folder = shop.build(*asked, "-o", out)
     told_of = shop.build(*asked, "-t", "app:2", "--provenance=true", "--metadata-file", told)
     refused = shop.fail(*asked, "-o", f"type=docker,dest={shop.folder}/out.tar")
+    merged = f"type=local,dest={shop.folder}/merged,platform-split=false"
+    shop.build(*asked, "--provenance=true", "-o", merged)
 
     images = images_of(shop.root, "app:1")
     assert list(images) == ["linux/arm64"]
     assert images["linux/arm64"].digest == plain.digest != index.digest
     assert files_of(out) == {"linux_arm64/own": "arm64", "linux_arm64/shared": "shared"}
     assert index.ran == folder.ran == told_of.ran == []
+    assert sorted(os.listdir(shop.folder / "merged")) == ["own", "provenance.linux_arm64.json", "shared"]
     assert "buildx.build.provenance/linux/arm64" in json.loads(told.read_text())
     assert "cannot hold an image of several platforms" in refused.message
 

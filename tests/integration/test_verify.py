@@ -263,6 +263,21 @@ def test_a_time_that_the_dockerfile_has_is_had_again(pybuild: Pybuild, context: 
     assert verified(pybuild, "app", env={"SOURCE_DATE_EPOCH": "5"})["reproduced"]
 
 
+@pytest.mark.parametrize("words", [("app",), ("app", "CONTEXT")])
+def test_an_index_of_one_platform_is_built_as_such(
+    pybuild: Pybuild, context: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo 1 > /a\n")
+    iid = tmp_path / "iid"
+    asked = ("--build-arg=BUILDKIT_MULTI_PLATFORM=1", f"--iidfile={iid}")
+    pybuild.build(context, *EXACT, *asked, env=EPOCH)
+
+    done = pybuild("verify", *[str(context) if word == "CONTEXT" else word for word in words])
+
+    assert done.stdout == "app is reproduced: a rebuild from nothing gave the same\n"
+    assert f"built {iid.read_text()} " in done.stderr
+
+
 def test_an_image_that_is_one_of_several_outputs_is_built_as_that_one(
     pybuild: Pybuild, context: Path, tmp_path: Path
 ) -> None:

@@ -99,7 +99,27 @@ def waits():
 
 def is_told_twice():
     interrupt()
-    interrupt()
+    os.kill(os.getpid(), {number})
+
+def tidies(work):
+    try:
+        work()
+    finally:
+        time.sleep(1)
+        print("tidied", flush=True)
+
+def heeds_and_tidies():
+    tidies(heeds)
+
+def is_told_twice_and_tidies():
+    tidies(is_told_twice)
+
+def is_told_while_it_tidies():
+    try:
+        heeds()
+    finally:
+        os.kill(os.getpid(), {number})
+        print("lives on", flush=True)
 
 def finds_nothing():
     interrupt()
@@ -239,6 +259,29 @@ def test_a_signal_tells_work_to_stop_and_unwinds_what_does_not(work: str, number
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (status, "told\n", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("work", ["heeds_and_tidies", "is_told_twice_and_tidies"])
+def test_what_is_put_away_takes_its_time(work: str) -> None:
+    script = OBEYING.format(checkout=str(Path(cli.__file__).parents[1]), work=work, number=15)
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (143, "told\ntidied\n", "error: interrupted\n")
+
+
+def test_a_second_signal_ends_what_is_put_away() -> None:
+    script = OBEYING.format(
+        checkout=str(Path(cli.__file__).parents[1]), work="is_told_while_it_tidies", number=2
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (130, "told\n")
 
 
 def test_what_is_done_before_it_stops_is_done() -> None:
