@@ -27,6 +27,7 @@ import msgspec
 from builder import stop
 from builder.errors import ImageError
 from builder.oci.compressed import Compression
+from builder.oci.deflate import DICTIONARY, deflate_block
 from builder.oci.detached import Detached
 from builder.oci.inorder import InOrder
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 INPUT = 1 << 17
-DICTIONARY = 1 << 15
-ISAL_LEVEL = 2
 ZSTD_LEVEL = 3
 ZSTD_JOB = 2 << 20  # bytes that a worker takes on at a time
 ZSTD_SLOW = 10  # the level from which on a job may take seconds, or minutes
@@ -187,22 +186,6 @@ class _GzipWriter(Writer):
 
     def abort(self) -> None:
         self._blocks.abort()
-
-
-def deflate_block(block: bytes | bytearray, dictionary: bytes, level: int | None, *, last: bool) -> bytes:
-    """One block as raw deflate (RFC 1951) that continues the one before it.
-
-    dictionary: the last 32 KiB of that; last: whether the stream ends with it.
-    """
-    import zlib
-
-    if level is None or 1 <= level <= 3:
-        from isal import isal_zlib
-
-        faster = isal_zlib.compressobj(level or ISAL_LEVEL, zlib.DEFLATED, -15, zdict=dictionary)
-        return faster.compress(block) + faster.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
-    packer = zlib.compressobj(level, zlib.DEFLATED, -15, zdict=dictionary)
-    return packer.compress(block) + packer.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
 
 class _ZstdWriter(Writer):

@@ -15,7 +15,8 @@ import zlib
 from collections import deque
 from typing import TYPE_CHECKING
 
-from builder.oci.compression import BLOCK, DICTIONARY, GZIP_HEADER, deflate_block
+from builder.oci.compression import BLOCK, GZIP_HEADER
+from builder.oci.deflate import DICTIONARY, deflate_block
 from builder.oci.inorder import InOrder
 
 if TYPE_CHECKING:
