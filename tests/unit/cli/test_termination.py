@@ -166,6 +166,14 @@ def interrupted(stderr: int, *, grace: float = 60.0, work: str = "time.sleep(30)
     return process
 
 
+def ended(script: str, **fields: object) -> subprocess.CompletedProcess[str]:
+    """A process that has done one of these scripts, with its fields filled in."""
+    text = script.format(checkout=str(Path(cli.__file__).parents[1]), **fields)
+    return subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=20, check=False
+    )
+
+
 @pytest.fixture
 def full_pipe() -> Iterator[int]:
     """A pipe that takes nothing more, and that nobody reads."""
@@ -215,20 +223,14 @@ def test_a_second_signal_ends_who_waits_to_tell_of_the_first(full_pipe: int) -> 
 def test_a_signal_that_comes_while_modules_load_ends_the_build_before_it_begins(
     number: int, status: int
 ) -> None:
-    script = HELD.format(checkout=str(Path(cli.__file__).parents[1]), number=number)
-
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = ended(HELD, number=number)
 
     assert (done.stdout, done.stderr) == (f"[{number}] {status}\n", "")
 
 
 @pytest.mark.parametrize(("number", "status"), [(2, 130), (15, 143)])
 def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost(number: int, status: int) -> None:
-    script = IN_A_CALLBACK.format(checkout=str(Path(cli.__file__).parents[1]), number=number)
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = ended(IN_A_CALLBACK, number=number)
 
     assert done.returncode == status
     assert "ignored" not in done.stderr
@@ -240,11 +242,7 @@ def test_a_module_that_is_loaded_is_loaded_whole_before_a_signal_ends_a_command(
     tmp_path: Path, number: int, status: int
 ) -> None:
     (tmp_path / "extension.py").write_text(EXTENSION.format(number=number))
-    script = WHILE_LOADING.format(checkout=str(Path(cli.__file__).parents[1]), folder=str(tmp_path))
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = ended(WHILE_LOADING, folder=str(tmp_path))
 
     assert (done.returncode, done.stdout, done.stderr) == (status, "loaded\n", "error: interrupted\n")
 
@@ -252,43 +250,25 @@ def test_a_module_that_is_loaded_is_loaded_whole_before_a_signal_ends_a_command(
 @pytest.mark.parametrize("work", ["heeds", "waits", "is_told_twice", "finds_nothing"])
 @pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
 def test_a_signal_tells_work_to_stop_and_unwinds_what_does_not(work: str, number: int, status: int) -> None:
-    script = OBEYING.format(checkout=str(Path(cli.__file__).parents[1]), work=work, number=number)
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = ended(OBEYING, work=work, number=number)
 
     assert (done.returncode, done.stdout, done.stderr) == (status, "told\n", "error: interrupted\n")
 
 
 @pytest.mark.parametrize("work", ["heeds_and_tidies", "is_told_twice_and_tidies"])
 def test_what_is_put_away_takes_its_time(work: str) -> None:
-    script = OBEYING.format(checkout=str(Path(cli.__file__).parents[1]), work=work, number=15)
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = ended(OBEYING, work=work, number=15)
 
     assert (done.returncode, done.stdout, done.stderr) == (143, "told\ntidied\n", "error: interrupted\n")
 
 
 def test_a_second_signal_ends_what_is_put_away() -> None:
-    script = OBEYING.format(
-        checkout=str(Path(cli.__file__).parents[1]), work="is_told_while_it_tidies", number=2
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = ended(OBEYING, work="is_told_while_it_tidies", number=2)
 
     assert (done.returncode, done.stdout) == (130, "told\n")
 
 
 def test_what_is_done_before_it_stops_is_done() -> None:
-    script = OBEYING.format(checkout=str(Path(cli.__file__).parents[1]), work="is_done", number=2)
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
-    )
+    done = ended(OBEYING, work="is_done", number=2)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "told\ndone\n", "")
