@@ -25,8 +25,9 @@ from tests.faults.pictures import Picture
 from tests.faults.places import Desk, Ended, Place
 from tests.faults.points import Point
 from tests.faults.scenes import PLAIN, Scene
+from tests.support.processes import command_line, descendants
 from tests.support.storecheck import wrong_in
-from tests.support.workshop import command_line, descendants, reap_orphans
+from tests.support.workshop import reap_orphans
 
 PAGE = 4096
 MANY = 1 << 16  # pages, or files, of a disk that is not full; tmpfs(5) does not go back to no limit at all

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine import needs_root
-from tests.support.workshop import Workshop, descendants, find_process
+from tests.support.processes import argv, descendants
+from tests.support.workshop import Workshop, find_process
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -137,15 +138,7 @@ def test_killing_the_builder_kills_all_that_a_step_started(workshop: Workshop) -
 
 
 def sleepers() -> list[int]:
-    found = []
-    for pid in descendants():
-        try:
-            line = Path("/proc", str(pid), "cmdline").read_bytes()
-        except OSError:
-            continue
-        if line.startswith(b"sleep\x004718.5"):
-            found.append(pid)
-    return found
+    return [pid for pid in descendants() if argv(pid) == [b"sleep", b"4718.5"]]
 
 
 def test_the_lock_of_a_killed_build_is_free(workshop: Workshop) -> None:

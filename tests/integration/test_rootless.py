@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import sys
@@ -18,8 +17,8 @@ from tests.support.contexts import lay
 from tests.support.images import Member, ReadImage, read_image, read_only_image
 from tests.support.machine import FIXTURES, Pybuild, needs, needs_root, run
 from tests.support.namespaces import has_user_namespaces
+from tests.support.processes import descendants, status
 from tests.support.rootless import Rootless
-from tests.support.workshop import descendants
 
 sys.path.insert(0, str(FIXTURES.parent))
 
@@ -241,7 +240,7 @@ def test_what_a_killed_build_leaves_is_swept_by_the_next(busybox_user: Rootless,
     user.build(rung, *base_flag(user, "busybox"))
 
     assert list((user.root / "ingest").iterdir()) == []
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := [pid for pid in descendants() if is_users(pid)]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert left == []
@@ -249,10 +248,7 @@ def test_what_a_killed_build_leaves_is_swept_by_the_next(busybox_user: Rootless,
 
 def is_users(pid: int) -> bool:
     """Whether a process is the user's, or of their range."""
-    try:
-        uid = os.stat(f"/proc/{pid}").st_uid
-    except FileNotFoundError:
-        return False
+    uid = int(status(pid).get("Uid", "0").split()[0])
     return uid == rootless.UID or rootless.FIRST <= uid < rootless.FIRST + rootless.COUNT
 
 

@@ -21,6 +21,7 @@ import pytest
 from tests.support.contexts import events_of, lay, lines_of, said, steps_run
 from tests.support.images import read_image
 from tests.support.machine import CHECKOUT, Pybuild, needs, needs_root, run
+from tests.support.processes import running
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
 
@@ -298,7 +299,7 @@ def test_a_command_killed_by_a_signal_says_which(shared: Pybuild, context: Path)
         [sys.executable, "-m", "builder", "--progress=plain", str(context)],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    os.kill(await_process(b"/bin/sleep\0001000.25\0"), signal.SIGKILL)
+    os.kill(await_process(b"/bin/sleep", b"1000.25"), signal.SIGKILL)
 
     _, err = build.communicate(timeout=30)
 
@@ -306,18 +307,14 @@ def test_a_command_killed_by_a_signal_says_which(shared: Pybuild, context: Path)
     assert "SIGKILL" in err
 
 
-def await_process(command_line: bytes) -> int:
+def await_process(*line: bytes) -> int:
     """The process with exactly this command line, once it is there."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if Path("/proc", name, "cmdline").read_bytes() == command_line:
-                    return int(name)
-            except OSError:
-                continue
+        if found := running(*line):
+            return found[0]
         time.sleep(0.01)
-    raise AssertionError(f"no process {command_line!r}")
+    raise AssertionError(f"no process {line!r}")
 
 
 def test_a_failed_step_is_not_remembered(shared: Pybuild, context: Path) -> None:
@@ -587,16 +584,7 @@ def test_nothing_of_a_build_is_left_on_the_machine(shared: Pybuild, context: Pat
 
     assert str(shared.root) not in Path("/proc/self/mountinfo").read_text()
     assert not any(stat.S_ISDIR(entry.stat().st_mode) for entry in os.scandir(shared.root / "ingest"))
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
-    assert not [line for line in commands if b"300.125" in line]
-
-
-def readable(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError:
-        return False
-    return True
+    assert running(b"sleep", b"300.125") == []
 
 
 def test_the_excerpt_of_a_failed_heredoc_marks_its_lines(shared: Pybuild, context: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ import pytest
 from tests.support.contexts import lay, said, steps_run
 from tests.support.machine import Pybuild, needs, needs_root, run
 from tests.support.namespaces import has_user_namespaces
+from tests.support.processes import running
 from tests.support.rootless import Rootless
 from tests.support.workshop import Workshop, stop
 
@@ -137,14 +137,9 @@ def test_of_v2_cgroups_a_step_sees_its_own_alone(workshop: Workshop, runtime: st
     assert [name for name in files if "." not in name] == [], "no other cgroup is in it"
 
 
-def sleepers() -> list[str]:
+def sleepers() -> list[int]:
     """The sleeping processes of these steps."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if line.read_bytes() == b"sleep\x007654321\0":
-                found.append(line.parent.name)
-    return found
+    return running(b"sleep", b"7654321")
 
 
 def containers() -> list[str]:

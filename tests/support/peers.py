@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.machine import run
+from tests.support.processes import status
 
 
 def skopeo_inspect(root: Path, name: str, *, config: bool = False) -> dict[str, Any]:
@@ -97,8 +98,5 @@ class Service:
     def user_ids(self) -> set[int]:
         """The real user ids of all processes in the container."""
         pids = run(["pgrep", "--ns", str(self.pid), "--nslist", "pid", "."]).stdout.split()
-        ids = set()
-        for pid in pids:
-            status = Path("/proc", pid, "status").read_text()
-            ids.add(int(status.partition("Uid:")[2].split()[0]))
-        return ids
+        found = [status(int(pid)) for pid in pids]
+        return {int(fields["Uid"].split()[0]) for fields in found if fields}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.machine import CHECKOUT
+from tests.support.processes import children, comm, command_line, dead_children, descendants
 
 PR_SET_CHILD_SUBREAPER = 36
 NOISE = re.compile(
@@ -195,7 +196,7 @@ class Workshop:
         assert outcome.status == 0, outcome.err
         self.check_clean()
 
-    def processes(self, seconds: float = 2) -> list[str]:
+    def processes(self, seconds: float = 30) -> list[str]:
         """Command lines of processes that builds started here, once the dying have had time to die."""
         deadline = time.monotonic() + seconds
         reap_orphans()
@@ -240,49 +241,12 @@ def adopt_orphans() -> None:
 
 def reap_orphans() -> None:
     """Wait for the dead that became our children when those who started them were killed."""
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            before, _, after = Path("/proc", name, "stat").read_text().rpartition(")")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        state, parent = after.split()[:2]
-        if (state, int(parent)) == ("Z", os.getpid()) and before.endswith("(pybuild-zygote"):
-            os.waitpid(int(name), os.WNOHANG)
-
-
-def descendants() -> set[int]:
-    """All living processes below this one."""
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            state, parent = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            parents[int(name)] = int(parent)
-    found, new = set[int](), {os.getpid()}
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return found
-
-
-def command_line(pid: int) -> str:
-    try:
-        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return f"{pid} (gone)"
-    return f"{pid} " + b" ".join(words).decode(errors="replace").strip()
+    for pid in dead_children():
+        if comm(pid) == "pybuild-zygote":
+            os.waitpid(pid, os.WNOHANG)
 
 
 def find_process(text: str) -> int | None:
-    """A process below this one with `text` in its command line and no child: the innermost."""
-    for pid in sorted(descendants(), reverse=True):
-        line = command_line(pid)
-        if text in line and "-m builder" not in line:
-            return pid
-    return None
+    """The innermost process below this one with `text` in its command line."""
+    found = {pid for pid in descendants() if text in (line := command_line(pid)) and "-m builder" not in line}
+    return next((pid for pid in found if not found & children(pid)), None)

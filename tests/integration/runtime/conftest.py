@@ -16,6 +16,7 @@ import pytest_asyncio
 from builder.runtime.launch import ExitStatus, Runtime
 from builder.runtime.probe import probe
 from builder.runtime.spec import RuntimeSpec, sandbox_spec
+from tests.support.processes import argv, numbers
 
 BUSYBOX = shutil.which("busybox")
 
@@ -120,15 +121,6 @@ def processes() -> Callable[[str], list[int]]:
     """Finds processes of the machine by a word of their command line."""
 
     def find(word: str) -> list[int]:
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    line = Path(f"/proc/{entry}/cmdline").read_bytes()
-                except OSError:
-                    continue
-                if word.encode() in line.split(b"\0"):
-                    found.append(int(entry))
-        return found
+        return [pid for pid in numbers() if word.encode() in argv(pid)]
 
     return find

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -176,9 +175,6 @@ def test_nothing_is_left_of_a_build_that_is_ended(workshop: Workshop, number: si
     building.send_signal(number)
     building.communicate()
 
-    deadline = time.monotonic() + 5
-    while workshop.processes() and time.monotonic() < deadline:
-        time.sleep(0.05)
     assert workshop.processes() == []
 
 

@@ -17,6 +17,7 @@ import pytest
 from builder.errors import BuildError
 from builder.runtime.spec import Bind, Overlay, SecretFile, Tmpfs
 from tests.support.machine import CHECKOUT
+from tests.support.processes import children, open_files
 
 from .conftest import Sandbox
 
@@ -221,18 +222,9 @@ async def test_steps_leave_nothing_open_in_what_starts_them(sandbox: Sandbox, tm
             await sandbox.run(command, mounts=mounts, files={"s": b"x"})
         with pytest.raises(BuildError):
             await sandbox.run("true", mounts=[Tmpfs("/proc/x")])
-        counts.append((descriptors(), children_descriptors()))
+        counts.append((descriptors(), sorted(open_files(pid) for pid in children())))
 
     assert counts[0] == counts[-1]
-
-
-def children_descriptors() -> list[int]:
-    """How many files each process below this one holds open."""
-    found: list[int] = []
-    for thread in os.listdir("/proc/self/task"):
-        children = Path(f"/proc/self/task/{thread}/children").read_text().split()
-        found += [len(os.listdir(f"/proc/{child}/fd")) for child in children]
-    return sorted(found)
 
 
 @pytest.mark.hostile("CVE-2024-21626")

@@ -21,6 +21,7 @@ from builder.errors import SandboxError
 from builder.runtime import init
 from builder.runtime.launch import LONGEST_LINE, Runtime
 from builder.runtime.spec import encode
+from tests.support.processes import mounts, numbers
 
 from .conftest import Sandbox
 
@@ -31,7 +32,7 @@ Find = Callable[[str], list[int]]
 
 async def until(condition: Callable[[], bool]) -> bool:
     """Whether it comes true within some seconds."""
-    for _ in range(400):
+    for _ in range(3000):
         if condition():
             return True
         await asyncio.sleep(0.01)
@@ -275,14 +276,7 @@ async def test_a_killed_builder_leaves_no_process_and_no_mount(
 
 
 def mounted_anywhere(path: str) -> bool:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                if f"upperdir={path}," in Path(f"/proc/{entry}/mountinfo").read_text():
-                    return True
-            except OSError:
-                continue
-    return False
+    return any(f"upperdir={path}," in mounts(pid) for pid in numbers())
 
 
 # --- the same spec, by hand and by others ---

@@ -21,8 +21,9 @@ from builder.isolation import network
 from tests.support.contexts import lay
 from tests.support.machine import Pybuild, needs_root, run
 from tests.support.namespaces import has_user_namespaces
+from tests.support.processes import command_line, descendants
 from tests.support.rootless import Rootless
-from tests.support.workshop import adopt_orphans, command_line, descendants
+from tests.support.workshop import adopt_orphans
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -54,7 +55,7 @@ def base(user: Rootless) -> tuple[str, str]:
 
 
 def helpers_left(before: set[int]) -> list[str]:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := descendants() - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     return [command_line(pid) for pid in left]

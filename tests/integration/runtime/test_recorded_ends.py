@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.runtime.recorded import Steps, write_accounts
 from tests.support.namespaces import has_user_namespaces
+from tests.support.processes import comm, command_line, descendants, is_alive
 from tests.support.singleid import OUTER_PROC, SingleId
 
 pytestmark = pytest.mark.skipif(not has_user_namespaces(), reason="no user namespace can be made here")
@@ -35,33 +36,17 @@ def steps(single: SingleId, base: Path, tmp_path: Path) -> Steps:
     return Steps(single, (base, root), tmp_path)
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Processes below `pid`, and their names."""
-    parents, names = {}, {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                status = Path(f"/proc/{entry}/status").read_text()
-            except OSError:
-                continue
-            lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-            parents[int(entry)], names[int(entry)] = int(lines["PPid"]), lines["Name"]
-    found: dict[int, str] = {}
-    while new := [
-        child for child, parent in parents.items() if parent in (pid, *found) and child not in found
-    ]:
-        found.update({child: names[child] for child in new})
-    return found
+def supervisors(single: SingleId) -> list[int]:
+    """The supervisors of steps below the program, and the dead that it has not looked at."""
+    return [pid for pid in descendants(single.process.pid, dead=True) if comm(pid) == "pybuild-owners"]
 
 
-def wait_for(single: SingleId, name: str) -> int:
-    """The pid of a process of that name below the program."""
-    for _ in range(500):
-        for pid, named in descendants(single.process.pid).items():
-            if named == name:
-                return pid
+def started_supervisor(single: SingleId) -> int:
+    for _ in range(3000):
+        if found := supervisors(single):
+            return found[0]
         time.sleep(0.01)
-    raise AssertionError(f"no process {name}: {descendants(single.process.pid)}")
+    raise AssertionError(f"none: {[command_line(pid) for pid in descendants(single.process.pid)]}")
 
 
 LOOP = "while :; do touch /tmp/f; chown 5 /tmp/f; stat /tmp/f > /dev/null; done"
@@ -69,12 +54,12 @@ LOOP = "while :; do touch /tmp/f; chown 5 /tmp/f; stat /tmp/f > /dev/null; done"
 
 def test_a_step_ends_with_its_supervisor_and_is_told_to_have(steps: Steps) -> None:
     steps.single.send(spec=steps.spec(LOOP))
-    os.kill(wait_for(steps.single, "pybuild-owners"), signal.SIGKILL)
+    os.kill(started_supervisor(steps.single), signal.SIGKILL)
     told = steps.single.receive()
     assert told["error"] == (
         "the process that records the owners of a step's files has ended (killed by signal 9)"
     )
-    assert "pybuild-owners" not in descendants(steps.single.process.pid).values()
+    assert supervisors(steps.single) == []
     assert steps.says("touch /f; chown 5 /f; stat -c %u /f") == ["5"]
 
 
@@ -82,32 +67,23 @@ def test_a_supervisor_ends_with_its_step(steps: Steps) -> None:
     busy = "sh -c 'while :; do stat /tmp > /dev/null; done'"
     steps.single.send(spec=steps.spec(f"{busy} & {busy} & sleep 0.1; kill -9 $!; exit 3"))
     assert steps.single.receive()["code"] == 3
-    left = [name for name in descendants(steps.single.process.pid).values() if name == "pybuild-owners"]
-    assert not left
+    assert supervisors(steps.single) == []
 
 
 def test_all_ends_with_the_builder(steps: Steps) -> None:
     steps.single.send(spec=steps.spec(LOOP))
-    supervisor = wait_for(steps.single, "pybuild-owners")
+    supervisor = started_supervisor(steps.single)
     family = descendants(steps.single.process.pid)
     pidfd = os.pidfd_open(supervisor)
     steps.single.process.kill()
     steps.single.process.wait()
-    for _ in range(500):
+    for _ in range(3000):
         if has_ended(pidfd) and not any(is_alive(pid) for pid in family):
             break
         time.sleep(0.01)
     assert has_ended(pidfd)
     assert not [pid for pid in family if is_alive(pid)]
     os.close(pidfd)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it is not only waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def has_ended(pidfd: int) -> bool:

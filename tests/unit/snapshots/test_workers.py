@@ -23,6 +23,7 @@ from builder.snapshots import index
 from builder.snapshots.snapshot import FILE, FOLDER, WHITEOUT, Entry
 from builder.snapshots.workers import MOST, WORTH, Workers
 from builder.store.growing import CutShort, Growing
+from tests.support.processes import children, comm, is_alive
 
 CONTENT = {"etc/motd": b"hello\n", "usr": os.urandom(3 << 20)}
 
@@ -92,22 +93,9 @@ def job_in(folder: Path) -> dict[str, object]:
     }
 
 
-def children() -> set[int]:
+def working() -> set[int]:
     """The workers that this process has: not those that it was left by others, which have ended."""
-    pids = set()
-    for task in os.listdir("/proc/self/task"):
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split():
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            pids |= {int(pid)} if name in ("pybuild-unpack", "exe") and is_alive(int(pid)) else set()
-    return pids
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it is none that only waits to be looked at."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    return {pid for pid in children() if comm(pid) in ("pybuild-unpack", "exe")}
 
 
 def test_a_blob_becomes_a_folder_and_an_index(
@@ -151,7 +139,7 @@ def test_one_process_does_one_layer_after_the_other(
         blob.give_all(data)
         assert workers.unpack(blob.growing, job_in(tmp_path / name), blob.growing.fileno()).diff_id == diff_id
 
-    assert len(children()) == 1
+    assert len(working()) == 1
 
 
 def test_what_is_damaged_is_a_layer_of_nobody_and_the_process_does_the_next(
@@ -163,12 +151,12 @@ def test_what_is_damaged_is_a_layer_of_nobody_and_the_process_does_the_next(
     bad.give_all(data)
     with pytest.raises(CutShort):
         workers.unpack(bad.growing, job_in(tmp_path / "bad"), bad.growing.fileno())
-    before = children()
+    before = working()
 
     good = coming()
     good.give_all(data)
     assert workers.unpack(good.growing, job_in(tmp_path / "good"), good.growing.fileno()).diff_id == diff_id
-    assert children() == before
+    assert working() == before
 
 
 def test_a_process_that_dies_is_a_layer_of_nobody_and_another_takes_its_place(
@@ -179,7 +167,7 @@ def test_a_process_that_dies_is_a_layer_of_nobody_and_another_takes_its_place(
     blob.give(data[: WORTH // 2])
 
     def kill() -> None:
-        while not (there := children()):
+        while not (there := working()):
             time.sleep(0.01)
         os.kill(there.pop(), signal.SIGKILL)
         blob.growing.end()
@@ -218,7 +206,7 @@ def test_stopped_it_leaves_no_process_that_could_write(
     thread.join()
 
     assert [type(error) for error in raised] == [stop.Stopped]
-    assert children() == set()
+    assert working() == set()
 
 
 def test_closed_none_is_left(workers: Workers, coming: Callable[[], Coming], tmp_path: Path) -> None:
@@ -226,11 +214,11 @@ def test_closed_none_is_left(workers: Workers, coming: Callable[[], Coming], tmp
     blob = coming()
     blob.give_all(data)
     workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
-    assert children()
+    assert working()
 
     workers.close()
 
-    assert children() == set()
+    assert working() == set()
 
 
 def test_no_more_work_at_a_time_than_there_are_processors(
@@ -251,7 +239,7 @@ def test_no_more_work_at_a_time_than_there_are_processors(
     for thread in threads:
         thread.join()
 
-    assert 1 <= len(children()) <= min(MOST, len(os.sched_getaffinity(0)))
+    assert 1 <= len(working()) <= min(MOST, len(os.sched_getaffinity(0)))
     assert all((tmp_path / str(number) / "index").exists() for number in range(len(blobs)))
 
 
@@ -289,8 +277,8 @@ def test_one_ends_with_its_builder_and_holds_its_folder_till_then(tmp_path: Path
         while not (tmp_path / "layer/tree/etc").exists():
             assert builder.poll() is None
             time.sleep(0.01)
-        worker = int(Path(f"/proc/{builder.pid}/task/{builder.pid}/children").read_text().split()[0])
-        assert Path(f"/proc/{worker}/comm").read_text().strip() == "pybuild-unpack"
+        (worker,) = children(builder.pid)
+        assert comm(worker) == "pybuild-unpack"
     finally:
         builder.kill()
         builder.wait()
@@ -312,7 +300,7 @@ def test_no_descriptor_or_environment_of_the_builder_is_with_it(
     blob.give_all(data)
     try:
         workers.unpack(blob.growing, job_in(tmp_path / "layer"), blob.growing.fileno())
-        (worker,) = children()
+        (worker,) = working()
         held = {os.readlink(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")}
     finally:
         os.close(secret)

@@ -26,6 +26,7 @@ from builder.sources.gitcredentials import credentials, without_credentials
 from builder.sources.shelf import Shelf
 from builder.store.root import open_store
 from tests.support.machine import needs, run
+from tests.support.processes import is_alive
 from tests.support.web import WHEN, Answer, Repository, Web
 
 pytestmark = needs("git")
@@ -661,8 +662,8 @@ async def test_a_git_that_is_cancelled_ends_with_all_its_helpers(
 
     for name in ("self", "child"):
         pid = int((tmp_path / name).read_text())
-        for _ in range(200):
-            if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        for _ in range(3000):
+            if not is_alive(pid):
                 break
             await asyncio.sleep(0.01)
         else:
