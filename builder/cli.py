@@ -333,6 +333,10 @@ def _report_end(error: Interrupted, *, debug: bool = False) -> int:
 
 def _report_defect(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
     """Tell in one line of something that no code raised on purpose (a `sys.excepthook`)."""
+    if issubclass(kind, KeyboardInterrupt):  # one that came before another was told of, or behind all work
+        status = _report_end(Interrupted(SIGINT))
+        _is_flushed()
+        os._exit(status)
     summary = f"{kind.__name__}: {error}" if str(error) else kind.__name__
     hint = "this is a defect of pybuild; --debug shows where it is"
     _report(BuildError(f"pybuild itself went wrong: {summary}", code="internal", hint=hint), debug=False)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GRACE_SECONDS = 4.5
 AT_ONCE_SECONDS = 0.3
+AGAIN_SECONDS = 0.05  # from an alarm that was not heard to the next
+HEARTBEAT_SECONDS = 0.25
 LOOP_DESCRIPTORS = 3  # of an event loop: what it waits with, and the two ends of what wakes it
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -111,12 +113,14 @@ class _Ending:
             return
         is_first = len(self.caught) == 1
         self._set_alarm(GRACE_SECONDS if is_first else AT_ONCE_SECONDS)
+        if is_first and len(self.caught) > 1:  # the second came before that was set
+            self._set_alarm(AT_ONCE_SECONDS)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._task.cancel if is_first else self._exit)
 
     def _set_alarm(self, seconds: float) -> None:
         signal.signal(signal.SIGALRM, lambda _number, _frame: os._exit(self._status()))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
 
     def _exit(self) -> None:
         self._reader.close()
@@ -141,6 +145,10 @@ async def _supervise(work: Coroutine[None, None, T], reader: Reader, ending: _En
 
 
 async def _tick(reader: Reader) -> None:
-    while reader.interval:
-        await asyncio.sleep(reader.interval)
-        reader.tick(time.time())
+    """Wake the loop now and then, though its reader wants no ticks: a signal that comes just before it waits
+    is heard when that is over.
+    """
+    while True:
+        await asyncio.sleep(reader.interval or HEARTBEAT_SECONDS)
+        if reader.interval:
+            reader.tick(time.time())

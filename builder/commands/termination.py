@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SIGINT = 2
 SOON = 0.01  # seconds
+AGAIN = 0.05  # seconds, from an alarm that was not heard to the next
 IMPORTLIB = "<frozen importlib"  # how its code's file names begin
 HEED_SECONDS = 0.5
 GRACE_SECONDS = 4.5
@@ -160,10 +161,17 @@ def _raise_soon(error: BaseException) -> None:
 
 
 def _set_alarm(seconds: float, handler: Callable[[int, FrameType | None], object]) -> None:
+    """Call the handler then. One alarm alone may come just before a system call that waits, and be heard no
+    sooner than that is over: so it comes again until it is heard.
+    """
     import signal
 
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    def hear(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        handler(number, frame)
+
+    signal.signal(signal.SIGALRM, hear)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
 
 
 def _is_loading(frame: FrameType | None) -> bool:

@@ -4,12 +4,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from builder import cli
+from tests.support.alarms import wait_for_alarm, wait_for_sleep
 
 SCRIPT = """
 import asyncio, os, sys, time
@@ -19,10 +19,10 @@ from builder.commands import build, drive
 from builder.errors import BuildError
 
 class Reader:
-    interval = 0.01
+    interval = {interval}
     ticks = 0
     def emit(self, event): pass
-    def tick(self, now): self.ticks += 1
+    def tick(self, now): Reader.ticks += 1
     def close(self): print("closed", flush=True)
 
 async def work():
@@ -37,6 +37,7 @@ def run(parsed, environ):
         reader.close()
 
 drive.GRACE_SECONDS = {grace}
+drive.AT_ONCE_SECONDS = {at_once}
 build.COMMAND = build.COMMAND.but(run=run)
 {before}
 sys.exit(cli.main(["."]))
@@ -44,7 +45,7 @@ sys.exit(cli.main(["."]))
 POLITE = """
 try:
     print("ready", flush=True)
-    await asyncio.sleep(60)
+    await asyncio.sleep(300)
 finally:
     print("cleaned", flush=True)
 """
@@ -52,7 +53,7 @@ STUBBORN = """
 while True:
     try:
         print("ready", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(300)
     except asyncio.CancelledError:
         print("no", flush=True)
 """
@@ -62,23 +63,45 @@ print("ready", flush=True)
 while True:
     os.write(writer, bytes(4096))
 """
+TWICE_AT_ONCE = """
+real = drive.signal.setitimer
+def set_alarm(which, seconds, again):
+    if seconds == drive.GRACE_SECONDS:
+        os.kill(os.getpid(), 2)
+    real(which, seconds, again)
+drive.signal.setitimer = set_alarm
+"""
+UNHEARD = """
+import _thread, threading
+# As if it came just before the loop waits.
+threading.Timer(0.1, _thread.interrupt_main, [15]).start()
+await asyncio.sleep(300)
+"""
 FAILING = """
 try:
     print("ready", flush=True)
-    await asyncio.sleep(60)
+    await asyncio.sleep(300)
 except asyncio.CancelledError:
     raise BuildError("the step was killed")
 """
 
 
 def start(
-    body: str, *, ignore_hangup: bool = False, grace: float = 60.0, before: str = ""
+    body: str,
+    *,
+    ignore_hangup: bool = False,
+    grace: float = 300.0,
+    at_once: float = 300.0,
+    before: str = "",
+    interval: float = 0.01,
 ) -> subprocess.Popen[str]:
-    """`before`: a line that is run when all is loaded."""
+    """`before`: what is run when all is loaded."""
     script = SCRIPT.format(
         checkout=str(Path(cli.__file__).parents[1]),
         body=textwrap.indent(body.strip(), "    "),
         grace=grace,
+        at_once=at_once,
+        interval=interval,
         before=before,
     )
     if ignore_hangup:
@@ -94,12 +117,14 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
 
 def test_a_result_comes_back_while_the_reader_gets_its_ticks() -> None:
-    assert finish(start("await asyncio.sleep(0.1)\nreturn 7")) == (0, "result 7 True\nclosed\n", "")
+    body = "while not Reader.ticks:\n    await asyncio.sleep(0.01)\nreturn 7"
+
+    assert finish(start(body)) == (0, "result 7 True\nclosed\n", "")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +186,7 @@ def test_a_build_that_tells_somebody_who_does_not_read_is_ended() -> None:
     """Not only by SIGKILL, though the event loop itself is what waits."""
     process = start(HELD_UP, grace=0.1)
     wait_for(process, "ready")
+    wait_for_sleep(process.pid)
 
     process.send_signal(signal.SIGTERM)
 
@@ -168,14 +194,29 @@ def test_a_build_that_tells_somebody_who_does_not_read_is_ended() -> None:
 
 
 def test_a_second_signal_ends_what_waits_for_a_reader_at_once() -> None:
-    process = start(HELD_UP)
+    process = start(HELD_UP, at_once=0.1)
     wait_for(process, "ready")
+    wait_for_sleep(process.pid)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.1)  # two that are there at the same time are one
+    wait_for_alarm(process.pid)  # two that are there at the same time are one
 
     process.send_signal(signal.SIGINT)
 
     assert finish(process)[0] == 130
+
+
+def test_a_second_signal_while_the_first_is_taken_is_one() -> None:
+    process = start(HELD_UP, at_once=0.1, before=TWICE_AT_ONCE)
+    wait_for(process, "ready")
+    wait_for_sleep(process.pid)
+
+    process.send_signal(signal.SIGINT)
+
+    assert finish(process)[0] == 130
+
+
+def test_a_signal_just_before_the_loop_waits_is_heard_soon() -> None:
+    assert finish(start(UNHEARD, interval=0)) == (143, "closed\n", "error: interrupted\n")
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:

@@ -6,13 +6,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from builder import cli
+from tests.support.alarms import wait_for_alarm, wait_for_sleep
 
 HELD = """
 import os, signal, sys
@@ -53,7 +53,7 @@ def run(words, environ):
     thing = Thing()
     reference = weakref.ref(thing, callback)
     del thing
-    time.sleep(30)
+    time.sleep(300)
     return 0
 
 cli._run = run
@@ -69,7 +69,7 @@ from builder import cli
 def run(words, environ):
     sys.path.insert(0, {folder!r})
     import extension
-    time.sleep(30)
+    time.sleep(300)
     return 0
 
 cli._run = run
@@ -79,14 +79,22 @@ cli.script()
 EXTENSION = "import os, time; os.kill(os.getpid(), {number}); time.sleep(0.05); print('loaded')"
 
 OBEYING = """
-import os, sys, time
+import os, signal, sys, time
 sys.path.insert(0, {checkout!r})
 from builder import cli, stop
+from builder.commands import termination
 from builder.commands.termination import stop_on_signals
+
+termination.HEED_SECONDS = termination.GRACE_SECONDS = 300
 
 def interrupt():
     os.kill(os.getpid(), {number})
     print("told", flush=True)
+
+def hasten():
+    left, again = signal.getitimer(signal.ITIMER_REAL)
+    if left:
+        signal.setitimer(signal.ITIMER_REAL, 0.01, again)
 
 def heeds():
     interrupt()
@@ -95,7 +103,8 @@ def heeds():
 
 def waits():
     interrupt()
-    time.sleep(30)
+    hasten()
+    time.sleep(300)
 
 def is_told_twice():
     interrupt()
@@ -105,7 +114,8 @@ def tidies(work):
     try:
         work()
     finally:
-        time.sleep(1)
+        hasten()
+        time.sleep(0.5)
         print("tidied", flush=True)
 
 def heeds_and_tidies():
@@ -137,6 +147,64 @@ cli._run = run
 cli.script()
 """
 
+BEHIND_ALL_WORK = """
+import os, sys
+sys.path.insert(0, {checkout!r})
+from builder import cli
+
+def run(words, environ):
+    print("done")
+    return 0
+
+cli._run = run
+cli._settle_progress = lambda: os.kill(os.getpid(), {number})
+cli.unwind_on_signals()
+cli.script()
+"""
+
+BEFORE_IT_IS_TOLD = """
+import os, sys
+sys.path.insert(0, {checkout!r})
+from builder import cli
+
+def run(words, environ):
+    os.kill(os.getpid(), {number})
+
+def interrupt(number):
+    cli.leave_soon = leave_soon
+    os.kill(os.getpid(), {number})
+
+cli._run = run
+leave_soon, cli.leave_soon = cli.leave_soon, interrupt
+cli.unwind_on_signals()
+cli.script()
+"""
+
+UNHEARD = """
+import os, signal, sys, time
+sys.path.insert(0, {checkout!r})
+from builder import cli
+from builder.commands import termination
+
+real = signal.setitimer
+
+def set_alarm(which, seconds, again=0.0):
+    real(which, again if seconds else 0, again)  # as if the first were not heard
+
+def run(words, environ):
+    error = KeyboardInterrupt()
+    try:
+        termination._raise_soon(error)
+        time.sleep(300)
+    except KeyboardInterrupt as raised:
+        print(raised is error, signal.getitimer(signal.ITIMER_REAL))
+    return 0
+
+cli._run = run
+signal.setitimer = set_alarm
+cli.script()
+"""
+
 INTERRUPTED = """
 import os, sys, time
 sys.path.insert(0, {checkout!r})
@@ -155,14 +223,15 @@ cli.script()
 """
 
 
-def interrupted(stderr: int, *, grace: float = 60.0, work: str = "time.sleep(30)") -> subprocess.Popen[str]:
-    """A command that does what can be ended anywhere; it has begun."""
+def interrupted(stderr: int, *, grace: float = 300.0, work: str = "time.sleep(300)") -> subprocess.Popen[str]:
+    """A command that does what can be ended anywhere; it has begun, and waits."""
     script = INTERRUPTED.format(checkout=str(Path(cli.__file__).parents[1]), grace=grace, work=work)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=stderr, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    wait_for_sleep(process.pid)
     return process
 
 
@@ -170,7 +239,7 @@ def ended(script: str, **fields: object) -> subprocess.CompletedProcess[str]:
     """A process that has done one of these scripts, with its fields filled in."""
     text = script.format(checkout=str(Path(cli.__file__).parents[1]), **fields)
     return subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -193,30 +262,29 @@ def test_whatever_signal_ends_a_command_one_line_says_so(number: int, status: in
     with interrupted(subprocess.PIPE) as process:
         process.send_signal(number)
 
-        assert process.communicate(timeout=20)[1] == "error: interrupted\n"
+        assert process.communicate(timeout=60)[1] == "error: interrupted\n"
         assert process.returncode == status
 
 
 @pytest.mark.parametrize(("number", "status"), [(1, 129), (2, 130), (15, 143)])
-@pytest.mark.parametrize("work", ["time.sleep(30)", "raise cli.BuildError('it failed')"])
+@pytest.mark.parametrize("work", ["time.sleep(300)", "raise cli.BuildError('it failed')"])
 def test_a_command_ends_though_nobody_reads_what_it_tells(
     full_pipe: int, work: str, number: int, status: int
 ) -> None:
     with interrupted(full_pipe, grace=0.1, work=work) as process:
-        time.sleep(0.1)  # until it is told that it failed
         process.send_signal(number)
 
-        assert process.wait(timeout=20) == status
+        assert process.wait(timeout=60) == status
 
 
 def test_a_second_signal_ends_who_waits_to_tell_of_the_first(full_pipe: int) -> None:
     with interrupted(full_pipe) as process:
         process.send_signal(2)
-        time.sleep(0.2)  # two that are there at the same time are one
+        wait_for_alarm(process.pid)  # two that are there at the same time are one
 
         process.send_signal(2)
 
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=60) == 130
 
 
 @pytest.mark.parametrize(("number", "status"), [(2, 130), (15, 143)])
@@ -245,6 +313,28 @@ def test_a_module_that_is_loaded_is_loaded_whole_before_a_signal_ends_a_command(
     done = ended(WHILE_LOADING, folder=str(tmp_path))
 
     assert (done.returncode, done.stdout, done.stderr) == (status, "loaded\n", "error: interrupted\n")
+
+
+def test_an_alarm_that_is_not_heard_comes_again_until_it_is() -> None:
+    done = ended(UNHEARD)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True (0.0, 0.0)\n", "")
+
+
+@pytest.mark.parametrize(("number", "status", "said"), [(2, 130, "error: interrupted\n"), (15, 143, "")])
+def test_a_signal_when_all_is_done_is_no_defect(number: int, status: int, said: str) -> None:
+    done = ended(BEHIND_ALL_WORK, number=number)
+
+    assert (done.returncode, done.stdout, done.stderr) == (status, "done\n", said)
+
+
+@pytest.mark.parametrize(("number", "status", "said"), [(2, 130, "error: interrupted\n"), (15, 143, "")])
+def test_a_second_signal_before_the_first_is_told_of_is_no_defect(
+    number: int, status: int, said: str
+) -> None:
+    done = ended(BEFORE_IT_IS_TOLD, number=number)
+
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)
 
 
 @pytest.mark.parametrize("work", ["heeds", "waits", "is_told_twice", "finds_nothing"])
