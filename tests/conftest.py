@@ -11,9 +11,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SKIPS = Path(__file__).with_name("skips.txt")
 ON_CI = os.environ.get("CI") == "true" and os.geteuid() == 0
+# Examples may take as long as they do: machines are of any speed, and busy.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def read_skips(text: str) -> dict[str, str]:

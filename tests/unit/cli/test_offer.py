@@ -14,6 +14,11 @@ from builder.store.failure import is_full_disk
 from builder.store.root import Store, open_store
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offer, "PATIENCE", 60.0)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path / "root")
