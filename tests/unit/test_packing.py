@@ -100,7 +100,7 @@ async def test_what_is_not_done_at_the_end_is_stopped(built: tuple[Definition, A
     async with Packing(*built, [forever]) as packing:
         for vertex in vertices(built).values():
             packing.begin(vertex, (LayerId("layer"),))
-        await asyncio.to_thread(begun.wait, 10)
+        assert await asyncio.to_thread(begun.wait, 60)
 
     assert stopped.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pack")]
@@ -114,7 +114,7 @@ async def test_compressing_gives_way_until_nothing_else_is_left(built: tuple[Def
     def make(_: object) -> None:
         blocks = InOrder(lambda _data: None, 2)
         blocks.put(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, 0)) or b"")
-        assert steps_are_over.wait(10)
+        assert steps_are_over.wait(60)
         blocks.close()
         again = InOrder(lambda _data: None, 2)
         again.put(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, 0)) or b"")

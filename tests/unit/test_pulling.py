@@ -108,7 +108,7 @@ async def test_a_layer_is_unpacked_while_its_bytes_still_come(store: Store, pool
 
     async def slowly(ingest: Ingest, growing: Growing | None) -> None:
         give(ingest, growing, data[: len(data) - 1000])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not list(Path(store.folder, "ingest").glob("*/layer/tree*/a")):  # noqa: ASYNC110 - a file
                 await asyncio.sleep(0.01)
         assert os.listdir(Path(store.folder, "layers")) == []

@@ -31,7 +31,7 @@ class SlowEdits:
 
     def edit(self, below: object, snapshotter: object) -> Any:
         self.begun.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         return SimpleNamespace(discard=self._discard)
 
     def _discard(self) -> None:
@@ -56,7 +56,7 @@ async def test_an_edit_that_is_made_while_the_step_is_cancelled_is_discarded(tmp
         )
         vertex: Any = None
         task = asyncio.ensure_future(run_step(parts, vertex, Exec(("true",), (), "/"), (), ()))
-        await asyncio.to_thread(layers.begun.wait, 10)
+        assert await asyncio.to_thread(layers.begun.wait, 60)
 
         task.cancel()
         asyncio.get_running_loop().call_later(0.05, layers.go_on.set)

@@ -72,7 +72,7 @@ async def ask(path: str, *messages: bytes) -> list[bytes | None]:
 
 
 async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not claim():  # noqa: ASYNC110 - of what the loop does meanwhile
             await asyncio.sleep(0)
 

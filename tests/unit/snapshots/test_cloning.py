@@ -13,7 +13,7 @@ from builder.snapshots import forms
 from builder.snapshots.snapshot import FILE, Entry
 from tests.support.layers import open_layers
 
-DATA = os.urandom(3 << 20)
+DATA = os.urandom((3 << 20) - 1) + b"a"
 
 
 class Clones:
@@ -70,7 +70,9 @@ def test_where_that_cannot_be_done_the_bytes_are_copied(
     assert clones.count == 1
 
 
-@pytest.mark.parametrize("wrong", [DATA[:-1] + b"x", DATA[:-1], DATA + b"x"])
+@pytest.mark.parametrize(
+    "wrong", [DATA[:-1] + b"x", DATA[:-1], DATA + b"x"], ids=["another", "shorter", "longer"]
+)
 def test_what_was_shared_is_what_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bytes
 ) -> None:
