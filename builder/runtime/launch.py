@@ -232,8 +232,7 @@ class _Step:
             self._wake.clear()
             ready, self._ready = self._ready, []
             for pipe in ready:
-                if self._read(pipe, on_line):
-                    self._arm(pipe)
+                self._read(pipe, on_line)
         # every process that could write is dead, so what a pipe holds now is all there will be
         for pipe, stream in self._pipes.items():
             before = stream.total
@@ -250,15 +249,18 @@ class _Step:
         self._wake.set()
 
     def _read(self, pipe: int, on_line: OnLine, *, wait: bool = True) -> bool:
-        """Read once; False where there is no more (or, not waiting, none now)."""
+        """Read once; whether anything came. Waiting for more begins before it is handed on: in what is
+        written meanwhile, each pipe keeps its turn."""
         if pipe == self._sends_terminal:
             self._take_terminal()
             return False
         try:
             chunk = os.read(pipe, LONGEST_LINE)
         except BlockingIOError:
-            return wait
-        self._pipes[pipe].feed(chunk, on_line)
+            chunk = None
+        if wait and chunk != b"":
+            self._arm(pipe)
+        self._pipes[pipe].feed(chunk or b"", on_line)
         return bool(chunk)
 
     def _take_terminal(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from builder.errors import BuildError, SandboxError, StepFailed
 from builder.runtime import failure, probe
-from builder.runtime.launch import LONGEST_LINE, _error_of, _Stream
+from builder.runtime.launch import LONGEST_LINE, _error_of, _Step, _Stream
 from builder.runtime.zygote import read_payload, write_payload
 
 
@@ -71,3 +72,27 @@ def test_a_plain_user_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> Non
     assert reason is not None
     assert "root" in reason.message
     assert reason.hint
+
+
+async def test_what_is_written_while_lines_are_handed_on_keeps_its_order() -> None:
+    step = _Step(supervised=False, as_lines=True, on_terminal=None)
+    out, err, failed = step.take_child_ends()
+    lines: list[tuple[int, bytes]] = []
+
+    def take(stream: int, line: bytes) -> None:
+        lines.append((stream, line))
+        if line == b"first":
+            os.write(out, b"second\n")
+            os.write(err, b"last\n")
+        if line == b"last":
+            step.learn({"status": 0})
+
+    os.write(out, b"first\n")
+    try:
+        await asyncio.wait_for(step.follow(take), 60)
+    finally:
+        step.close()
+        for end in (out, err, failed):
+            os.close(end)
+
+    assert lines == [(1, b"first"), (1, b"second"), (2, b"last")]
