@@ -46,8 +46,10 @@ class FakeRegistry:
 @asynccontextmanager
 async def fake_registry(answer: Callable[[Asked], Answer]) -> AsyncIterator[FakeRegistry]:
     fake = FakeRegistry()
+    connections: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
         try:
             while (asked := await _read(reader)) is not None:
                 if asked.path == "/v2/":
@@ -64,7 +66,12 @@ async def fake_registry(answer: Callable[[Asked], Answer]) -> AsyncIterator[Fake
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     fake.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        yield fake
+        try:
+            yield fake
+        finally:
+            for connection in connections:  # also one whose client has not heard all: the loop may end now
+                connection.transport.abort()
+            await asyncio.sleep(0)
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:

@@ -132,6 +132,7 @@ class Repository:
         self.bare.parent.mkdir(parents=True, exist_ok=True)
         self.git("init", "-q", "-b", "main")
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.bare], check=True)
+        subprocess.run(["git", "config", "receive.autoGC", "false"], cwd=self.bare, check=True)
 
     @classmethod
     def there(cls, web: Web, work: Path, name: str = "repo.git") -> Repository:
@@ -155,7 +156,9 @@ class Repository:
             "GIT_AUTHOR_EMAIL": "test@example.com", "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.com", "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when,
         }  # fmt: skip
-        command = ["git", "-c", "protocol.file.allow=always", *arguments]
+        # Maintenance would go on in the background, while what is here is copied.
+        settings = ("protocol.file.allow=always", "maintenance.auto=false", "gc.auto=0")
+        command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         done = subprocess.run(command, cwd=self.work, env=env, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 

@@ -53,13 +53,13 @@ def test_thousands_of_levels_are_removed(tmp_path):
         os.close(fd)
         fd = below
     os.close(fd)
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
 
     with opened(open_root(tmp_path)) as root:
         empty_folder(root)
 
     assert list(tmp_path.iterdir()) == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test may still be closing some
 
 
 @pytest.mark.root

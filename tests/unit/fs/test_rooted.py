@@ -151,8 +151,8 @@ def test_a_kernel_without_openat2_is_asked_once(root, monkeypatch):
 
 
 def test_no_descriptor_is_left_open(root):
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     for path in ("etc/passwd", "loop", "missing/x", "climbing/../etc/up/etc"):
         with contextlib.suppress(OSError):
             os.close(rooted.open_in(root, path, os.O_RDONLY))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test may still be closing some

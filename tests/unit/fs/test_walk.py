@@ -97,11 +97,11 @@ def test_wanted_xattrs_are_read(tmp_path):
 
 def test_depth_costs_no_descriptors_and_no_recursion(tmp_path):
     os.close(make_deep(tmp_path, 2100, "long-name"))
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
 
     with opened(open_root(tmp_path)) as fd, few_descriptors():
         depth = max(entry.path.count("/") for entry in walk(fd))
 
     assert depth == 2099
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test may still be closing some
     remove_tree(tmp_path / "long-name")

@@ -16,6 +16,13 @@ from tests.support.fakeregistry import Answer, Asked, FakeRegistry, fake_registr
 from tests.support.layouts import LayoutMaker, Row
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks, and who answers, are one process, which may have to wait for a processor."""
+    monkeypatch.setattr(present, "SECONDS", 60.0)
+    monkeypatch.setattr(present, "MOST_SECONDS", 60.0)
+
+
 @pytest.fixture
 def layout(tmp_path: Path) -> LayoutMaker:
     return LayoutMaker(tmp_path / "layout")
@@ -72,7 +79,7 @@ async def test_what_a_name_means_is_asked_before_anybody_knows_the_image(layout:
 
         def begin_and_wait() -> bool:
             with Asking([reference.parse(f"{fake.host}/app:1")]) as asking:
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 60
                 while not fake.asked and time.monotonic() < deadline:
                     time.sleep(0.01)
                 was_asked = bool(fake.asked)

@@ -14,7 +14,7 @@ import pytest
 from builder.errors import BuildError
 from builder.snapshots.snapshot import FIFO, FILE, Entry, LayerId
 from builder.sources import context
-from builder.store.statcache import StatCache
+from builder.store.statcache import FINE_TICK, StatCache
 from tests.support.trees import content_digest
 
 LAYER = LayerId("context")
@@ -268,14 +268,24 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context.time, "time_ns", lambda: real() + 3600 * 10**9)
 
 
+def wait_for_a_tick(folder: Path) -> None:
+    """Until what is changed next has a later time: kernels may tell times in ticks of some milliseconds."""
+    mark = folder / "tick"
+    mark.touch()
+    before = mark.stat().st_ctime_ns
+    while mark.stat().st_ctime_ns == before:
+        mark.touch()
+
+
 def test_what_was_hashed_is_not_hashed_again(
-    make: Make, cache_file: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    make: Make, cache_file: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_rest(monkeypatch)
     root = make("a", "d/b")
 
     first = hash_all(root, cache_file)
     second = hash_all(root, cache_file)
+    wait_for_a_tick(tmp_path)
     make("a", **{"d/b": "new"})
     third = hash_all(root, cache_file)
 
@@ -285,21 +295,24 @@ def test_what_was_hashed_is_not_hashed_again(
 
 
 def test_a_change_that_keeps_size_and_mtime_is_seen(
-    make: Make, cache_file: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, cache_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_rest(monkeypatch)
     root = make(a="one")
     hash_all(root, cache_file)
 
+    wait_for_a_tick(tmp_path)
     make(a="two")
 
     assert hash_all(root, cache_file) == {"a": content_digest("two")}
 
 
 def test_a_file_that_was_just_changed_is_hashed_again(
-    make: Make, cache_file: Path, opened: list[str]
+    make: Make, cache_file: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make("a")
+    just_now = (root / "a").stat().st_ctime_ns + FINE_TICK  # however long it takes to come to the next line
+    monkeypatch.setattr(context.time, "time_ns", lambda: just_now)
 
     hash_all(root, cache_file)
     hash_all(root, cache_file)

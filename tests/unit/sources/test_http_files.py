@@ -301,18 +301,22 @@ async def test_an_answer_that_grows_without_end_is_refused(
 
 @pytest.mark.hostile("DoS")
 @pytest.mark.parametrize(
-    ("head", "piece", "message"),
+    ("limit", "head", "piece", "message"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "/a is too slow: [0-9]+ bytes in"),
-        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", "/a cannot be fetched: the server does not answer"),
+        ("SLOW_SECONDS", b"HTTP/1.1 200 OK\r\n\r\n", b"x", "/a is too slow: [0-9]+ bytes in"),
+        (
+            "HEAD_SECONDS",
+            b"",
+            b"HTTP/1.1 103 Early Hints\r\n\r\n",
+            "/a cannot be fetched: the server does not answer",
+        ),
     ],
     ids=["body", "head"],
 )
 async def test_a_server_that_trickles_is_not_waited_for(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes, message: str
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, limit: str, head: bytes, piece: bytes, message: str
 ) -> None:
-    monkeypatch.setattr(patience, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(patience, limit, 0.2)
 
     def trickle(_asked: HostileAsked, wire: Wire) -> None:
         wire.send(head)

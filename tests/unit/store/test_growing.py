@@ -55,7 +55,7 @@ def test_the_end_is_told_only_when_it_is_verified(growing: Growing, fd: int) -> 
         grow(growing, fd, b"world")
         assert not reading.done()
         growing.end()
-        assert reading.result(10) == b"hello world"
+        assert reading.result(60) == b"hello world"
 
 
 def test_who_waits_is_told_of_a_bad_end(growing: Growing, fd: int) -> None:
@@ -65,7 +65,7 @@ def test_who_waits_is_told_of_a_bad_end(growing: Growing, fd: int) -> None:
         grow(growing, fd, b"hello ")
         growing.fail()
         with pytest.raises(CutShort):
-            reading.result(10)
+            reading.result(60)
 
 
 def test_a_transfer_that_begins_anew_makes_void_what_was_read(growing: Growing, fd: int) -> None:

@@ -14,7 +14,7 @@ from builder.digest import of_bytes
 from builder.store.statcache import MAX_STALE, StatCache
 
 ONE, TWO = of_bytes(b"1"), of_bytes(b"2")
-LATER = time.time_ns() + 3600 * 10**9
+LATER = time.time_ns() + 86400 * 10**9
 
 
 @pytest.fixture
