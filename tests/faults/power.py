@@ -20,6 +20,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ GARBLED = "data=writeback,nodelalloc"
 OPTIONS = "loop,commit=300,noatime,nodiscard"
 SIZE = 192 << 20
 ATTEMPTS = 50
+DYING_SECONDS = 30.0
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 ANOTHER_BOOT = 'mount --bind "$0" ' + BOOT_ID + ' && exec "$@"'
 NAMED = re.compile(r"^(layer|blob) ([0-9a-z]+)")
@@ -70,7 +72,17 @@ def mounted(image: Path, folder: Path, way: str = "") -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        _unmount(folder)
+
+
+def _unmount(folder: Path) -> None:
+    """Unmount what a process that was killed, and is ending yet, may have open."""
+    deadline = time.monotonic() + DYING_SECONDS
+    while subprocess.run(["umount", folder], check=False, stderr=subprocess.DEVNULL).returncode:
+        if time.monotonic() > deadline:
+            subprocess.run(["umount", folder], check=True)
+            return
+        time.sleep(0.05)
 
 
 def cut(image: Path, folder: Path, copy: Path, way: str, chance: random.Random) -> None:

@@ -32,7 +32,7 @@ def test_a_finished_layer_is_compressed_while_a_later_step_runs(workshop: Worksh
     process = workshop.start(workshop.context)
 
     workshop.wait_until(lambda: find_process(SLEEP) and blobs(workshop, 3 << 20))
-    outcome = stop(process, signal.SIGINT, 10)
+    outcome = stop(process, signal.SIGINT, 60)
 
     assert outcome.status == 130
     workshop.check_clean()

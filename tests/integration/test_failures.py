@@ -18,6 +18,7 @@ from tests.support.machine import CHECKOUT, Pybuild, needs, needs_root, run
 from tests.support.namespaces import has_user_namespaces
 from tests.support.rootless import Rootless
 from tests.support.terminals import Terminal, at_terminal
+from tests.support.workshop import find_process
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox")]
 
@@ -154,7 +155,7 @@ def test_steps_beside_it_have_ended_when_the_shell_opens(pybuild: Pybuild, conte
         shell.expect("CANCELED")
         shell.expect("where it failed")
         shell.answer("true")
-        assert run(["pgrep", "-f", "sleep 4714"], check=False).stdout == ""
+        assert find_process("sleep 4714") is None
         shell.type("exit\n")
 
         assert shell.end() == 1

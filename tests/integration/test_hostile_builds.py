@@ -6,6 +6,7 @@ it was, what it holds is told to nobody, and nothing of the build is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -19,6 +20,7 @@ import pytest
 
 from tests.support.machine import needs, needs_root
 from tests.support.machinecode import address_of_data, program
+from tests.support.processes import descendants
 from tests.support.workshop import Outcome, Workshop, find_process
 
 pytestmark = [pytest.mark.root, needs_root(), needs("busybox", "setpriv")]
@@ -337,6 +339,7 @@ def test_nothing_of_the_builder_is_open_to_other_users_or_to_a_step(workshop: Wo
         server.bind(name)
         server.listen()
         before = abstract_sockets()
+        assert f"@{name[1:]}" in before
         workshop.dockerfile(
             "FROM busybox\nRUN --network=none cat /proc/net/unix\n"
             "RUN touch /ready; while :; do sleep 1; done\n"
@@ -357,8 +360,20 @@ def test_nothing_of_the_builder_is_open_to_other_users_or_to_a_step(workshop: Wo
 
 
 def abstract_sockets() -> set[str]:
-    rows = Path("/proc/net/unix").read_text().splitlines()
-    return {row.split()[-1] for row in rows if row.split()[-1].startswith("@")}
+    """Those that this process, or one below it, has open; others of the machine come and go."""
+    held = {link for pid in (os.getpid(), *descendants()) for link in links_of(pid)}
+    rows = [row.split() for row in Path("/proc/net/unix").read_text().splitlines()]
+    return {row[-1] for row in rows if row[-1].startswith("@") and f"socket:[{row[-2]}]" in held}
+
+
+def links_of(pid: int) -> list[str]:
+    """What the descriptors of a process lead to, as far as it has not ended."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.append(os.readlink(entry.path))
+    return found
 
 
 # --- the runtime ---

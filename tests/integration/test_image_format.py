@@ -109,7 +109,8 @@ def test_skopeo_reads_the_store_with_no_export(everything: Pybuild, image: ReadI
 
 
 def test_skopeo_reads_the_store_while_a_build_runs(pybuild: Pybuild, context: Path) -> None:
-    lay(context, "FROM busybox\nRUN for i in 1 2 3 4 5 6; do echo $i; sleep 0.2; done\n")
+    wait = "touch /c/begun; until [ -e /c/on ]; do sleep 0.1; done"
+    lay(context, f"FROM busybox\nRUN --mount=type=cache,target=/c {wait}\n")
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYBUILD_ROOT": str(pybuild.root)}
     command = [sys.executable, "-m", "builder", "-t", "busybox:new", str(context)]
     build = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -118,6 +119,8 @@ def test_skopeo_reads_the_store_while_a_build_runs(pybuild: Pybuild, context: Pa
         while build.poll() is None:
             assert skopeo_inspect(pybuild.root, "busybox:latest")["Os"] == "linux"
             asked += 1
+            for begun in (pybuild.root / "cache/mounts").glob("*/begun") if asked > 2 else ():
+                (begun.parent / "on").touch()
     finally:
         build.kill()
         build.wait()

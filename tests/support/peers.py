@@ -74,7 +74,7 @@ class Service:
         self.name = name
         self.pid = int(podman("inspect", "--format", "{{.State.Pid}}", name))
 
-    def get(self, url: str, seconds: float = 30) -> tuple[int, str]:
+    def get(self, url: str, seconds: float = 60) -> tuple[int, str]:
         """Status and body of an HTTP answer, waiting for the server to come up."""
         deadline = time.monotonic() + seconds
         while True:
@@ -87,7 +87,7 @@ class Service:
                 raise AssertionError(f"no answer from {url}: {self.podman('logs', self.name, check=False)}")
             time.sleep(0.1)
 
-    def wait_for_port(self, port: int, seconds: float = 30) -> None:
+    def wait_for_port(self, port: int, seconds: float = 60) -> None:
         """Until something listens on the container's 127.0.0.1."""
         wait = f"until (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done"
         run(["nsenter", "-t", str(self.pid), "-n", "timeout", str(seconds), "bash", "-c", wait])
