@@ -114,7 +114,10 @@ class Creation:
         return 0
 
     def _record(self, path: bytes, record: Record) -> None:
-        file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:  # another process took it away: it was made, and not by the kernel again
+            return
         try:
             self._records.put(file, record)
         finally:

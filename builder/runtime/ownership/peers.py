@@ -49,9 +49,12 @@ class Peers:
         pid, _, _ = _CREDENTIALS.unpack(self._peer(call))
         if pid <= 0:
             return None
-        name = self._targets.name_of(pid)
-        held = self._lineage.of(pid, name)
-        inner = int(self._targets.status(name, b"NSpid").split()[-1])
+        try:
+            name = self._targets.name_of(pid)
+            held = self._lineage.of(pid, name)
+            inner = int(self._targets.status(name, b"NSpid").split()[-1])
+        except ProcessLookupError:  # the kernel knows its number still
+            return None
         (room,) = _LENGTH.unpack(self._targets.read(call, call.args[4], _LENGTH.size))
         told = _CREDENTIALS.pack(inner, held.euid, held.egid)[:room]
         self._targets.write(call, call.args[3], told)

@@ -260,6 +260,25 @@ def test_a_server_knows_which_user_has_connected(steps: Steps) -> None:
     assert steps.says([PYTHON, "-c", PEERS]) == ["0"]
 
 
+GONE = """
+import os, socket, struct
+server = socket.socket(socket.AF_UNIX); server.bind("/tmp/server"); server.listen()
+child = os.fork()
+if child == 0:
+    socket.socket(socket.AF_UNIX).connect("/tmp/server")
+    os._exit(0)
+os.waitpid(child, 0)
+end, _ = server.accept()
+pid, uid, gid = struct.unpack("iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+print(pid == child, uid, gid)
+"""
+
+
+@needs("python3")
+def test_of_who_has_connected_and_gone_a_server_knows_what_the_kernel_knows(steps: Steps) -> None:
+    assert steps.says([PYTHON, "-c", GONE]) == ["True 0 0"]
+
+
 @needs("unshare", "mount")
 def test_a_process_with_mounts_of_its_own_sees_owners_there(steps: Steps) -> None:
     command = """
@@ -302,7 +321,7 @@ def test_signals_do_not_make_a_call_happen_twice(steps: Steps) -> None:
 
 
 STORM = """
-import os, random, signal, time
+import itertools, os, random, signal, time
 os.setgroups([]); os.setgid(8); os.setuid(1000)
 for number in range(60):
     children = []
@@ -310,7 +329,7 @@ for number in range(60):
         pid = os.fork()
         if pid == 0:
             try:
-                for name in range(1000):
+                for name in itertools.count():
                     path = f"/tmp/s{os.getpid()}-{name}"
                     os.close(os.open(path, os.O_CREAT)); assert os.stat(path).st_uid == os.getuid() == 1000
             finally:
