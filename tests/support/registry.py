@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.support.machine import run
 
-START_SECONDS = 20
+START_SECONDS = 60
 USER, PASSWORD = "me", "canary-password"
 _HTPASSWD = f"{USER}:$2y$05$abcdefghijklmnopqrstuuTvmw3qcMpAvEgQGhbFMhqjD3R/evDDW\n"  # of that password
 
@@ -39,10 +40,12 @@ class RunningRegistry:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 where nobody listens, nor will: this process has it, and never gives it back."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    port: int = taken.getsockname()[1]
+    taken.detach()
+    return port
 
 
 @contextmanager
@@ -63,9 +66,7 @@ def running_registry(
     folder.mkdir(parents=True, exist_ok=True)
     storage = folder / "storage"
     storage.mkdir(exist_ok=True)
-    port = free_port()
-    address, host = f"127.0.0.1:{port}", f"{name}:{port}"
-    http: dict[str, object] = {"addr": address}
+    http: dict[str, object] = {"addr": "127.0.0.1:0"}
     ca = None
     if tls:
         ca, certificate, key = make_certificates(folder)
@@ -76,7 +77,7 @@ def running_registry(
         auth = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
     config = {
         "version": 0.1,
-        "log": {"level": "error"},
+        "log": {"level": "info", "accesslog": {"disabled": True}},  # it says where it listens
         "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
         "http": http,
         **({"auth": auth} if auth else {}),
@@ -88,8 +89,7 @@ def running_registry(
         [program, "serve", str(folder / "config.yml")], stdin=subprocess.DEVNULL, stdout=log, stderr=log
     )
     try:
-        _await(address, server, folder / "log")
-        yield RunningRegistry(host, storage, ca)
+        yield RunningRegistry(f"{name}:{_port(server, folder / 'log')}", storage, ca)
     finally:
         server.kill()
         server.wait()
@@ -115,15 +115,11 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     return ca, certificate, key
 
 
-def _await(host: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    address, _, port = host.partition(":")
+def _port(server: subprocess.Popen[bytes], log: Path) -> int:
+    """Where it listens, as soon as it does: the kernel has chosen, so that nobody else can be there."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise RuntimeError(f"the registry did not start: {log.read_text(errors='replace')}")
-        try:
-            socket.create_connection((address, int(port)), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"the registry does not listen at {host}: {log.read_text(errors='replace')}")
+    while time.monotonic() < deadline and server.poll() is None:
+        if told := re.search(r"listening on 127\.0\.0\.1:(\d+)\D", log.read_text(errors="replace")):
+            return int(told[1])
+        time.sleep(0.02)
+    raise RuntimeError(f"the registry does not listen: {log.read_text(errors='replace')}")

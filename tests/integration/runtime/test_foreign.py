@@ -48,7 +48,7 @@ async def foreign(
     finally:
         await runtime.close()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-    assert cgroups() == before
+    assert cgroups() <= before
 
 
 def cgroups() -> set[str]:
@@ -184,8 +184,8 @@ async def test_a_cancelled_step_leaves_no_process(
     step = asyncio.create_task(
         foreign.runtime.run(foreign.spec("echo on; sleep 1234567; true"), lambda *_: started.set())
     )
-    await asyncio.wait_for(started.wait(), 20)
-    async with asyncio.timeout(20):
+    await asyncio.wait_for(started.wait(), 60)
+    async with asyncio.timeout(60):
         while not processes("1234567"):  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.01)
     step.cancel()

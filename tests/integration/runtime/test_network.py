@@ -169,9 +169,18 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
+def wait_for(path: Path) -> bool:
+    """Whether it comes to be there."""
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return path.exists()
+
+
 def test_one_that_hangs_is_given_up_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(tmp_path, monkeypatch, "echo waiting for godot; exec sleep 1000")
+    fake(tmp_path, monkeypatch, f"echo waiting for godot; touch {tmp_path}/said; exec sleep 1000")
     monkeypatch.setattr(network, "START_LIMIT", 0.3)
+    monkeypatch.setattr(network, "_has_default_route", lambda: not wait_for(tmp_path / "said"))
     adopt_orphans()
     before = descendants()
     made = network.StepNetwork("pasta")
@@ -204,7 +213,7 @@ def test_one_whose_builder_is_killed_ends_with_it(tmp_path: Path, monkeypatch: p
             network.StepNetwork("pasta").start()
         finally:
             os._exit(0)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not any("sleep 1000" in command_line(pid) for pid in descendants()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -227,9 +227,10 @@ def test_a_set_id_script_is_nobodys(steps: Steps) -> None:
 
 
 def test_a_daemon_that_outlives_its_parents_keeps_its_user(steps: Steps) -> None:
-    daemon = "(sleep 0.2; id -u > /tmp/who; touch /tmp/mine) >/dev/null 2>&1 &"
-    command = f"su app -c '( {daemon} ) & exit 0'; sleep 0.6; cat /tmp/who; stat -c %u /tmp/mine"
-    assert steps.says(command) == ["1000", "1000"]
+    until = "until test -e /tmp/{}; do sleep 0.05; done"
+    daemon = f"({until.format('go')}; id -u > /tmp/who; touch /tmp/mine; touch /tmp/done) >/dev/null 2>&1 &"
+    command = f"su app -c '( {daemon} ) & exit 0'; sleep 0.1; touch /tmp/go; {until.format('done')}"
+    assert steps.says(f"{command}; cat /tmp/who; stat -c %u /tmp/mine") == ["1000", "1000"]
 
 
 def test_limits_show_nothing(steps: Steps) -> None:
