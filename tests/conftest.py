@@ -19,11 +19,6 @@ ON_CI = os.environ.get("CI") == "true" and os.geteuid() == 0
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
-# Examples may take as long as they do: machines are of any speed, and busy.
-settings.register_profile(
-    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any machine")
 
 
 def read_skips(text: str) -> dict[str, str]:

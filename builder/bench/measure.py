@@ -6,12 +6,13 @@ bench's store. A Ctrl-C at a terminal reaches it too; else it is told, and waite
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from builder.bench.values import StepRun, Timing
@@ -95,21 +96,43 @@ class Builder:
         environment = {name: value for name, value in os.environ.items() if name != "BUILDKIT_PROGRESS"}
         watch, begun = Watch(), time.perf_counter()
         null, pipe = subprocess.DEVNULL, subprocess.PIPE
-        process = subprocess.Popen(words, stdin=null, stdout=null, stderr=pipe, env=environment)
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with _held_signals() as held:
+                process = subprocess.Popen(words, stdin=null, stdout=null, stderr=pipe, env=environment)
+            if held:
+                signal.raise_signal(held[0])
             assert process.stderr is not None
             with process.stderr as stream:
                 for line in stream:
                     watch.take(line)
             status = process.wait()
         except BaseException as error:
-            _end(process, error)
+            if process is not None:
+                _end(process, error)
             raise
         return watch.timing(time.perf_counter() - begun, status)
 
 
+@contextlib.contextmanager
+def _held_signals() -> Iterator[list[int]]:
+    """What would unwind comes into the list: in the midst of Popen, nobody would know of the process yet."""
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    unwinding = {number: handler for number, handler in before.items() if callable(handler)}
+    try:
+        for number in unwinding:
+            signal.signal(number, lambda number, _frame: held.append(number))
+        yield held
+    finally:
+        for number, handler in unwinding.items():
+            signal.signal(number, handler)
+
+
 def _end(process: subprocess.Popen[bytes], error: BaseException) -> None:
     """See to it that a build ends: at a terminal it was told to, by what told us."""
+    if process.stderr is not None:
+        process.stderr.close()
     if not (isinstance(error, KeyboardInterrupt) and sys.stdin is not None and sys.stdin.isatty()):
         process.send_signal(signal.SIGTERM)
     try:

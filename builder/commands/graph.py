@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -45,7 +46,10 @@ def _recorded(builds: str) -> list[str]:
             paths = [os.path.join(entry.path, "events.jsonl") for entry in entries]
     except OSError:
         return []
-    times = {path: os.stat(path).st_mtime_ns for path in paths if os.path.isfile(path)}
+    times: dict[str, int] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):  # it may go meanwhile
+            times[path] = os.stat(path).st_mtime_ns
     return sorted(times, key=lambda path: times[path], reverse=True)
 
 

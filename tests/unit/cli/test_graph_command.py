@@ -1,5 +1,8 @@
 import os
+import shutil
 from pathlib import Path
+
+import pytest
 
 from builder import events
 from builder.commands.graph import last_seconds
@@ -32,3 +35,21 @@ def test_damaged_and_missing_records_tell_what_they_can(tmp_path: Path) -> None:
 
     assert last_seconds(str(tmp_path), {"x"}) == {"x": 1.0}
     assert last_seconds(str(tmp_path / "nowhere"), {"x"}) == {}
+
+
+def test_a_record_that_goes_while_it_is_looked_for_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, "a", 20, finished("x", 1.0))
+    record(tmp_path, "b", 10, finished("x", 2.0))
+    look = os.stat
+
+    def look_and_lose(path: str, **how: bool) -> os.stat_result:
+        found = look(path, **how)
+        if path == str(tmp_path / "b" / "events.jsonl"):
+            shutil.rmtree(tmp_path / "b")
+        return found
+
+    monkeypatch.setattr(os, "stat", look_and_lose)
+
+    assert last_seconds(str(tmp_path), {"x"}) == {"x": 1.0}
