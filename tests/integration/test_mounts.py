@@ -249,10 +249,10 @@ def start(pybuild: Pybuild, context: Path, name: str) -> subprocess.Popen[str]:
         # none is there beside another, and each finds what those before it did
         ("locked", "mkdir /c/held && echo >> /c/n && sleep 0.1 && rmdir /c/held && wc -l < /c/n", "1234"),
         # all wait for each other in one folder
-        ("shared", "touch /c/$N; for i in $(seq 400); do test $(ls /c | wc -l) = 4 && break; sleep 0.05; "
+        ("shared", "touch /c/$N; for i in $(seq 1600); do test $(ls /c | wc -l) = 4 && break; sleep 0.05; "
          "done; ls /c | wc -l", "4444"),
         # each has one that nobody else has meanwhile
-        ("private", "touch /c/$N /x/$N; for i in $(seq 400); do test $(ls /x | wc -l) = 4 && break; "
+        ("private", "touch /c/$N /x/$N; for i in $(seq 1600); do test $(ls /x | wc -l) = 4 && break; "
          "sleep 0.05; done; ls /c | wc -l", "1111"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -46,17 +47,23 @@ def keys(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def agent(tmp_path: Path, keys: list[Path]) -> Iterator[dict[str, str]]:
     """The environment by which an agent that holds the first key is found."""
-    socket = tmp_path / "the-user-s-own"
+    place = tmp_path / "the-user-s-own"
     with ExitStack() as stack:
         process = stack.enter_context(
-            subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+            subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL)
         )
         stack.callback(process.send_signal, signal.SIGTERM)
-        while not socket.exists():
+        environment = {"SSH_AUTH_SOCK": str(place)}
+        while not listens(place):
             assert process.poll() is None
-        environment = {"SSH_AUTH_SOCK": str(socket)}
         run(["ssh-add", "-q", keys[0]], env=environment)
         yield environment
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections there: a socket is in its place a while before that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(os.fspath(path)) == 0
 
 
 def lay_step(context: Path, step: str, *, base: str = "FROM busybox\nCOPY --from=client . /") -> None:
