@@ -21,8 +21,9 @@ import pytest
 from builder.oci import spec
 from tests.support.layouts import LayoutMaker, make_tar
 from tests.support.machine import CHECKOUT, needs, needs_root, run
+from tests.support.processes import running
 from tests.support.registry import RunningRegistry, free_port, running_registry
-from tests.support.workshop import GOOD, Outcome, Workshop, find_process, finish
+from tests.support.workshop import GOOD, NO_INTERNET, Outcome, Workshop, finish
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -243,7 +244,7 @@ def test_a_ulimit_above_the_hard_limit_is_refused_with_advice(shop: Workshop) ->
 
 
 def test_a_step_that_fails_shows_where_what_it_said_and_its_exit_code(shop: Workshop) -> None:
-    lines = "RUN for i in $(seq 40); do echo line $i; done; echo last >&2; exit 7"
+    lines = "RUN printf 'line %s\\n' $(seq 40); echo last >&2; exit 7"  # by one write(2), and another
 
     outcome = shop.fail("-t", "never:1", dockerfile=f"FROM busybox\n{lines}\nRUN echo not reached\n")
 
@@ -260,9 +261,10 @@ def test_a_step_that_fails_shows_where_what_it_said_and_its_exit_code(shop: Work
 def test_a_step_that_is_killed_names_the_signal(workshop: Workshop) -> None:
     workshop.dockerfile("FROM busybox\nRUN echo begun; exec sleep 4711.5\n")
     process = workshop.start(workshop.context)
-    workshop.wait_until(lambda: find_process("sleep 4711.5"))
+    workshop.wait_until(lambda: running(b"sleep", b"4711.5"))  # not before: a shell has not said it yet
 
-    os.kill(find_process("sleep 4711.5") or 0, signal.SIGKILL)
+    (step,) = running(b"sleep", b"4711.5")
+    os.kill(step, signal.SIGKILL)
     outcome = finish(process)
 
     assert outcome.status == 1
@@ -715,7 +717,7 @@ def test_a_name_that_is_almost_a_stage_is_told_as_that(registry: RunningRegistry
     """What is no stage is an image; when there is no such image either, the stage may have been meant."""
     text = "FROM busybox AS builder\nRUN true\nFROM scratch\nCOPY --from=buildr /a /b\n"
 
-    outcome = workshop.fail(dockerfile=text)
+    outcome = workshop.fail(dockerfile=text, env=NO_INTERNET)
 
     assert outcome.message.startswith("image buildr:latest: registry docker.io ")
     assert outcome.hint == "no stage or context is named buildr; did you mean builder?"

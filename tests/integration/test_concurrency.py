@@ -211,7 +211,7 @@ def test_a_stopped_build_does_not_disturb_the_one_beside_it(workshop: Workshop) 
     beside = workshop.start(workshop.context)
     workshop.wait_until(lambda: list((workshop.root / "cache/mounts").glob("*/on")))
 
-    assert stop(stopped, signal.SIGINT, 5).status == 130
+    assert stop(stopped, signal.SIGINT, 60).status == 130
     third = workshop.run("-f", os.devnull, workshop.context)  # comes, sweeps, fails
 
     assert third.status == 1

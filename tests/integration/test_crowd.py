@@ -131,7 +131,7 @@ def test_a_crowd_of_builds_does_equal_work_once_while_the_store_is_pruned(worksh
                 workshop.start("-t", f"app:{number}-{n}", f"--build-arg=KIND={n % KINDS}", workshop.context)
                 for n in range(BUILDS)
             ]
-            outcomes = [finish(process) for process in building]
+            outcomes = [finish(process, 600) for process in building]
             assert [outcome.err for outcome in outcomes if outcome.status] == []
             ran = Counter(step for outcome in outcomes for step in outcome.ran if " RUN " in step)
             assert sum(count for step, count in ran.items() if "RUN echo common" in step) == 1, ran

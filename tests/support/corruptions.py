@@ -26,6 +26,7 @@ from typing import Any
 
 from tests.support.images import read_image
 from tests.support.machine import CHECKOUT
+from tests.support.workshop import NO_INTERNET
 
 DOCKERFILE = """\
 FROM busybox AS made
@@ -143,7 +144,8 @@ class Trials:
         """The command, on a store."""
         done = subprocess.run(
             [sys.executable, "-m", "builder", *map(os.fspath, words)],
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYBUILD_ROOT": str(store), "PYBUILD_CONFIG": ""},
+            env={**os.environ, **NO_INTERNET, "PYTHONPATH": str(CHECKOUT), "PYBUILD_ROOT": str(store),
+                 "PYBUILD_CONFIG": ""},
             capture_output=True, text=True, errors="replace", check=False, cwd=self.folder,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -160,7 +162,7 @@ class Trials:
                 os.dup2(one.fileno(), 1)
                 os.dup2(two.fileno(), 2)
                 os.chdir(self.folder)
-                os.environ.update({"PYBUILD_ROOT": str(store), "PYBUILD_CONFIG": ""})
+                os.environ.update({**NO_INTERNET, "PYBUILD_ROOT": str(store), "PYBUILD_CONFIG": ""})
                 status = 1
                 try:
                     from builder.cli import main as command

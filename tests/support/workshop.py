@@ -26,6 +26,8 @@ NOISE = re.compile(
 # Whoever runs the tests may ignore some, as nohup does; that would be handed down.
 DEFAULT_SIGNALS = ["env", "--default-signal=HUP,INT,TERM"]
 GOOD = "FROM busybox\nRUN echo good > /good\n"
+# No registry but those on this machine can be reached, whatever it can reach: nothing listens at that port.
+NO_INTERNET = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
 
 
 @dataclass(frozen=True)
