@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 from builder.agents.agent import Agent, Connection
 from builder.agents.protocol import ProtocolError, framed, read_message
@@ -53,30 +54,48 @@ def _listening(folder: str, name: str) -> Iterator[socket.socket]:
 
 async def _serve(listener: socket.socket, agent: Agent) -> None:
     """Take connections until cancelled."""
-    loop = asyncio.get_running_loop()
     free = asyncio.Semaphore(MAX_CONNECTIONS)
     async with asyncio.TaskGroup() as group:
         while True:
             await free.acquire()
-            taken = await _accept(loop, listener)
-            group.create_task(_serve_one(taken, agent)).add_done_callback(lambda _: free.release())
+            reader, writer = await _accept(listener)
+            serving = group.create_task(_serve_one(reader, writer, agent))
+            serving.add_done_callback(partial(_let_go, writer, free))
 
 
-async def _accept(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> socket.socket:
+def _let_go(writer: asyncio.StreamWriter, free: asyncio.Semaphore, _: asyncio.Task[None]) -> None:
+    """End a connection when its task has ended, which may have been cancelled before it began."""
+    writer.close()
+    free.release()
+
+
+async def _accept(listener: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The next connection. The loop's own sock_accept loses one that comes while it is cancelled."""
     while True:
         try:
-            return (await loop.sock_accept(listener))[0]
+            taken = listener.accept()[0]
+        except BlockingIOError:
+            await _something_comes(listener)
         except OSError:  # who connects is gone again, or there is no descriptor left now
             await asyncio.sleep(PAUSE)
+        else:
+            try:
+                return await asyncio.open_unix_connection(sock=taken)
+            except OSError:
+                taken.close()
 
 
-async def _serve_one(taken: socket.socket, agent: Agent) -> None:
-    """Answer one connection to its end; what goes wrong ends it, as an agent that has died would."""
+async def _something_comes(listener: socket.socket) -> None:
+    loop, coming = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listener, coming.set)
     try:
-        reader, writer = await asyncio.open_unix_connection(sock=taken)
-    except OSError:
-        taken.close()
-        return
+        await coming.wait()
+    finally:
+        loop.remove_reader(listener)
+
+
+async def _serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, agent: Agent) -> None:
+    """Answer one connection to its end; what goes wrong ends it, as an agent that has died would."""
     try:
         connection = await agent.connect()
         try:
@@ -85,8 +104,6 @@ async def _serve_one(taken: socket.socket, agent: Agent) -> None:
             connection.close()
     except (OSError, ProtocolError):
         return
-    finally:
-        writer.close()
 
 
 async def _answer_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -136,6 +137,27 @@ async def test_connections_end_with_the_block(tmp_path: Path) -> None:
     assert agent.open == 0
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_unix_connection(path)
+
+
+@pytest.mark.parametrize("rounds", range(12))
+async def test_who_connects_while_it_ends_is_let_go_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rounds: int
+) -> None:
+    """rounds: of the loop, from the connection to the end."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        async with forwarded(KeysAgent([]), str(tmp_path), "agent") as path:
+            for _ in range(10):  # it waits
+                await asyncio.sleep(0)
+            client.connect(path)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+    assert caplog.records == []
 
 
 async def test_no_more_connections_are_served_than_may_be_and_the_next_waits_for_one(tmp_path: Path) -> None:
