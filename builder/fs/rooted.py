@@ -63,8 +63,9 @@ def open_in(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
                 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
             )
         except OSError as error:
-            # EPERM may also be the answer about this one file: the walk then says so itself.
-            if error.errno not in (errno.ENOSYS, errno.EPERM):
+            # EPERM may also be the answer about this one file: the walk then says so itself. EAGAIN: others
+            # rename, or mount, without a pause.
+            if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EAGAIN):
                 raise
             if error.errno == errno.ENOSYS:
                 _kernel_resolver.clear()

@@ -110,19 +110,20 @@ def _contexts(store: Store) -> set[str]:
 
 
 def _check_room(store: Store) -> Iterator[Finding]:
-    path = os.path.join(store.folder, ROOM)
-    if os.path.exists(path):
-        with open(path, "rb") as file:
+    try:
+        with open(os.path.join(store.folder, ROOM), "rb") as file:
             data = file.read()
-        if not data:  # as a build leaves it that was cut short before it counted
-            return
-        head, _, rest = data.partition(b"\n")
-        try:
-            sound = unsealed(ROOM, head) is not None and all(int(line) >= 0 for line in rest.split())
-        except ValueError:
-            sound = False
-        if not sound:
-            yield Finding("room", ROOM, "it is damaged")
+    except FileNotFoundError:
+        return
+    if not data:  # as a build leaves it that was cut short before it counted
+        return
+    head, _, rest = data.partition(b"\n")
+    try:
+        sound = unsealed(ROOM, head) is not None and all(int(line) >= 0 for line in rest.split())
+    except ValueError:
+        sound = False
+    if not sound:
+        yield Finding("room", ROOM, "it is damaged")
 
 
 def _check_builds(store: Store) -> Iterator[Finding]:

@@ -268,13 +268,18 @@ def _copy_line(data: bytes, inode: int) -> bytes:
 
 
 def _keep_copy(folder: str, document: object) -> None:
-    """Keep what index.json holds once more, with its sum: for who mends it. Where it cannot be, it is not."""
-    data = plainjson.dumps(document, compact=True).encode()
+    """Keep what index.json holds once more, with its sum: for who mends it. Where it cannot be, it is not,
+    nor an older one: a later index.json may get the inode of that one's.
+    """
+    data, path = plainjson.dumps(document, compact=True).encode(), os.path.join(folder, COPY)
     try:
         inode = os.stat(os.path.join(folder, "index.json")).st_ino
-        write_whole(os.path.join(folder, COPY), data + b"\n" + _copy_line(data, inode))
+        write_whole(path, data + b"\n" + _copy_line(data, inode))
     except OSError:
-        return
+        try:
+            os.unlink(path)
+        except OSError:
+            return
 
 
 def _damaged(folder: str, name: str) -> StoreError:

@@ -169,7 +169,8 @@ def _layer(folder: str, name: str, blobs: dict[str, int]) -> LayerFacts:
         for entry in entries:
             if entry.name in TREES and entry.is_dir(follow_symlinks=False):
                 facts.trees[entry.name] = _tree_size(folder, entry.name)
-            else:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # a temporary name, which a build has renamed by now
                 own = entry.stat(follow_symlinks=False)
                 facts.rest += own.st_blocks * BLOCK
                 if entry.name == index.INDEX:

@@ -235,11 +235,7 @@ class BlobStore:
         """The error for a blob with wrong bytes. If they are, it is dropped, so that it can be had anew."""
         path = self._file(digest)
         with told_as(self.folder, f"reading {digest}"):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                wrong = _hash_of(fd) != digest
-            finally:
-                os.close(fd)
+            wrong = self._is_wrong(path, digest)
             if wrong:
                 self.remove(digest)
         return StoreError(
@@ -249,6 +245,18 @@ class BlobStore:
             if wrong
             else "`pybuild fsck` tells what is wrong",
         )
+
+    @staticmethod
+    def _is_wrong(path: str, digest: Digest) -> bool:
+        """Whether a blob has other bytes than it should, or somebody has dropped it for that already."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return True
+        try:
+            return _hash_of(fd) != digest
+        finally:
+            os.close(fd)
 
     def ingest(self) -> Ingest:
         """A new blob to write; use it in a `with` block. Raises StoreError."""
@@ -300,7 +308,10 @@ class BlobStore:
 
     def _gives_way(self, path: str, digest: Digest, size: int) -> bool:
         """Whether the blob that is there is not to be kept: cut short, without a barrier, or damaged."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return True  # it was damaged, and somebody has dropped it just now
         try:
             there = os.fstat(fd)
             if there.st_size != size or stat.S_IMODE(there.st_mode) == _UNSETTLED:

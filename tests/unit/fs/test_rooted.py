@@ -129,9 +129,10 @@ def test_a_path_longer_than_the_kernel_takes_is_walked(tmp_path, resolver):
         assert read(root, "/".join(["n" * 200] * 30 + ["file"])) == ""
 
 
-def test_a_filter_that_blocks_openat2_leads_to_the_walk(root, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EAGAIN], ids=["by a filter", "by renames without end"])
+def test_where_openat2_gives_nothing_the_walk_does(root, monkeypatch, code):
     def blocked(*_):
-        raise OSError(errno.EPERM, "blocked")
+        raise OSError(code, "blocked")
 
     monkeypatch.setattr(rooted, "openat2", blocked)
     assert read(root, "climbing/passwd") == "inside"

@@ -55,6 +55,21 @@ def test_a_build_that_was_killed_before_it_wrote_the_copy_is_no_damage(
     assert problems(store) == []
 
 
+def test_a_copy_that_cannot_be_written_leaves_no_older_one(
+    store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its inode may be that of an index.json which is written later."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(names, "write_whole", full)
+    Names(store).add(layout.entries[1], [reference.parse("app:two")])
+
+    assert names.read_copy(store.folder) is None
+    assert problems(store) == []
+
+
 def test_a_copy_that_was_cut_short_is_none(store: Store) -> None:
     copy = Path(store.folder, names.COPY)
     assert names.is_copied(store.folder)

@@ -364,6 +364,39 @@ def test_the_error_for_a_damaged_blob_drops_it_and_for_a_sound_one_does_not(tmp_
     assert blobs.path(sound).exists()
 
 
+def test_two_that_find_the_same_damage_are_told_the_same(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path, durable=True)
+    digest = blobs.put(b"damaged")
+    blobs.path(digest).chmod(0o600)
+    blobs.path(digest).write_bytes(b"DAMAGED")
+
+    first, second = (BlobStore(tmp_path).damaged(digest) for _ in range(2))
+
+    assert (first.code, first.hint) == (second.code, second.hint)
+    assert "it was removed" in (second.hint or "")
+
+
+def test_a_blob_that_is_dropped_while_it_is_written_anew_is_there_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = BlobStore(tmp_path).path(BlobStore(tmp_path).put(b"12345"))
+    path.write_bytes(b"1x345")
+    link = os.link
+
+    def link_and_lose(source: str, target: str) -> None:
+        try:
+            link(source, target)
+        except FileExistsError:
+            path.unlink()  # by who has read it at this moment
+            raise
+
+    monkeypatch.setattr(os, "link", link_and_lose)
+    _ingest(BlobStore(tmp_path), b"12345")
+
+    assert path.read_bytes() == b"12345"
+    assert waiting(BlobStore(tmp_path)) == []
+
+
 def test_a_file_that_cannot_be_locked_is_not_left(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_fd: int, _operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
