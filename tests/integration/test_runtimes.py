@@ -92,7 +92,7 @@ def test_a_build_that_is_stopped_leaves_nothing_of_its_containers(
     build = workshop.start("--runtime", runtime, workshop.context)
     workshop.wait_until(lambda: len(sleepers()) == 2)
 
-    outcome = stop(build, number, 10)
+    outcome = stop(build, number, 30)
 
     assert outcome.status != 0
     assert workshop.processes() == []
@@ -115,8 +115,12 @@ ON_V2 = """
 umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
 mkdir /sys/fs/cgroup/$NAME; echo $$ > /sys/fs/cgroup/$NAME/cgroup.procs
 "$@"; status=$?
-echo $$ > /sys/fs/cgroup/cgroup.procs; rmdir /sys/fs/cgroup/$NAME || exit 99
-exit $status
+echo $$ > /sys/fs/cgroup/cgroup.procs
+for attempt in $(seq 300); do  # it is busy as long as a process in it is ending
+    rmdir /sys/fs/cgroup/$NAME && exit $status
+    sleep 0.1
+done
+exit 99
 """
 
 
