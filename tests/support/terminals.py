@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 PATIENCE = 60.0  # seconds until a text that does not come is a failure
+LAST = b"\x1c"  # written behind all that a program wrote, when it has ended: it may be shown some time later
 
 
 class Terminal:
@@ -26,6 +28,8 @@ class Terminal:
         self.before = termios.tcgetattr(self._theirs)
         self.shown = ""
         self._seen = 0
+        self._has_ended = self._is_whole = False  # whether LAST was written, and was taken
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.process = subprocess.Popen(
             command,
             stdin=self._theirs,
@@ -64,12 +68,9 @@ class Terminal:
     def end(self) -> int:
         """Wait until the program has ended; its exit status."""
         deadline = time.monotonic() + PATIENCE
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, f"it does not end:\n{self.shown[self._seen :]}"
-            self._read()
         while self._read():
-            pass
-        return self.process.returncode
+            assert time.monotonic() < deadline, f"it does not end:\n{self.shown[self._seen :]}"
+        return self.process.wait()
 
     def is_as_it_was(self) -> bool:
         """Whether the terminal's settings are those that it began with."""
@@ -85,10 +86,17 @@ class Terminal:
 
     def _read(self) -> bool:
         """Take what is shown now; False where nothing is, and nothing will be."""
+        if self._is_whole:
+            return False
+        if not self._has_ended and self.process.poll() is not None:
+            _, has_room, _ = select.select([], [self._theirs], [], 0)
+            self._has_ended = bool(has_room) and os.write(self._theirs, LAST) > 0
         ready, _, _ = select.select([self._ours], [], [], 0.1)
         if ready:
-            self.shown += os.read(self._ours, 65536).decode("utf-8", "replace")
-        return bool(ready) or self.process.poll() is None
+            shown, last, _ = os.read(self._ours, 65536).partition(LAST)
+            self._is_whole = bool(last)
+            self.shown += self._decoder.decode(shown)
+        return True
 
 
 @contextlib.contextmanager
