@@ -50,11 +50,15 @@ def leaves_of(workshop: Workshop) -> list[Path]:
 
 @pytest.fixture
 def running(workshop: Workshop) -> tuple[Workshop, subprocess.Popen[str]]:
-    """A limited step that sleeps, in its leaf."""
+    """A limited step that sleeps, in its leaf of each hierarchy: it joins one after the other."""
     workshop.dockerfile("FROM busybox\nRUN sleep 1000 & sleep 1001\n")
     flags = ["-m", "64m", "--pids-limit=20", "--cpus=0.5"]
     process = workshop.start(*flags, workshop.context)
-    workshop.wait_until(lambda: any((leaf / "cgroup.procs").read_text() for leaf in leaves_of(workshop)))
+    workshop.wait_until(
+        lambda: (leaves := leaves_of(workshop))
+        and len(leaves) == len(folders_of(workshop.root))
+        and all((leaf / "cgroup.procs").read_text() for leaf in leaves)
+    )
     return workshop, process
 
 
