@@ -55,9 +55,11 @@ def running(workshop: Workshop) -> tuple[Workshop, subprocess.Popen[str]]:
     flags = ["-m", "64m", "--pids-limit=20", "--cpus=0.5"]
     process = workshop.start(*flags, workshop.context)
     workshop.wait_until(
-        lambda: (leaves := leaves_of(workshop))
-        and len(leaves) == len(folders_of(workshop.root))
-        and all((leaf / "cgroup.procs").read_text() for leaf in leaves)
+        lambda: (
+            (leaves := leaves_of(workshop))
+            and len(leaves) == len(folders_of(workshop.root))
+            and all((leaf / "cgroup.procs").read_text() for leaf in leaves)
+        )
     )
     return workshop, process
 
