@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.machine import CHECKOUT, FIXTURES, Pybuild, needs_root
+from tests.support.processes import running
 
 pytestmark = [pytest.mark.root, needs_root()]
 
@@ -216,7 +217,8 @@ def test_a_change_that_breaks_the_build_is_one_case_that_failed(pybuild: Pybuild
 
 
 def test_an_interrupt_tells_what_there_is_and_leaves_nothing(pybuild: Pybuild, project: Path) -> None:
-    (project / "Dockerfile").write_text(BAD.replace("RUN cp", "RUN test -e docs/y || sleep 0; cp"))
+    until_told = "RUN test $(wc -l < docs/x) = 1 || sleep 4731.5; cp"  # of the first part that is changed
+    (project / "Dockerfile").write_text(BAD.replace("RUN cp", until_told))
     command = [sys.executable, "-m", "builder", "bench", os.fspath(project)]
     env = os.environ | {
         "PYTHONPATH": str(CHECKOUT),
@@ -228,10 +230,13 @@ def test_an_interrupt_tells_what_there_is_and_leaves_nothing(pybuild: Pybuild, p
     for line in process.stderr:
         if line.startswith("unchanged:"):
             break
-    time.sleep(0.3)
+    deadline = time.monotonic() + 60
+    while not running(b"sleep", b"4731.5"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "unchanged" in out
