@@ -44,8 +44,11 @@ _BLOCKED = ("169.254.169.254", "fd00:ec2::254")  # where clouds hand out credent
 _LOWEST = 16  # for descriptors that the shell hands on: above its own
 _POLL = 0.01  # seconds
 _END_LIMIT = 2.0  # seconds
-# ends the helper at the end of standard input, and ends with the helper
-_KEEPER = 'exec 3<&0 </dev/null; "$@" 3<&- & h=$!; { read -r x <&3; kill -9 $h; } 2>/dev/null & wait $h'
+# ends the helper at the end of standard input, and ends with the helper, whose number may be another's then
+_KEEPER = (
+    'exec 3<&0 </dev/null; "$@" 3<&- & h=$!; { read -r x <&3; kill -9 $h; } 2>/dev/null & wait $h; '
+    "kill $! 2>/dev/null"
+)
 
 
 def refuse_missing(helper: str) -> None:

@@ -2,9 +2,9 @@
 
 On disk a record is what `fs.ownership` says. Symlinks, fifos, sockets, and files of a file system without
 extended attributes have theirs in memory, by device, inode and time of birth (numbers are used again, and
-then the birth is another). What the layers below know of such files comes with the step (`below`) and is
-found by device and inode alone: those files do not go away while they are mounted, and a copy that
-overlayfs makes of one keeps both.
+then the birth is another: `_Young` sees to that). What the layers below know of such files comes with the
+step (`below`) and is found by device and inode alone: those files do not go away while they are mounted, and
+a copy that overlayfs makes of one keeps both.
 
 Paths are of this process, which stands in the step's root (see `targets`).
 """
@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+import time
+from collections import deque
 
 from builder.fs.ownership import STAT_XATTR, Record, decode
 
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
     from builder.libc import Exchange
 
 _STATX_INO_AND_BIRTH = 0x100 | 0x800
+_STATX_MOUNT = 0x1000
 _NOTHING = Record(0, 0)
 _WALK_AT_MOST = 2_000_000  # files of a root looked at for those that were moved
+_TICK = 0.02  # seconds: the clock that files are born by goes on before (from Linux 6.13 on it is finer)
+_YOUNG_AT_MOST = 256
 
 
 class Records:
@@ -38,6 +44,7 @@ class Records:
         self._below: dict[bytes, tuple[Record, str]] = {}  # by device and inode
         self._known: set[tuple[int, int]] = set()  # device and inode of what came with the step
         self._inodes: set[int] = set()  # of both: most files are not among them
+        self._young = _Young(exchange)
         for path, (uid, gid) in below.items():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 found = self._identity(os.fsencode(path), follow=False)
@@ -83,6 +90,7 @@ class Records:
         if record == _NOTHING and identity[:16] not in self._below:
             self._made.pop(identity, None)
         else:
+            self._young.keep(file)
             self._made[identity] = record, os.fsdecode(os.readlink(path))
             self._inodes.add(int.from_bytes(identity[:8], "little"))
 
@@ -118,6 +126,33 @@ class Records:
             return False
         found[path.lstrip("/")] = record.uid, record.gid
         return links == 1
+
+
+class _Young:
+    """Keeps files open for a tick of the clock that they were born by.
+
+    A number is not used again while its file is open, also if that has no name any more. So no other file has
+    both the number and the birth. Files of mounts that a step made are left alone: those must come off.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._mount = self._mount_of(b"/")
+        self._open: deque[tuple[float, int]] = deque()
+
+    def keep(self, file: int) -> None:
+        """Keep an open file's like. Blocking for a tick where too many are kept."""
+        if len(self._open) >= _YOUNG_AT_MOST:
+            time.sleep(_TICK)
+        now = time.monotonic()
+        while self._open and self._open[0][0] <= now:
+            os.close(self._open.popleft()[1])
+        if self._mount_of(b"self/fd/%d" % file) == self._mount:
+            with contextlib.suppress(OSError):  # a limit of descriptors
+                self._open.append((now + _TICK, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)))
+
+    def _mount_of(self, path: bytes) -> bytes:
+        return self._exchange.statx(path, 0, _STATX_MOUNT)[144:152]
 
 
 def _write(path: bytes, record: Record) -> None:

@@ -203,6 +203,20 @@ def test_one_that_ends_is_told_with_its_last_words(tmp_path: Path, monkeypatch: 
         made.close()
 
 
+def test_nobody_waits_to_kill_one_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another process's by then."""
+    fake(tmp_path, monkeypatch, "exit 1")
+    adopt_orphans()
+    before = descendants()
+    made = network.StepNetwork("pasta")
+    try:
+        with pytest.raises(SandboxError, match="has ended"):
+            made.start()
+        assert helpers_left(before) == []
+    finally:
+        made.close()
+
+
 def test_one_whose_builder_is_killed_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path, monkeypatch, "exec sleep 1000")
     adopt_orphans()
