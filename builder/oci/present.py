@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from builder.oci.parcel import Parcel
     from builder.oci.reference import Reference
 
-SECONDS = 2.0  # for a connection, and for each piece of an answer
-MOST_SECONDS = 10.0  # for all answers on a connection
+SECONDS = 10.0  # for a connection, and for each piece of an answer: as long as any client waits for one
+MOST_SECONDS = 30.0  # for all answers on a connection
 MAX_HEAD = 16 << 10  # bytes of an answer
 MAX_QUESTIONS = 2000
 HIGHEST_PORT = 65535
