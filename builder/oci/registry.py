@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 
 import aiofiles
 import httpx
 import msgspec
 
 from builder import digest as digests
+from builder import stop
 from builder.digest import Digest
 from builder.errors import ImageError
 from builder.oci import spec
@@ -149,9 +151,8 @@ class Registry:
             async with self._slots:
                 await self._transfer(reference, descriptor, ingest, progress, growing)
             try:
-                await asyncio.to_thread(
-                    ingest.commit, expected=digests.parse(descriptor.digest), size=descriptor.size
-                )
+                expected = digests.parse(descriptor.digest)
+                await stop.in_thread(None, partial(ingest.commit, expected=expected, size=descriptor.size))
             except WrongContent as error:
                 raise ImageError(
                     f"blob {descriptor.digest} from registry {reference.registry} is damaged:"
@@ -321,7 +322,7 @@ async def _receive(
             try:
                 view = memoryview(piece)
                 while view:
-                    view = view[await file.write(view) :]
+                    view = view[await _done(file.write(view)) :]
             except OSError as error:
                 raise store_error(error, ingest.folder, "writing a blob") from error
             ingest.feed(piece)
@@ -329,6 +330,21 @@ async def _receive(
     if ingest.size < descriptor.size:
         check_plain(response, f"blob {descriptor.digest}")  # some say so of what was packed before
         raise httpx.RemoteProtocolError("a body ended too early")
+
+
+async def _done(writing: Coroutine[None, None, int]) -> int:
+    """What it gives. Cancelled, it waits for the thread, as the file's number may soon be another's."""
+    work = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            try:
+                await asyncio.wait((work,))
+            except asyncio.CancelledError:
+                continue
+        work.cancelled() or work.exception()  # it is nobody's any more
+        raise
 
 
 def _scope(reference: Reference) -> str:

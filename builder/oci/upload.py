@@ -12,12 +12,14 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
 from builder import digest as digests
+from builder import stop
 from builder.errors import ImageError
 from builder.oci.answers import ATTEMPTS, denied, header, may_pass, pause, retry_after, said, unreachable
 from builder.oci.reference import Reference
@@ -308,7 +310,7 @@ class _Upload:
             file.seek(start)
             left = length
             while left:
-                data = await asyncio.to_thread(file.read, min(PIECE, left))
+                data = await stop.in_thread(None, partial(file.read, min(PIECE, left)))
                 if not data:
                     raise ImageError(f"blob {self._descriptor.digest} is cut short", code="blob-damaged")
                 left -= len(data)

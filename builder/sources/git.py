@@ -21,7 +21,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from builder import stop
 from builder.compiler.lock import COMMAND
 from builder.compiler.remotes import redact
 from builder.digest import Digest, hex_of, of_value
@@ -217,7 +219,7 @@ class _Repository:
         except GitFailed:
             if is_new:
                 raise
-            await asyncio.to_thread(remove_tree, self.folder)
+            await stop.in_thread(None, partial(remove_tree, self.folder))  # while it is held
             await self._make(found)
             await self._fetch(found)
 

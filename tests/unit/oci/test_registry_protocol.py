@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import threading
 from pathlib import Path
 
+import aiofiles
 import pytest
 
 from builder.digest import Digest
@@ -15,7 +19,7 @@ from builder.oci.answers import ATTEMPTS
 from builder.oci.auth import check_realm
 from builder.oci.registry import Registry
 from builder.oci.spec import OCI_LAYER, OCI_MANIFEST, Descriptor
-from builder.store.blobs import BlobStore
+from builder.store.blobs import BlobStore, Ingest
 from tests.support.fakeregistry import Answer, Asked, FakeRegistry, fake_registry
 from tests.support.layouts import digest_of
 
@@ -134,6 +138,50 @@ async def test_a_manifest_that_always_breaks_off_is_an_error() -> None:
             await get_manifest(fake)
 
     assert len(fake.asked) == ATTEMPTS
+
+
+@pytest.mark.parametrize("what", ["write", "commit"])
+async def test_who_is_cancelled_lets_go_of_the_file_after_the_thread_that_works_with_it(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Else it would write to whatever has the file's number by then."""
+    begun, go_on, sound = threading.Event(), threading.Event(), list[bool]()
+
+    def work(fd: int) -> int:
+        before = os.fstat(fd)
+        begun.set()
+        go_on.wait(60)
+        sound.append(os.path.samestat(before, os.fstat(fd)))
+        return len(BODY)
+
+    class SlowFile:
+        def __init__(self, fd: int, *_: object, **__: object) -> None:
+            self.fd = fd
+
+        async def __aenter__(self) -> SlowFile:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            return
+
+        async def write(self, _data: memoryview) -> int:
+            return await asyncio.to_thread(work, self.fd)
+
+    if what == "write":
+        monkeypatch.setattr(aiofiles, "open", SlowFile)
+    else:
+        monkeypatch.setattr(Ingest, "commit", lambda ingest, **_: work(ingest.fileno()))
+    async with fake_registry(lambda _asked: Answer(200, BODY)) as fake:
+        task = asyncio.create_task(fetch(fake, blobs))
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.2)  # where nothing holds it, it has ended by then
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert sound == [True]
+    assert list((Path(blobs.folder) / "ingest").iterdir()) == []
 
 
 async def test_a_blob_that_never_comes_whole_is_an_error(blobs: BlobStore) -> None:
