@@ -21,5 +21,6 @@ def write_whole(path: str, data: bytes, mode: int = 0o600) -> None:
             file.write(data)
         os.rename(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if os.path.lexists(temporary):  # else it has its place, and a signal came just then
+            os.unlink(temporary)
         raise

@@ -1,6 +1,7 @@
 """Files that appear whole."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,4 +32,19 @@ def test_on_an_error_the_old_bytes_stay(tmp_path: Path, monkeypatch: pytest.Monk
         write_whole(str(path), b"new")
 
     assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_signal_that_comes_with_the_rename_is_told_and_the_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(source: str, target: str, rename: Callable[[str, str], None] = os.rename) -> None:
+        rename(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(str(tmp_path / "file"), b"new")
+
     assert os.listdir(tmp_path) == ["file"]
