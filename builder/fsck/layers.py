@@ -75,7 +75,7 @@ class _Layer:
             yield self._lost("its mark is gone")
             return
         entries = index.read_index(self.folder)
-        if entries is None:
+        if entries is None or not index.has_sound_header(self.folder, entries):
             yield self._lost("its index is gone, or damaged")
             return
         yield from self._small_files()

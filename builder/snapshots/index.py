@@ -47,6 +47,7 @@ _PLAIN_TREE = "tree-plain"
 TREES = (*_TREES.values(), _PLAIN_TREE)
 BLOCK = 4096  # bytes; in which file systems give room away
 MAX_HEADER = 4096
+_HEADER = {"format", "entries", "size", "sum"}  # the last two are missing from before there were any
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -95,6 +96,16 @@ def room_of(entries: Iterable[Entry]) -> int:
         elif entry.kind == FOLDER:
             size += BLOCK
     return size
+
+
+def has_sound_header(folder: str, entries: Iterable[Entry]) -> bool:
+    """Whether the header of a layer's index, which its sum does not cover, says what is so of the entries."""
+    try:
+        with open(os.path.join(folder, INDEX), "rb") as file:
+            about = plainjson.loads(file.readline())
+    except (OSError, ValueError):
+        return False
+    return about.keys() <= _HEADER and about.get("size") in (None, room_of(entries))
 
 
 def read_size(folder: str) -> int | None:

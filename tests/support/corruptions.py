@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.oci.names import COPY, _copy_line, is_copied
 from tests.support.images import read_image
 from tests.support.machine import CHECKOUT
 from tests.support.workshop import NO_INTERNET
@@ -230,7 +231,7 @@ class Trials:
 
 
 class Copied:
-    """A copy of a store that is gone after its block."""
+    """A copy of a store that is gone after its block; its files are those that it knows of, by their inodes."""
 
     def __init__(self, store: Path, top: Path) -> None:
         self.store = store
@@ -239,6 +240,10 @@ class Copied:
 
     def __enter__(self) -> Path:
         subprocess.run(["cp", "-a", self.store, self.path], check=True)
+        if is_copied(os.fspath(self.store)):
+            kept, inode = self.path / COPY, (self.path / "index.json").stat().st_ino
+            data = kept.read_bytes().partition(b"\n")[0]
+            kept.write_bytes(data + b"\n" + _copy_line(data, inode))
         return self.path
 
     def __exit__(self, *_: object) -> None:

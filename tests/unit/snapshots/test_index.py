@@ -45,6 +45,21 @@ def test_names_that_are_no_utf_8_and_names_with_newlines_are_kept(tmp_path):
     assert index.read_index(str(tmp_path)) == rows
 
 
+def test_a_header_of_which_one_bit_is_another_is_told_from_a_sound_one(tmp_path):
+    rows = [Entry("a", FOLDER), Entry("a/b", FILE, size=5000)]
+    index.write_index(str(tmp_path), rows)
+    file = tmp_path / "index"
+    data = file.read_bytes()
+    assert index.has_sound_header(str(tmp_path), rows)
+
+    for bit in range(8 * (data.index(b"\n") + 1)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        read = index.read_index(str(tmp_path))
+        assert read is None or not index.has_sound_header(str(tmp_path), read), bytes(flipped)
+
+
 @pytest.mark.parametrize("damage", ["cut", "emptied", "other format", "no index", "not json", "wrong shape"])
 def test_a_damaged_index_is_no_layer(tmp_path, damage):
     index.write_index(str(tmp_path), [Entry("a", FOLDER), Entry("b", FOLDER)])
