@@ -231,7 +231,7 @@ class Trials:
 
 
 class Copied:
-    """A copy of a store that is gone after its block; its files are those that it knows of, by their inodes."""
+    """A copy of a store that is gone after its block; what the store knows of its inodes is so of the copy."""
 
     def __init__(self, store: Path, top: Path) -> None:
         self.store = store
