@@ -231,7 +231,7 @@ class Trials:
 
 
 class Copied:
-    """A copy of a store that is gone after its block; what the store knows of its inodes is so of the copy."""
+    """A copy of a store that is gone after its block: what the store knows of its inodes is so there too."""
 
     def __init__(self, store: Path, top: Path) -> None:
         self.store = store
