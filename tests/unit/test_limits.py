@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
-
-import pytest
+from contextlib import contextmanager
 
 from builder import limits
 from builder.ops.exec import Exec
@@ -15,32 +14,42 @@ from builder.stepfiles import limits_of
 SOFT = 60
 
 
-@pytest.fixture
-def low() -> Iterator[tuple[int, int]]:
-    """A soft limit that is below the hard one."""
+@contextmanager
+def limited(soft: int = SOFT) -> Iterator[tuple[int, int]]:
+    """A soft limit that is below the hard one. What runs the tests may have more files open by now: it gets
+    no further one meanwhile, so this is no fixture."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, before[1]))
-    yield SOFT, before[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield soft, before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_soft_limit_is_raised_for_a_while(low: tuple[int, int]) -> None:
-    with limits.raised_open_files() as before:
-        raised = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with limits.raised_open_files() as again:
-            assert again is None
+def test_the_soft_limit_is_raised_for_a_while() -> None:
+    with limited() as low:
+        with limits.raised_open_files() as before:
+            raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with limits.raised_open_files() as again:
+                pass
+        after = resource.getrlimit(resource.RLIMIT_NOFILE)
 
+    assert again is None
     assert before == low
     assert raised == (min(low[1], limits.ENOUGH), low[1])
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == low
+    assert after == low
 
 
-def test_no_more_steps_run_than_there_are_files_for(low: tuple[int, int]) -> None:
-    assert limits.steps_at_once(16, waiting=0, caches=0) == 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, low[1]))
-    assert limits.steps_at_once(16, waiting=20, caches=2) == (200 - limits.OWN - 20) // (limits.EACH + 2)
-    assert limits.steps_at_once(3, waiting=20, caches=2) == 3
-    assert limits.steps_at_once(16, waiting=10_000, caches=2) == 1
+def test_no_more_steps_run_than_there_are_files_for() -> None:
+    with limited():
+        few = limits.steps_at_once(16, waiting=0, caches=0)
+    with limited(200):
+        some = [limits.steps_at_once(wanted, waiting=20, caches=2) for wanted in (16, 3)]
+        many_wait = limits.steps_at_once(16, waiting=10_000, caches=2)
+
+    assert few == 1
+    assert some == [(200 - limits.OWN - 20) // (limits.EACH + 2), 3]
+    assert many_wait == 1
 
 
 def test_a_step_has_the_limit_that_was_there_unless_it_asks_for_another() -> None:
