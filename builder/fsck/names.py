@@ -51,7 +51,9 @@ def check_tables(store: Store, damaged: Collection[str], counts: Counts) -> Iter
         document = _json(os.path.join(store.folder, INDEX))
         if not isinstance(document, dict):
             yield Finding("names", INDEX, "it is not there", RESTORE_NAMES)
-        elif (document.get("schemaVersion"), document.get("mediaType", INDEX_TYPE)) != (2, INDEX_TYPE):
+        elif (document.get("schemaVersion"), document.get("mediaType", INDEX_TYPE)) != (2, INDEX_TYPE) or (
+            is_copied(store.folder) and not document.keys() >= {"mediaType", "manifests"}  # as it was written
+        ):
             yield Finding("names", INDEX, "it does not say that it is an index", RESTORE_NAMES)
     except BuildError:
         yield Finding("names", INDEX, "it cannot be read", RESTORE_NAMES)

@@ -43,6 +43,16 @@ def test_a_name_that_was_changed_in_its_file_is_found_by_the_copy(store: Store) 
     assert problems(store) == ["the entry of app:oge is not as it was written"]
 
 
+@pytest.mark.parametrize(("key", "flipped"), [("mediaType", "mediaUype"), ("manifests", "manidests")])
+def test_a_name_of_the_document_s_own_that_was_changed_is_found_by_the_copy(
+    store: Store, key: str, flipped: str
+) -> None:
+    index = Path(store.folder, "index.json")
+    index.write_text(index.read_text().replace(f'"{key}"', f'"{flipped}"', 1))
+
+    assert problems(store) == ["it does not say that it is an index"]
+
+
 def test_a_build_that_was_killed_before_it_wrote_the_copy_is_no_damage(
     store: Store, layout: LayoutMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
