@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,24 @@ class SlowClock(libc.Exchange):
         return raw[:88] + born.to_bytes(4, "little") + raw[92:]
 
 
+MADE: list[Records] = []
+
+
 @pytest.fixture
-def in_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the supervisor stands."""
+def in_proc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where the supervisor stands, whose files go with its process."""
     monkeypatch.chdir("/proc")
+    yield
+    for records in MADE:
+        for _, file in records._young._open:
+            os.close(file)
+    MADE.clear()
 
 
 def records_at(folder: Path, exchange: libc.Exchange) -> Records:
     """Those of a step whose root lies on the mount of this folder."""
     records = Records(exchange, {})
+    MADE.append(records)
     records._young._mount = records._young._mount_of(os.fsencode(folder))
     return records
 
