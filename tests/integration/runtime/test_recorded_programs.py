@@ -330,7 +330,7 @@ for number in range(60):
         if pid == 0:
             try:
                 for name in itertools.count():
-                    path = f"/tmp/s{os.getpid()}-{name}"
+                    path = f"/tmp/s{os.getpid()}-{name % 1000}"
                     os.close(os.open(path, os.O_CREAT)); assert os.stat(path).st_uid == os.getuid() == 1000
             finally:
                 os._exit(1)
