@@ -47,7 +47,8 @@ RUN --mount=type=secret,id=apt-sources,target=/etc/apt/sources.list.d/machine.so
     cron dbus python3-pip && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,mode=0444 \
-    pip install --break-system-packages --root-user-action=ignore six && python3 -c 'import six'
+    pip install --no-cache-dir --disable-pip-version-check --break-system-packages --root-user-action=ignore \
+    six && python3 -c 'import six'
 RUN stat -c '%n %u:%U %G %a' /usr/bin/crontab /var/spool/cron/crontabs /usr/bin/passwd \
     /usr/lib/dbus-1.0/dbus-daemon-launch-helper
 """
