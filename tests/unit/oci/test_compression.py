@@ -259,13 +259,18 @@ def test_levels_of_zlib_are_smaller_than_those_of_isal():
     assert len(pack(TEXT, Compression("gzip", 0))) > len(TEXT)
 
 
+def working():
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("blocks")}
+
+
 def test_an_error_in_the_block_ends_the_threads_and_the_stream():
     out = io.BytesIO()
     with contextlib.suppress(KeyError), open_writer(out, Compression("gzip"), threads=3) as writer:
         writer.write(TEXT * 10)
+        assert working()
         raise KeyError
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gzip")]
+    assert working() == set()
     with pytest.raises((EOFError, zlib.error)):
         gzip.decompress(out.getvalue())
 
@@ -284,4 +289,4 @@ def test_a_full_disk_ends_the_threads():
         open_writer(Full(), Compression("gzip"), threads=2) as writer,
     ):
         writer.write(TEXT * 20)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gzip")]
+    assert working() == set()
