@@ -4,18 +4,18 @@ and a system call that waits no sooner than that call is over, and two that it h
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from tests.support.processes import status
 
 SECONDS = 60.0
 
 
 def wait_for_sleep(pid: int) -> None:
     """Until the process waits in a system call, which a signal interrupts."""
-    _wait(lambda: _stat(pid).startswith("S"), f"process {pid} does not wait for anything")
+    _wait(lambda: status(pid)["State"].startswith("S"), f"process {pid} does not wait for anything")
 
 
 def wait_for_alarm(pid: int) -> None:
@@ -31,12 +31,5 @@ def _wait(is_so: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.01)
 
 
-def _stat(pid: int) -> str:
-    """What stands behind the name in proc_pid_stat(5), the state first."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
-
-
 def _handles(pid: int, number: int) -> bool:
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert caught is not None, f"process {pid} has ended"
-    return bool(int(caught[1], 16) >> (number - 1) & 1)
+    return bool(int(status(pid)["SigCgt"], 16) >> (number - 1) & 1)
