@@ -2,9 +2,10 @@
 
     ROOT/builds/ID/failed.json     the step (`FailedStep`): its op, what it ran on, and its changes as a layer
 
-The file is a lease: the layers that it names are not to be removed while it is there. Its own ones, that no
-record of the cache will ever name, go with it: the failed step's changes, just as it left them, and contexts
-that it had mounted. It is written before they have their names, so whatever dies leaves nothing unnamed.
+The file holds a sum of itself, and is a lease: the layers that it names are not to be removed while it is
+there. Its own ones, that no record of the cache will ever name, go with it: the failed step's changes, just
+as it left them, and contexts that it had mounted. It is written before they have their names, so whatever
+dies leaves nothing unnamed.
 Who uses a lease holds its folder's lock (flock) shared; who removes it, alone.
 
 Kept are the last few, and no more bytes than a bound but for the newest. No secret's value, no proxy's and
@@ -16,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -29,6 +29,7 @@ from builder.fs.whole import write_whole
 from builder.ops.exec import Exec, SecretMount, SshMount
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import LayerId, Snapshot
+from builder.solver.cache import sealed, unsealed
 from builder.store.root import Store
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
 FILE = "failed.json"
 KEPT_STEPS = 10
 KEPT_BYTES = 4 << 30
-LATEST = 1e11  # seconds: no time of any step
-_FORMAT = 1
+_FORMAT = 2
 
 
 class FailedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,20 +291,15 @@ def _lock(folder: str, operation: int) -> int:
 
 def _write(folder: str, step: FailedStep) -> None:
     """Write the file whole, by one rename."""
-    try:
-        data = msgspec.json.encode(step)
-    except UnicodeEncodeError:  # bytes that are no UTF-8, in a command or a path
-        data = json.dumps(msgspec.to_builtins(step)).encode()
-    write_whole(os.path.join(folder, FILE), data)
+    write_whole(os.path.join(folder, FILE), sealed(FILE, msgspec.to_builtins(step)))
 
 
 def _read(folder: str) -> FailedStep | None:
     try:
         with open(os.path.join(folder, FILE), "rb") as file:
-            step = msgspec.convert(json.loads(file.read()), FailedStep)
+            step = msgspec.convert(unsealed(FILE, file.read()), FailedStep)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, OverflowError, RecursionError):  # damaged, or of another version
+    except ValueError:  # damaged, or of another version
         return None
-    is_sound = step.format == _FORMAT and 0 <= step.time < LATEST and 0 <= step.size < 1 << 62
-    return step if is_sound and step.build == os.path.basename(folder) else None
+    return step if step.format == _FORMAT and step.build == os.path.basename(folder) else None

@@ -18,6 +18,7 @@ from builder.record import recorded
 from builder.request import BuildRequest
 from builder.snapshots.layers import LayerStore
 from builder.snapshots.snapshot import FILE, Entry, LayerId
+from builder.solver.cache import sealed
 from builder.store.root import Store, open_store
 
 ERROR = StepFailed("it failed", status=3)
@@ -50,7 +51,7 @@ def keep(store: Store, layers: LayerStore, build: str, *, time: float = 0, size:
     )  # fmt: skip
     folder = store.root / "builds" / build
     folder.mkdir()
-    (folder / failed.FILE).write_bytes(msgspec.json.encode(step))
+    (folder / failed.FILE).write_bytes(sealed(failed.FILE, msgspec.to_builtins(step)))
     return layer
 
 
@@ -106,7 +107,10 @@ def test_a_step_goes_with_its_build_s_record(
         assert not (store.root / "builds" / "20010101T000000-aa").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"build": "b"}', b'{"format": 2}'])
+OTHERS = [b"", b"{", b"[]", sealed(failed.FILE, {"build": "b"}), sealed(failed.FILE, {"format": 1})]
+
+
+@pytest.mark.parametrize("content", OTHERS)
 def test_a_damaged_file_is_none(store: Store, content: bytes) -> None:
     (store.root / "builds" / "b").mkdir()
     (store.root / "builds" / "b" / failed.FILE).write_bytes(content)
@@ -215,13 +219,14 @@ async def test_what_was_removed_before_the_build_ended_is_not_kept_after_all(
     assert not list(layers.all())
 
 
-@pytest.mark.parametrize("time", ["1e308", "-1", "NaN", "Infinity", "9" * 400, "9" * 5000, "[" * 100_000])
-def test_a_file_with_a_time_that_is_none_is_damaged(store: Store, layers: LayerStore, time: str) -> None:
+def test_a_file_that_is_damaged_anywhere_keeps_nothing(store: Store, layers: LayerStore) -> None:
     keep(store, layers, "good", time=2)
     keep(store, layers, "bad", time=1)
     file = store.root / "builds/bad" / failed.FILE
-    written = file.read_text()
-    file.write_text(written.replace('"time":1,', f'"time":{time},'))
-    assert file.read_text() != written
+    written = file.read_bytes()
+    for at in range(0, len(written), 7):
+        file.write_bytes(written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :])
+        assert [step.build for step in kept_steps(store)] == ["good"], at
 
-    assert [step.build for step in kept_steps(store)] == ["good"]
+    file.write_bytes(written)
+    assert [step.build for step in kept_steps(store)] == ["good", "bad"]
