@@ -15,6 +15,7 @@ from contextvars import ContextVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable
     from concurrent.futures import Executor
     from types import TracebackType
@@ -36,6 +37,9 @@ class _Flag:
     def __init__(self) -> None:
         self.up = False
         self.heeded = False
+
+    def put_up(self) -> None:
+        self.up = True
 
 
 _flag: ContextVar[_Flag | None] = ContextVar("flag", default=None)
@@ -62,7 +66,7 @@ class Heeding:
 
     def tell(self) -> None:
         """Tell the work to stop."""
-        self._told.up = True
+        self._told.put_up()
 
     def __enter__(self) -> Heeding:
         self._before = _flag.set(self._told)
@@ -97,10 +101,20 @@ async def in_thread(pool: Executor | None, function: Callable[[], T]) -> T:
 
     flag = _Flag()
     work = asyncio.get_running_loop().run_in_executor(pool, _under(flag, function))
+    return await outlast(work, flag.put_up)
+
+
+async def outlast(work: Future[T], tell: Callable[[], None] | None = None) -> T:
+    """What the work of a thread gives. Cancelled, it is told, and waited for all the same: the descriptors
+    that it works with may be others' soon.
+    """
+    import asyncio
+
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        flag.up = True
+        if tell is not None:
+            tell()
         while not work.done():
             try:
                 await asyncio.wait((work,))

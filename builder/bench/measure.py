@@ -98,10 +98,8 @@ class Builder:
         null, pipe = subprocess.DEVNULL, subprocess.PIPE
         process: subprocess.Popen[bytes] | None = None
         try:
-            with _held_signals() as held:
+            with _held_signals():
                 process = subprocess.Popen(words, stdin=null, stdout=null, stderr=pipe, env=environment)
-            if held:
-                signal.raise_signal(held[0])
             assert process.stderr is not None
             with process.stderr as stream:
                 for line in stream:
@@ -115,18 +113,23 @@ class Builder:
 
 
 @contextlib.contextmanager
-def _held_signals() -> Iterator[list[int]]:
-    """What would unwind comes into the list: in the midst of Popen, nobody would know of the process yet."""
+def _held_signals() -> Iterator[None]:
+    """What would unwind does so behind the block: amid Popen, nobody would know of the process yet.
+
+    The handlers are put back the last one first, and one may unwind at once: SIGINT's, the first, is last.
+    """
     held: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    unwinding = {number: handler for number, handler in before.items() if callable(handler)}
     try:
-        for number in unwinding:
-            signal.signal(number, lambda number, _frame: held.append(number))
-        yield held
+        with contextlib.ExitStack() as put_back:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    put_back.callback(signal.signal, number, handler)
+                    signal.signal(number, lambda number, _frame: held.append(number))
+            yield
     finally:
-        for number, handler in unwinding.items():
-            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _end(process: subprocess.Popen[bytes], error: BaseException) -> None:

@@ -145,10 +145,15 @@ async def _supervise(work: Coroutine[None, None, T], reader: Reader, ending: _En
 
 
 async def _tick(reader: Reader) -> None:
-    """Wake the loop now and then, though its reader wants no ticks: a signal that comes just before it waits
-    is heard when that is over.
+    """Wake the loop more often than its reader may want ticks: a signal that comes just before it waits is
+    heard when that is over.
     """
+    left = reader.interval
     while True:
-        await asyncio.sleep(reader.interval or HEARTBEAT_SECONDS)
-        if reader.interval:
-            reader.tick(time.time())
+        pause = min(left or HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
+        await asyncio.sleep(pause)
+        left -= pause
+        if left <= 0:
+            if reader.interval:
+                reader.tick(time.time())
+            left = reader.interval

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from builder.oci.parcel import Parcel
     from builder.oci.reference import Reference
 
-SECONDS = 10.0  # for a connection, and for each piece of an answer: as long as any client waits for one
+SECONDS = 10.0  # for a connection, and for each piece of an answer: as long as clients wait for the first
 MOST_SECONDS = 30.0  # for all answers on a connection
 MAX_HEAD = 16 << 10  # bytes of an answer
 MAX_QUESTIONS = 2000

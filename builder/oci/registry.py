@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -322,7 +322,7 @@ async def _receive(
             try:
                 view = memoryview(piece)
                 while view:
-                    view = view[await _done(file.write(view)) :]
+                    view = view[await stop.outlast(asyncio.ensure_future(file.write(view))) :]
             except OSError as error:
                 raise store_error(error, ingest.folder, "writing a blob") from error
             ingest.feed(piece)
@@ -330,21 +330,6 @@ async def _receive(
     if ingest.size < descriptor.size:
         check_plain(response, f"blob {descriptor.digest}")  # some say so of what was packed before
         raise httpx.RemoteProtocolError("a body ended too early")
-
-
-async def _done(writing: Coroutine[None, None, int]) -> int:
-    """What it gives. Cancelled, it waits for the thread, as the file's number may soon be another's."""
-    work = asyncio.ensure_future(writing)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            try:
-                await asyncio.wait((work,))
-            except asyncio.CancelledError:
-                continue
-        work.cancelled() or work.exception()  # it is nobody's any more
-        raise
 
 
 def _scope(reference: Reference) -> str:

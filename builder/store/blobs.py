@@ -235,9 +235,13 @@ class BlobStore:
         """The error for a blob with wrong bytes. If they are, it is dropped, so that it can be had anew."""
         path = self._file(digest)
         with told_as(self.folder, f"reading {digest}"):
-            wrong = self._is_wrong(path, digest)
-            if wrong:
-                self.remove(digest)
+            try:
+                wrong = self._is_wrong(path, digest)
+            except FileNotFoundError:  # somebody has dropped it for that, and may be making it anew
+                wrong = True
+            else:
+                if wrong:
+                    self.remove(digest)
         return StoreError(
             f"blob {digest} in the store {self.folder} is damaged",
             code="blob-damaged",
@@ -248,11 +252,8 @@ class BlobStore:
 
     @staticmethod
     def _is_wrong(path: str, digest: Digest) -> bool:
-        """Whether a blob has other bytes than it should, or somebody has dropped it for that already."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return True
+        """Whether a blob has other bytes than it should."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             return _hash_of(fd) != digest
         finally:

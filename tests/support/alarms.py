@@ -15,7 +15,7 @@ SECONDS = 60.0
 
 def wait_for_sleep(pid: int) -> None:
     """Until the process waits in a system call, which a signal interrupts."""
-    _wait(lambda: status(pid)["State"].startswith("S"), f"process {pid} does not wait for anything")
+    _wait(lambda: status(pid).get("State", "").startswith("S"), f"process {pid} does not wait for anything")
 
 
 def wait_for_alarm(pid: int) -> None:
@@ -32,4 +32,4 @@ def _wait(is_so: Callable[[], bool], otherwise: str) -> None:
 
 
 def _handles(pid: int, number: int) -> bool:
-    return bool(int(status(pid)["SigCgt"], 16) >> (number - 1) & 1)
+    return bool(int(status(pid).get("SigCgt", "0"), 16) >> (number - 1) & 1)

@@ -116,7 +116,7 @@ class Creation:
     def _record(self, path: bytes, record: Record) -> None:
         try:
             file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:  # another process took it away: it was made, and not by the kernel again
+        except FileNotFoundError:  # taken away already: after an error, the kernel would make it as root's
             return
         try:
             self._records.put(file, record)

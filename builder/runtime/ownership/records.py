@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import resource
 import stat
 import time
 from collections import deque
@@ -129,27 +129,33 @@ class Records:
 
 
 class _Young:
-    """Keeps files open for a tick of the clock that they were born by.
+    """Keeps files open for a tick of the clock that they were born by, or longer, till another is kept.
 
     A number is not used again while its file is open, also if that has no name any more. So no other file has
-    both the number and the birth. Files of mounts that a step made are left alone: those must come off.
+    both the number and the birth. Files of mounts other than the root's are left alone: a step may unmount.
     """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._mount = self._mount_of(b"/")
+        self._most = min(_YOUNG_AT_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._open: deque[tuple[float, int]] = deque()
 
     def keep(self, file: int) -> None:
         """Keep an open file's like. Blocking for a tick where too many are kept."""
-        if len(self._open) >= _YOUNG_AT_MOST:
+        self._close_old()
+        if len(self._open) >= self._most:
             time.sleep(_TICK)
+            self._close_old()
+        path = b"self/fd/%d" % file
+        if self._mount_of(path) == self._mount:
+            with contextlib.suppress(OSError):  # a limit of descriptors
+                self._open.append((time.monotonic() + _TICK, os.open(path, os.O_PATH | os.O_CLOEXEC)))
+
+    def _close_old(self) -> None:
         now = time.monotonic()
         while self._open and self._open[0][0] <= now:
             os.close(self._open.popleft()[1])
-        if self._mount_of(b"self/fd/%d" % file) == self._mount:
-            with contextlib.suppress(OSError):  # a limit of descriptors
-                self._open.append((now + _TICK, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)))
 
     def _mount_of(self, path: bytes) -> bytes:
         return self._exchange.statx(path, 0, _STATX_MOUNT)[144:152]

@@ -215,8 +215,9 @@ def test_a_second_signal_while_the_first_is_taken_is_one() -> None:
     assert finish(process)[0] == 130
 
 
-def test_a_signal_just_before_the_loop_waits_is_heard_soon() -> None:
-    assert finish(start(UNHEARD, interval=0)) == (143, "closed\n", "error: interrupted\n")
+@pytest.mark.parametrize("interval", [0, 300])
+def test_a_signal_just_before_the_loop_waits_is_heard_soon(interval: float) -> None:
+    assert finish(start(UNHEARD, interval=interval)) == (143, "closed\n", "error: interrupted\n")
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from builder import libc
 from builder.fs.ownership import Record
+from builder.runtime.ownership import records
 from builder.runtime.ownership.records import Records
+
+Make = Callable[[libc.Exchange], Records]
 
 
 class SlowClock(libc.Exchange):
@@ -24,56 +27,55 @@ class SlowClock(libc.Exchange):
         return raw[:88] + born.to_bytes(4, "little") + raw[92:]
 
 
-MADE: list[Records] = []
-
-
 @pytest.fixture
-def in_proc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where the supervisor stands, whose files go with its process."""
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[libc.Exchange], Records]]:
+    """Makes the records of a step whose root lies on the mount of a folder, where the supervisor stands,
+    whose files go with its process."""
     monkeypatch.chdir("/proc")
-    yield
-    for records in MADE:
-        for _, file in records._young._open:
+    all_: list[Records] = []
+
+    def make(exchange: libc.Exchange) -> Records:
+        all_.append(Records(exchange, {}))
+        young = all_[-1]._young
+        young._mount = young._mount_of(os.fsencode(tmp_path))
+        return all_[-1]
+
+    yield make
+    for each in all_:
+        for _, file in each._young._open:
             os.close(file)
-    MADE.clear()
 
 
-def records_at(folder: Path, exchange: libc.Exchange) -> Records:
-    """Those of a step whose root lies on the mount of this folder."""
-    records = Records(exchange, {})
-    MADE.append(records)
-    records._young._mount = records._young._mount_of(os.fsencode(folder))
-    return records
-
-
-def put(records: Records, path: Path, record: Record) -> None:
+def put(kept: Records, path: Path, record: Record) -> None:
     file = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     try:
-        records.put(file, record)
+        kept.put(file, record)
     finally:
         os.close(file)
 
 
-@pytest.mark.usefixtures("in_proc")
-def test_a_file_with_the_number_of_one_that_was_removed_at_once_has_not_its_owner(tmp_path: Path) -> None:
-    records, link = records_at(tmp_path, SlowClock()), tmp_path / "link"
+def test_a_file_with_the_number_of_one_that_was_removed_at_once_has_not_its_owner(
+    made: Make, tmp_path: Path
+) -> None:
+    kept, link = made(SlowClock()), tmp_path / "link"
     for _ in range(50):
         link.symlink_to("a")
-        put(records, link, Record(7, 7))
-        assert records.of(os.fsencode(link), follow=False) == Record(7, 7)
+        put(kept, link, Record(7, 7))
+        assert kept.of(os.fsencode(link), follow=False) == Record(7, 7)
         link.unlink()
         link.symlink_to("b")
-        assert records.of(os.fsencode(link), follow=False) is None
+        assert kept.of(os.fsencode(link), follow=False) is None
         link.unlink()
 
 
-@pytest.mark.usefixtures("in_proc")
-def test_not_all_files_are_kept_open(tmp_path: Path) -> None:
-    records = records_at(tmp_path, libc.Exchange())
+def test_not_all_files_are_kept_open(made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_TICK", 0.5)
+    monkeypatch.setattr(records, "_YOUNG_AT_MOST", 8)
+    kept = made(libc.Exchange())
     before = len(os.listdir("self/fd"))
-    for number in range(600):
+    for number in range(20):
         link = tmp_path / str(number)
         link.symlink_to("a")
-        put(records, link, Record(7, 7))
-    assert len(os.listdir("self/fd")) - before <= 257
-    assert len(records.final()) == 600
+        put(kept, link, Record(7, 7))
+        assert len(os.listdir("self/fd")) - before <= 8
+    assert len(kept.final()) == 20

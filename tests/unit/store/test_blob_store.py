@@ -376,6 +376,26 @@ def test_two_that_find_the_same_damage_are_told_the_same(tmp_path: Path) -> None
     assert "it was removed" in (second.hint or "")
 
 
+def test_what_another_has_dropped_as_damaged_and_made_anew_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = BlobStore(tmp_path)
+    digest = blobs.put(b"12345")
+    blobs.remove(digest)
+
+    def open_too_late(path: str, *how: int) -> int:
+        monkeypatch.undo()
+        with pytest.raises(FileNotFoundError) as error:
+            os.open(path, *how)
+        BlobStore(tmp_path).put(b"12345")
+        raise error.value
+
+    monkeypatch.setattr(os, "open", open_too_late)
+
+    assert "it was removed" in (blobs.damaged(digest).hint or "")
+    assert blobs.path(digest).read_bytes() == b"12345"
+
+
 def test_a_blob_that_is_dropped_while_it_is_written_anew_is_there_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
