@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+from contextlib import closing
 
 import pytest
 
@@ -17,12 +18,12 @@ HEADER = rpm_package("bash", "5")
 
 def endless() -> bytes:
     """A database whose table of packages is a view that never ends."""
-    connection = sqlite3.connect(":memory:")
-    connection.execute(
-        "CREATE VIEW Packages AS WITH RECURSIVE c(hnum, blob) AS (SELECT 1, x'00' UNION ALL "
-        "SELECT hnum + 1, blob FROM c) SELECT * FROM c"
-    )
-    return bytes(connection.serialize())
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(
+            "CREATE VIEW Packages AS WITH RECURSIVE c(hnum, blob) AS (SELECT 1, x'00' UNION ALL "
+            "SELECT hnum + 1, blob FROM c) SELECT * FROM c"
+        )
+        return bytes(connection.serialize())
 
 
 def turning() -> bytes:
