@@ -22,6 +22,7 @@ from tests.support.machine import CHECKOUT, run
 UID = 54321
 NAME = "rootless"
 FIRST, COUNT = 700_000_000, 65536  # the range of ids, which nobody else has
+IS_SHARED = bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))  # this Python is a library, beside its program
 
 # Conditions, as lines of a shell in the namespace, run as root before the user's program.
 NO_RANGE = "mount --bind /dev/null /etc/subuid"
@@ -131,4 +132,5 @@ class Rootless:
             "PYBUILD_ROOT": str(self.root),
             "PYTHONPATH": f"{self.folder}/checkout:{self.folder}/packages",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **({"LD_LIBRARY_PATH": f"{self.folder}/python/lib"} if IS_SHARED else {}),
         }

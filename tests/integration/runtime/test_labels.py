@@ -75,7 +75,7 @@ def test_a_folder_that_looks_like_procfs_is_not_written_to(tmp_path: Path) -> No
         refused(top, "not the kernel's|cross-device")
         os.close(top)
 
-    assert {path.read_text() for path in tmp_path.rglob("exec")} == {"canary"}
+    assert {path.read_text() for path in tmp_path.rglob("exec") if path.exists()} == {"canary"}
     assert {path.read_text() for path in tmp_path.rglob("canary")} == {"canary"}
 
 
